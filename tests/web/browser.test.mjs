@@ -1,0 +1,141 @@
+// A real browser, two profiles, two people: they talk live in both directions, reload, and still read it all.
+import assert from "node:assert/strict";
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { createServer } from "node:http";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { after, before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+import { chromium } from "playwright-core";
+import { register, Skerry } from "./lib/skerry.mjs";
+
+const HERE = fileURLToPath(new URL(".", import.meta.url));
+const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
+// an 8x8 red square
+const PNG = Buffer.from(
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAEklEQVR4nGP4z8CAFWEXHbQSACj/P8Fu7N9hAAAAAElFTkSuQmCC",
+    "base64",
+);
+
+let server;
+let site;
+let origin;
+let scratch;
+const profiles = [];
+
+/** Bundles the page and serves it from an origin of its own, so that CORS is really needed. */
+async function serveThePage() {
+    scratch = await mkdtemp(join(tmpdir(), "skerry-browser-"));
+    const out = join(scratch, "site");
+    await build({
+        entryPoints: [join(HERE, "page/main.js")],
+        bundle: true,
+        format: "esm",
+        outdir: out,
+        loader: { ".wasm": "file" },
+        define: { global: "globalThis" },
+        logLevel: "error",
+    });
+    const wasm = join(
+        HERE,
+        "node_modules/@matrix-org/matrix-sdk-crypto-wasm/pkg/matrix_sdk_crypto_wasm_bg.wasm",
+    );
+    site = createServer(async (request, response) => {
+        const name = basename(new URL(request.url, "http://x").pathname) || "index.html";
+        const file = name === "index.html" ? join(HERE, "page/index.html") : name.endsWith(".wasm") ? wasm : join(out, name);
+        try {
+            const body = await readFile(file);
+            response.setHeader("Content-Type", TYPES[name.slice(name.lastIndexOf("."))] ?? "text/plain");
+            response.end(body);
+        } catch {
+            response.statusCode = 404;
+            response.end();
+        }
+    });
+    await new Promise((done) => site.listen(0, "127.0.0.1", done));
+    origin = `http://127.0.0.1:${site.address().port}`;
+}
+
+async function profile(name, problems) {
+    const context = await chromium.launchPersistentContext(join(scratch, name), {
+        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
+        args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+            "--disable-background-networking", "--disable-component-update", "--disable-sync"],
+    });
+    profiles.push(context);
+    const page = context.pages()[0] ?? (await context.newPage());
+    page.setDefaultTimeout(60_000);
+    page.on("pageerror", (error) => problems.push(`${name}: ${error}`));
+    page.on("console", (message) => {
+        const text = message.text();
+        if (message.type() === "error" && /CORS|Content Security|Mixed Content/.test(text)) {
+            problems.push(`${name}: ${text}`);
+        }
+    });
+    await page.goto(origin);
+    return page;
+}
+
+async function signIn(page, name) {
+    await page.fill("#server", server.url);
+    await page.fill("#user", name);
+    await page.fill("#password", `${name}'s password`);
+    await page.click("#login button");
+    await page.waitForSelector("#chat:not([hidden])");
+}
+
+async function say(page, text) {
+    await page.fill("#text", text);
+    await page.click("#composer button");
+}
+
+const read = (page, text) => page.waitForSelector(`#timeline li[data-encrypted=true]:has-text("${text}")`);
+
+before(async () => {
+    server = await Skerry.start();
+    await register(server.url, "ada", "ada's password");
+    await register(server.url, "grace", "grace's password");
+    await serveThePage();
+});
+
+after(async () => {
+    for (const context of profiles) await context.close();
+    await server?.stop();
+    site?.close();
+    site?.closeAllConnections();
+    if (scratch) await rm(scratch, { recursive: true, force: true });
+});
+
+test("two people talk in two browsers, reload, and read their history", { timeout: 240_000 }, async () => {
+    const problems = [];
+    const ada = await profile("ada", problems);
+    const grace = await profile("grace", problems);
+    await signIn(ada, "ada");
+    await signIn(grace, "grace");
+
+    await ada.click("#create");
+    await ada.waitForSelector('#room:has-text("Reef")');
+    await ada.fill("#invitee", "@grace:localhost");
+    await ada.click("#invite");
+    await grace.click("button.accept");
+    await grace.waitForSelector('#room:has-text("Reef")');
+
+    await say(grace, "hello from the reef");
+    await read(ada, "hello from the reef");
+    await say(ada, "hello back");
+    await read(grace, "hello back");
+
+    await ada.setInputFiles("#file", { name: "square.png", mimeType: "image/png", buffer: PNG });
+    const image = await grace.waitForSelector("#timeline img");
+    await grace.waitForFunction((img) => img.complete && img.naturalWidth === 8, image);
+
+    for (const page of [ada, grace]) {
+        await page.reload();
+        await read(page, "hello from the reef");
+        await read(page, "hello back");
+    }
+    await say(ada, "after the reload");
+    await read(grace, "after the reload");
+    assert.deepEqual(problems, []);
+});

@@ -1,0 +1,106 @@
+// Starts the real server in a directory of its own, and stops it again.
+import { spawn } from "node:child_process";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+/** A port that nobody listens on right now. */
+async function freePort() {
+    const probe = createServer();
+    await new Promise((done) => probe.listen(0, "127.0.0.1", done));
+    const { port } = probe.address();
+    await new Promise((done) => probe.close(done));
+    return port;
+}
+
+/** Repeats `attempt` until it returns something truthy, for at most `seconds`. */
+export async function until(what, attempt, seconds = 60) {
+    const end = Date.now() + seconds * 1000;
+    let last;
+    while (Date.now() < end) {
+        try {
+            const found = await attempt();
+            if (found) return found;
+        } catch (error) {
+            last = error;
+        }
+        await new Promise((done) => setTimeout(done, 50));
+    }
+    throw new Error(`waited ${seconds} s in vain for ${what}${last ? `: ${last}` : ""}`);
+}
+
+/** One server process; `url` is where clients find it. */
+export class Skerry {
+    static async start() {
+        const binary = process.env.SKERRY_BIN;
+        if (!binary) throw new Error("SKERRY_BIN must name the skerry executable (make test sets it)");
+        const server = new Skerry();
+        server.binary = binary;
+        server.dir = await mkdtemp(join(tmpdir(), "skerry-web-test-"));
+        server.port = await freePort();
+        server.url = `http://127.0.0.1:${server.port}`;
+        await writeFile(
+            join(server.dir, "skerry.toml"),
+            [
+                'server_name = "localhost"',
+                `data_dir = "${server.dir}/data"`,
+                "[[listen]]",
+                `addr = "127.0.0.1:${server.port}"`,
+                "[registration]",
+                "open = true",
+                "[password]",
+                'cost = "minimal"',
+                "[rate_limit]",
+                "enabled = false",
+                "",
+            ].join("\n"),
+        );
+        await server.launch();
+        return server;
+    }
+
+    async launch() {
+        this.output = "";
+        this.process = spawn(this.binary, ["serve", "--config", join(this.dir, "skerry.toml")], {
+            stdio: ["ignore", "pipe", "pipe"],
+        });
+        const keep = (chunk) => (this.output = (this.output + chunk).slice(-20000));
+        this.process.stdout.on("data", keep);
+        this.process.stderr.on("data", keep);
+        this.exited = new Promise((done) => this.process.on("exit", (code) => done(code)));
+        let gone = false;
+        this.exited.then(() => (gone = true));
+        await until("the server to answer", async () => {
+            if (gone) throw new Error(`the server ended early:\n${this.output}`);
+            return (await fetch(`${this.url}/_matrix/client/versions`)).ok;
+        });
+    }
+
+    /** Ends the process as Ctrl-C does; it must end cleanly. */
+    async halt() {
+        this.process.kill("SIGINT");
+        const code = await this.exited;
+        if (code !== 0) throw new Error(`the server ended with status ${code}:\n${this.output}`);
+    }
+
+    async restart() {
+        await this.halt();
+        await this.launch();
+    }
+
+    async stop() {
+        await this.halt();
+        await rm(this.dir, { recursive: true, force: true });
+    }
+}
+
+/** Registers a person over plain HTTP and returns nothing: logging in is for the clients under test. */
+export async function register(url, username, password) {
+    const answer = await fetch(`${url}/_matrix/client/v3/register`, {
+        method: "POST",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({ username, password, inhibit_login: true, auth: { type: "m.login.dummy" } }),
+    });
+    if (!answer.ok) throw new Error(`registering ${username}: ${answer.status} ${await answer.text()}`);
+}

@@ -1,0 +1,106 @@
+// A small chat page on matrix-js-sdk with everything a web client keeps: IndexedDB stores for sync and
+// crypto, the session in localStorage, media fetched with the access token.
+import * as sdk from "matrix-js-sdk";
+
+const at = (id) => document.getElementById(id);
+let client;
+let current;
+
+async function open(session) {
+    const store = new sdk.IndexedDBStore({ indexedDB, dbName: `sync-${session.userId}`, localStorage });
+    client = sdk.createClient({ ...session, store, timelineSupport: true });
+    await store.startup();
+    await client.initRustCrypto({ cryptoDatabasePrefix: `crypto-${session.userId}` });
+    client.on(sdk.RoomEvent.Timeline, draw);
+    client.on(sdk.RoomEvent.MyMembership, draw);
+    client.on(sdk.MatrixEventEvent.Decrypted, draw);
+    client.on(sdk.ClientEvent.Sync, draw);
+    await client.startClient({ initialSyncLimit: 50, lazyLoadMembers: true });
+    at("login").hidden = true;
+    at("chat").hidden = false;
+    at("whoami").textContent = `${session.userId} ${session.deviceId}`;
+}
+
+async function picture(event, item) {
+    const link = client.mxcUrlToHttp(event.getContent().url, undefined, undefined, undefined, false, true, true);
+    const answer = await fetch(link, { headers: { Authorization: `Bearer ${client.getAccessToken()}` } });
+    const image = document.createElement("img");
+    image.src = URL.createObjectURL(await answer.blob());
+    item.append(image);
+}
+
+function line(event) {
+    const item = document.createElement("li");
+    item.dataset.event = event.getId();
+    item.dataset.encrypted = String(event.isEncrypted());
+    item.textContent = `${event.getSender()}: ${event.getContent().body ?? ""}`;
+    if (event.getContent().msgtype === "m.image") picture(event, item);
+    return item;
+}
+
+function draw() {
+    if (!client) return;
+    const invites = client.getRooms().filter((room) => room.getMyMembership() === "invite");
+    at("invites").replaceChildren(
+        ...invites.map((room) => {
+            const button = document.createElement("button");
+            button.className = "accept";
+            button.textContent = `Join ${room.name}`;
+            button.onclick = () => client.joinRoom(room.roomId);
+            return button;
+        }),
+    );
+    current = client.getRooms().find((room) => room.getMyMembership() === "join");
+    if (!current) return;
+    at("room").textContent = current.name;
+    const messages = current.getLiveTimeline().getEvents().filter((e) => e.getType() === "m.room.message");
+    const known = new Map([...at("timeline").children].map((item) => [item.dataset.event, item]));
+    const fresh = messages.filter((event) => !known.has(event.getId()) && !event.isDecryptionFailure());
+    at("timeline").append(...fresh.map(line));
+    document.body.dataset.sync = client.getSyncState() ?? "";
+}
+
+at("login").onsubmit = async (submit) => {
+    submit.preventDefault();
+    const baseUrl = at("server").value;
+    const answer = await sdk.createClient({ baseUrl }).loginRequest({
+        type: "m.login.password",
+        identifier: { type: "m.id.user", user: at("user").value },
+        password: at("password").value,
+    });
+    const session = {
+        baseUrl,
+        userId: answer.user_id,
+        deviceId: answer.device_id,
+        accessToken: answer.access_token,
+    };
+    localStorage.setItem("session", JSON.stringify(session));
+    await open(session);
+};
+
+at("create").onclick = () =>
+    client.createRoom({
+        preset: "private_chat",
+        name: "Reef",
+        initial_state: [
+            { type: "m.room.encryption", state_key: "", content: { algorithm: "m.megolm.v1.aes-sha2" } },
+        ],
+    });
+
+at("invite").onclick = () => client.invite(current.roomId, at("invitee").value);
+
+at("composer").onsubmit = async (submit) => {
+    submit.preventDefault();
+    const text = at("text").value;
+    at("text").value = "";
+    await client.sendTextMessage(current.roomId, text);
+};
+
+at("file").onchange = async () => {
+    const [file] = at("file").files;
+    const { content_uri: url } = await client.uploadContent(file, { name: file.name, type: file.type });
+    await client.sendMessage(current.roomId, { msgtype: "m.image", body: file.name, url });
+};
+
+const kept = localStorage.getItem("session");
+if (kept) open(JSON.parse(kept));
