@@ -1,0 +1,121 @@
+//! What a handler answers with.
+
+use bytes::{Bytes, BytesMut};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use http::{HeaderMap, Response, StatusCode};
+use http_body_util::combinators::UnsyncBoxBody;
+use ruma_common::api::{OutgoingResponse, OutgoingResponseExt};
+use serde::Serialize;
+
+use crate::ApiError;
+
+/// A body that is sent piece by piece.
+pub type StreamBody = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// The body of an [`Answer`].
+pub enum AnswerBody {
+    /// All of it.
+    Bytes(Bytes),
+    /// Piece by piece; an error ends the connection.
+    Stream(StreamBody),
+}
+
+/// A successful answer: status, headers, body.
+pub struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: AnswerBody,
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+impl Answer {
+    /// Renders a response type of ruma.
+    ///
+    /// # Errors
+    /// 500 `M_UNKNOWN` if ruma cannot serialize it, which would be a fault of ours.
+    pub fn ruma<R: OutgoingResponse>(response: R) -> Result<Answer, ApiError> {
+        let rendered = response
+            .try_into_http_response::<BytesMut>()
+            .map_err(|e| ApiError::internal(format!("cannot render a response: {e}")))?;
+        let (parts, body) = rendered.into_parts();
+        Ok(Answer {
+            status: parts.status,
+            headers: parts.headers,
+            body: AnswerBody::Bytes(body.freeze()),
+        })
+    }
+
+    /// 200 with a JSON body.
+    ///
+    /// # Errors
+    /// 500 `M_UNKNOWN` if the value cannot be serialized, which would be a fault of ours.
+    pub fn json(value: &(impl Serialize + ?Sized)) -> Result<Answer, ApiError> {
+        let body = serde_json::to_vec(value)
+            .map_err(|e| ApiError::internal(format!("cannot render JSON: {e}")))?;
+        Ok(Answer::json_bytes(body))
+    }
+
+    /// 200 with a body that is JSON already.
+    #[must_use]
+    pub fn json_bytes(body: impl Into<Bytes>) -> Answer {
+        Answer::with_type(JSON, AnswerBody::Bytes(body.into()))
+    }
+
+    /// 200 with `{}`.
+    #[must_use]
+    pub fn empty() -> Answer {
+        Answer::json_bytes(Bytes::from_static(b"{}"))
+    }
+
+    /// 200 with bytes of the given content type. A type that cannot stand in a header becomes
+    /// `application/octet-stream`.
+    #[must_use]
+    pub fn bytes(content_type: &str, body: impl Into<Bytes>) -> Answer {
+        Answer::with_type(type_value(content_type), AnswerBody::Bytes(body.into()))
+    }
+
+    /// 200 with a body of the given content type that is sent piece by piece.
+    #[must_use]
+    pub fn stream(content_type: &str, body: StreamBody) -> Answer {
+        Answer::with_type(type_value(content_type), AnswerBody::Stream(body))
+    }
+
+    /// The same answer with another status.
+    #[must_use]
+    pub fn status(mut self, status: StatusCode) -> Answer {
+        self.status = status;
+        self
+    }
+
+    /// The same answer with a header set. A value that cannot stand in a header is left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: &str) -> Answer {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    fn with_type(content_type: HeaderValue, body: AnswerBody) -> Answer {
+        let mut headers = HeaderMap::with_capacity(8);
+        headers.insert(CONTENT_TYPE, content_type);
+        Answer { status: StatusCode::OK, headers, body }
+    }
+
+    pub(crate) fn into_response(self) -> Response<axum::body::Body> {
+        let body = match self.body {
+            AnswerBody::Bytes(bytes) => axum::body::Body::from(bytes),
+            AnswerBody::Stream(stream) => axum::body::Body::new(stream),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        *response.headers_mut() = self.headers;
+        response
+    }
+}
+
+fn type_value(content_type: &str) -> HeaderValue {
+    HeaderValue::from_str(content_type)
+        .unwrap_or(HeaderValue::from_static("application/octet-stream"))
+}

@@ -1,0 +1,50 @@
+//! Who asks.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use skerry_core::UserNid;
+
+use crate::ApiError;
+
+/// What a request brings to prove who sends it.
+#[derive(Clone, Debug)]
+pub struct Credentials<'a> {
+    /// The access token, from the header or the query string.
+    pub token: &'a str,
+    /// Where the request comes from.
+    pub peer: IpAddr,
+    /// The client's own description of itself, cut to 512 bytes.
+    pub user_agent: Option<&'a str>,
+}
+
+/// The person and device behind a valid access token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requester {
+    /// The full user id.
+    pub user_id: Arc<str>,
+    /// The user's number.
+    pub user: UserNid,
+    /// The device's id.
+    pub device: Arc<str>,
+    /// The hash under which the token is stored.
+    pub token_hash: [u8; 32],
+    /// A guest account.
+    pub is_guest: bool,
+    /// A server administrator.
+    pub admin: bool,
+}
+
+/// Turns a token into a requester. `app` implements it over the account facade.
+pub trait Authenticator: Send + Sync {
+    /// Who the credentials belong to.
+    ///
+    /// # Errors
+    /// [`ApiError::unknown_token`] for a token that is not valid (any more), with soft logout set
+    /// where it only has to be refreshed; 500 where the store fails.
+    fn authenticate<'a>(
+        &'a self,
+        credentials: Credentials<'a>,
+    ) -> BoxFuture<'a, Result<Requester, ApiError>>;
+}

@@ -1,0 +1,190 @@
+//! The way of one request: find the route, read who asks, keep the limits, read the body, run the
+//! handler, render what it says, log it once.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::RequestExt;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, RawPathParams, Request};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
+use http::request::Parts;
+use http::{HeaderMap, Method, Response};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tracing::Instrument;
+
+use crate::call::query_pairs;
+use crate::rate::Who;
+use crate::shell::{Entries, Entry};
+use crate::{ApiError, Auth, BodyKind, BodyStream, Call, Credentials, Requester, Shell, Verb};
+use crate::{cors, json};
+
+/// Answers a request; `entries` are the routes of its path, if there are any.
+pub(crate) async fn serve(
+    shell: Arc<Shell>,
+    entries: Option<Arc<Entries>>,
+    request: Request,
+) -> Response<Body> {
+    if request.method() == Method::OPTIONS {
+        return cors::preflight();
+    }
+    let id = shell.new_id();
+    let method = request.method().clone();
+    let path = entries
+        .as_ref()
+        .and_then(|e| e.values().next())
+        .map_or("unknown", |entry| entry.path);
+    let span = tracing::info_span!("request", %method, path, id, user = tracing::field::Empty);
+    let answered = AssertUnwindSafe(answer(&shell, entries.as_deref(), request, &id))
+        .catch_unwind()
+        .instrument(span.clone())
+        .await;
+    let _entered = span.enter();
+    let result = answered.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+    let mut response = match result {
+        Ok(response) => {
+            tracing::debug!(status = response.status().as_u16(), "answered");
+            response
+        }
+        Err(error) => {
+            log(&error);
+            error.into_response(&id)
+        }
+    };
+    cors::mark(response.headers_mut());
+    response
+}
+
+fn log(error: &ApiError) {
+    let (status, errcode, message) = (error.status().as_u16(), error.errcode(), error.message());
+    match error.cause() {
+        Some(cause) if status >= 500 => {
+            tracing::error!(status, errcode, cause, "request failed: {message}");
+        }
+        Some(cause) => tracing::debug!(status, errcode, cause, "refused: {message}"),
+        None => tracing::debug!(status, errcode, "refused: {message}"),
+    }
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> ApiError {
+    let text = panic
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+        .unwrap_or("no message");
+    ApiError::internal(format!("panic in a handler: {text}"))
+}
+
+async fn answer(
+    shell: &Shell,
+    entries: Option<&Entries>,
+    mut request: Request,
+    id: &str,
+) -> Result<Response<Body>, ApiError> {
+    let entries = entries.ok_or_else(|| ApiError::unrecognized("Unknown endpoint"))?;
+    let entry = Verb::of(request.method())
+        .and_then(|verb| entries.get(&verb))
+        .ok_or_else(|| ApiError::wrong_method("The endpoint has no such method"))?;
+    let params = request
+        .extract_parts::<RawPathParams>()
+        .await
+        .map(|raw| raw.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+        .or_else(|e| match e {
+            axum::extract::rejection::RawPathParamsRejection::MissingPathParams(_) => {
+                Ok(Vec::new())
+            }
+            _ => Err(ApiError::invalid_param("The path is not UTF-8")),
+        })?;
+    let (parts, body) = request.into_parts();
+    let peer = peer_of(&parts);
+    let requester = authenticate(shell, entry, &parts, peer).await?;
+    let who = requester.as_ref().map_or(Who::Peer(peer), |r| Who::User(r.user));
+    shell.limiter.take(entry.rate, who, shell.clock.now_ms())?;
+    let (body, stream) = read_body(shell, entry, &parts.headers, body).await?;
+    let Parts { method, uri, headers, .. } = parts;
+    let id = id.to_owned();
+    let call = Call { method, uri, headers, body, peer, id, params, requester, stream };
+    (entry.run)(call).await.map(crate::Answer::into_response)
+}
+
+/// Where the connection comes from; this machine for a connection that has no address.
+fn peer_of(parts: &Parts) -> IpAddr {
+    let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |info| info.0.ip())
+}
+
+async fn authenticate(
+    shell: &Shell,
+    entry: &Entry,
+    parts: &Parts,
+    peer: IpAddr,
+) -> Result<Option<Requester>, ApiError> {
+    if entry.auth == Auth::None {
+        return Ok(None);
+    }
+    let Some(token) = token_of(parts, shell.options.query_tokens)? else {
+        return match entry.auth {
+            Auth::Token => Err(ApiError::missing_token("Missing access token")),
+            _ => Ok(None),
+        };
+    };
+    let user_agent = parts.headers.get(USER_AGENT).and_then(|v| v.to_str().ok());
+    let user_agent = user_agent.map(|text| text.get(..512).unwrap_or(text));
+    let credentials = Credentials { token: &token, peer, user_agent };
+    let requester = shell.authenticator.authenticate(credentials).await?;
+    tracing::Span::current().record("user", &*requester.user_id);
+    Ok(Some(requester))
+}
+
+/// The access token of a request: from the header, or (where allowed) from the query string.
+fn token_of(parts: &Parts, query_tokens: bool) -> Result<Option<String>, ApiError> {
+    if let Some(value) = parts.headers.get(AUTHORIZATION) {
+        let token = value.to_str().ok().and_then(|text| {
+            let (scheme, token) = text.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+        });
+        return match token {
+            Some(token) if !token.is_empty() => Ok(Some(token)),
+            _ => Err(ApiError::missing_token("The Authorization header holds no access token")),
+        };
+    }
+    if !query_tokens {
+        return Ok(None);
+    }
+    let found = query_pairs(parts.uri.query().unwrap_or(""))
+        .find(|(key, _)| key == "access_token")
+        .map(|(_, token)| token.into_owned());
+    Ok(found.filter(|token| !token.is_empty()))
+}
+
+async fn read_body(
+    shell: &Shell,
+    entry: &Entry,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<(Bytes, Option<BodyStream>), ApiError> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    if entry.body == BodyKind::Stream {
+        return Ok((Bytes::new(), Some(BodyStream::new(body, length))));
+    }
+    let limit = entry.max_body.unwrap_or(shell.options.max_body);
+    let too_large = || ApiError::too_large(format!("The body is larger than {limit} bytes"));
+    if length.is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let read = Limited::new(body, limit).collect().await.map_err(|e| {
+        if e.is::<LengthLimitError>() {
+            too_large()
+        } else {
+            ApiError::unknown("The request ended before its end").caused_by(e)
+        }
+    })?;
+    let bytes = read.to_bytes();
+    if entry.body == BodyKind::Json {
+        json::check(&bytes)?;
+    }
+    Ok((bytes, None))
+}

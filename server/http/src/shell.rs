@@ -1,0 +1,127 @@
+//! Building the router out of lists of routes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use axum::Router;
+use axum::extract::Request;
+use skerry_core::Clock;
+
+use crate::dispatch;
+use crate::rate::Limiter;
+use crate::{Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Verb};
+
+/// What the shell itself can be told.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The largest body of a request, in bytes, where the route names no other.
+    pub max_body: usize,
+    /// Whether an access token may stand in the query string (`?access_token=`), which old
+    /// clients do and which leaves tokens in the logs of proxies.
+    pub query_tokens: bool,
+    /// Rate limits.
+    pub rates: RateLimits,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            max_body: 1024 * 1024,
+            query_tokens: true,
+            rates: RateLimits { enabled: true },
+        }
+    }
+}
+
+/// What all requests share.
+pub struct Shell {
+    pub(crate) options: Options,
+    pub(crate) authenticator: Arc<dyn Authenticator>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) limiter: Limiter,
+    next_id: AtomicU64,
+}
+
+/// A route without its context's type.
+pub(crate) struct Entry {
+    pub(crate) path: &'static str,
+    pub(crate) auth: Auth,
+    pub(crate) rate: Rate,
+    pub(crate) body: BodyKind,
+    pub(crate) max_body: Option<usize>,
+    pub(crate) run: Box<dyn Fn(Call) -> HandlerFuture + Send + Sync>,
+}
+
+/// All methods of one path.
+pub(crate) type Entries = BTreeMap<Verb, Entry>;
+
+/// Collects routes until [`ShellBuilder::router`].
+pub struct ShellBuilder {
+    shell: Shell,
+    paths: BTreeMap<&'static str, Entries>,
+}
+
+impl Shell {
+    /// Starts a router. `authenticator` tells who a token belongs to.
+    #[must_use]
+    pub fn builder(
+        options: Options,
+        authenticator: Arc<dyn Authenticator>,
+        clock: Arc<dyn Clock>,
+    ) -> ShellBuilder {
+        let limiter = Limiter::new(options.rates);
+        let shell =
+            Shell { options, authenticator, clock, limiter, next_id: AtomicU64::new(1) };
+        ShellBuilder { shell, paths: BTreeMap::new() }
+    }
+
+    /// A name for the next request, unique in this process.
+    pub(crate) fn new_id(&self) -> String {
+        format!("{:06x}", self.next_id.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl ShellBuilder {
+    /// Adds a list of routes with the context that their handlers get. Of two routes with the
+    /// same method and path the later one counts.
+    #[must_use]
+    pub fn routes<C: Send + Sync + 'static>(mut self, ctx: &Arc<C>, routes: &[Route<C>]) -> Self {
+        for route in routes {
+            let ctx = Arc::clone(ctx);
+            let handler = route.handler;
+            let entry = Entry {
+                path: route.path,
+                auth: route.auth,
+                rate: route.rate,
+                body: route.body,
+                max_body: route.max_body,
+                run: Box::new(move |call| handler(Arc::clone(&ctx), call)),
+            };
+            self.paths.entry(route.path).or_default().insert(route.verb, entry);
+        }
+        self
+    }
+
+    /// The router over all routes added. Unknown paths answer 404 and unknown methods 405, both
+    /// `M_UNRECOGNIZED`.
+    ///
+    /// # Panics
+    /// Where two paths cannot be told apart; a fault in a list of routes, found by any test that
+    /// builds the router.
+    pub fn router(self) -> Router {
+        let shell = Arc::new(self.shell);
+        let mut router = Router::new();
+        for (path, entries) in self.paths {
+            let shell = Arc::clone(&shell);
+            let entries = Arc::new(entries);
+            let serve = move |request: Request| {
+                dispatch::serve(Arc::clone(&shell), Some(Arc::clone(&entries)), request)
+            };
+            router = router.route(path, axum::routing::any(serve));
+        }
+        router.fallback(move |request: Request| {
+            dispatch::serve(Arc::clone(&shell), None, request)
+        })
+    }
+}
