@@ -1,1 +1,145 @@
-//! skerry-room
+//! Rooms: the only writer of events, state and membership, and the place where they are read.
+//!
+//! What it does: makes rooms, sends events into them, moves people in and out of them, keeps
+//! aliases and the directory, and answers what a user may see of all this. Every change is
+//! planned by pure rules of `skerry-core` on one snapshot inside the room's lane, and ends in one
+//! commit that holds everything it touches ([`append`] is the list).
+//!
+//! What it deliberately does not know: HTTP, other servers (it leaves rows in the outbox and says
+//! what is missing), and what clients have already been told (that is `skerry-sync`).
+//!
+//! Start reading at [`send`]: one message's way through the house. Then `append.rs` for what a
+//! new event writes, `base.rs` for the questions that reading is built from.
+
+mod base;
+mod cache;
+mod error;
+mod statemap;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::RwLock;
+use skerry_account::Accounts;
+use skerry_core::{Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, SigningKey, StateId};
+use skerry_core::StoredEvent;
+use skerry_store::schema::room as tables;
+use skerry_store::{Lanes, Scan, Store, StoreError};
+
+pub use base::{Held, RoomFacts};
+pub use error::RoomError;
+pub use statemap::StateMap;
+
+use cache::Cache;
+
+/// What the rooms are told once, at start.
+#[derive(Clone)]
+pub struct RoomsConfig {
+    /// The name of this server, as in the ids of its users.
+    pub server_name: Arc<str>,
+    /// The version of new rooms unless asked otherwise.
+    pub default_version: RoomVersion,
+    /// The key that signs this server's events.
+    pub key: Arc<SigningKey>,
+    /// How much memory the caches of state and events may hold, in bytes.
+    pub cache_bytes: usize,
+}
+
+/// All rooms of this server. Cheap to clone.
+#[derive(Clone)]
+pub struct Rooms {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles share.
+pub(crate) struct Inner {
+    pub(crate) store: Arc<Store>,
+    pub(crate) accounts: Accounts,
+    pub(crate) config: RoomsConfig,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dice: Arc<dyn DiceSource>,
+    /// One writer at a time per room.
+    pub(crate) lanes: Lanes<RoomNid>,
+    pub(crate) states: Cache<StateId, Arc<StateMap>>,
+    pub(crate) auth_events: Cache<EventNid, Arc<StoredEvent>>,
+    pub(crate) last: LastPositions,
+}
+
+impl Rooms {
+    /// Opens the rooms of a store; reads the newest position of every room.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn open(
+        store: Arc<Store>,
+        accounts: Accounts,
+        config: RoomsConfig,
+        clock: Arc<dyn Clock>,
+        dice: Arc<dyn DiceSource>,
+    ) -> Result<Rooms, StoreError> {
+        let last = LastPositions::read(&store)?;
+        let half = config.cache_bytes / 2;
+        Ok(Rooms {
+            inner: Arc::new(Inner {
+                store,
+                accounts,
+                clock,
+                dice,
+                lanes: Lanes::new(),
+                states: Cache::new(half),
+                auth_events: Cache::new(half),
+                last,
+                config,
+            }),
+        })
+    }
+
+    /// The store underneath, for its number and name look-ups.
+    #[must_use]
+    pub fn store(&self) -> &Arc<Store> {
+        &self.inner.store
+    }
+
+    /// The name of this server.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        &self.inner.config.server_name
+    }
+
+    /// The version of new rooms unless asked otherwise.
+    #[must_use]
+    pub fn default_version(&self) -> RoomVersion {
+        self.inner.config.default_version
+    }
+
+    /// Whether a user id belongs to this server.
+    #[must_use]
+    pub fn is_local(&self, user_id: &str) -> bool {
+        user_id.split_once(':').is_some_and(|(_, server)| server == self.server_name())
+    }
+}
+
+/// The log position of the newest event of every room.
+pub(crate) struct LastPositions(RwLock<HashMap<RoomNid, Pos>>);
+
+impl LastPositions {
+    fn read(store: &Store) -> Result<LastPositions, StoreError> {
+        let mut map = HashMap::new();
+        for row in store.newest().scan::<tables::Head>(Scan::all()) {
+            let (room, head) = row?;
+            map.insert(room, head.last);
+        }
+        Ok(LastPositions(RwLock::new(map)))
+    }
+
+    pub(crate) fn get(&self, room: RoomNid) -> Pos {
+        self.0.read().get(&room).copied().unwrap_or(Pos::ZERO)
+    }
+
+    /// To be called inside the room's lane, once its write is applied.
+    pub(crate) fn set(&self, room: RoomNid, pos: Pos) {
+        let mut map = self.0.write();
+        let last = map.entry(room).or_default();
+        *last = pos.max(*last);
+    }
+}

@@ -55,8 +55,8 @@ record! {
 record! {
     /// What never changes about a room.
     pub struct RoomRow v1 {
-        /// The room version, as in its create event.
-        pub version: String,
+        /// The room version, by `RoomVersion::number`.
+        pub version: u8,
         /// `m.room.create`.
         pub create: EventNid,
         /// Who sent the create event.

@@ -1,0 +1,405 @@
+//! The questions everything else is built from: one event, one version of state, who is in.
+//!
+//! All take a snapshot. Give them the published one to answer a reader, the newest one only
+//! inside a lane to plan a write.
+
+use std::sync::Arc;
+
+use skerry_core::{
+    EventNid, Membership, Order, Pos, RoomNid, RoomVersion, ServerNid, StateId, StateKeyNid,
+    StoredEvent, UserNid,
+};
+use skerry_store::schema::room as t;
+use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead, RoomRow, SentBy};
+use skerry_store::{Scan, Snapshot, StoreError};
+
+use crate::{Rooms, StateMap};
+
+/// Bytes a state event in the cache weighs beside its JSON.
+const EVENT_OVERHEAD: usize = 256;
+
+/// An event as it is held here.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Its number.
+    pub nid: EventNid,
+    /// The event; in its redacted form once a redaction took effect.
+    pub event: StoredEvent,
+    /// The redaction that took effect on it.
+    pub redacted_by: Option<EventNid>,
+    /// The client call that made it, for the `unsigned` of that very device.
+    pub sent: Option<SentBy>,
+}
+
+impl Held {
+    fn from_row(nid: EventNid, row: t::EventRow) -> Result<Held, StoreError> {
+        let event = StoredEvent::from_bytes(row.event)
+            .map_err(|_| StoreError::corrupt::<t::Event>(&nid, "not a stored event"))?;
+        Ok(Held { nid, event, redacted_by: row.redacted_by, sent: row.sent })
+    }
+}
+
+/// Facts about a room that never change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RoomFacts {
+    /// Its version.
+    pub version: RoomVersion,
+    /// Its create event.
+    pub create: EventNid,
+    /// Who sent that.
+    pub creator: UserNid,
+}
+
+impl Rooms {
+    /// An event by number.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn event(&self, snap: &Snapshot, nid: EventNid) -> Result<Option<Held>, StoreError> {
+        snap.get::<t::Event>(&nid)?.map(|row| Held::from_row(nid, row)).transpose()
+    }
+
+    /// Events by number, in the order asked for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn events(
+        &self,
+        snap: &Snapshot,
+        nids: &[EventNid],
+    ) -> Result<Vec<Option<Held>>, StoreError> {
+        let rows = snap.get_many::<t::Event>(nids)?;
+        let pairs = nids.iter().zip(rows);
+        pairs.map(|(nid, row)| row.map(|row| Held::from_row(*nid, row)).transpose()).collect()
+    }
+
+    /// An event by id.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn event_by_id(&self, snap: &Snapshot, id: &str) -> Result<Option<Held>, StoreError> {
+        match self.store().event_nid(snap, id)? {
+            Some(nid) => self.event(snap, nid),
+            None => Ok(None),
+        }
+    }
+
+    /// Where an event stands.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn meta(&self, snap: &Snapshot, nid: EventNid) -> Result<Option<EventMeta>, StoreError> {
+        snap.get::<t::Meta>(&nid)
+    }
+
+    /// Where events stand, in the order asked for.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn metas(
+        &self,
+        snap: &Snapshot,
+        nids: &[EventNid],
+    ) -> Result<Vec<Option<EventMeta>>, StoreError> {
+        snap.get_many::<t::Meta>(nids)
+    }
+
+    /// What never changes about a room; `None` if this server does not know it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn room_row(&self, snap: &Snapshot, room: RoomNid) -> Result<Option<RoomRow>, StoreError> {
+        snap.get::<t::Room>(&room)
+    }
+
+    /// Version and creator of a room; `None` if this server does not know it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn facts(&self, snap: &Snapshot, room: RoomNid) -> Result<Option<RoomFacts>, StoreError> {
+        let Some(row) = self.room_row(snap, room)? else { return Ok(None) };
+        let version = RoomVersion::from_number(row.version)
+            .ok_or_else(|| StoreError::corrupt::<t::Room>(&room, "unknown room version"))?;
+        Ok(Some(RoomFacts { version, create: row.create, creator: row.creator }))
+    }
+
+    /// The newest end of a room.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn head(&self, snap: &Snapshot, room: RoomNid) -> Result<Option<RoomHead>, StoreError> {
+        snap.get::<t::Head>(&room)
+    }
+
+    /// A room's number; `None` if this server has never heard of it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn room_nid(&self, snap: &Snapshot, id: &str) -> Result<Option<RoomNid>, StoreError> {
+        let Some(nid) = self.store().room_nid(id)? else { return Ok(None) };
+        Ok(self.room_row(snap, nid)?.map(|_| nid))
+    }
+
+    /// One version of a room's state. Kept in memory, since it never changes under its number.
+    ///
+    /// # Errors
+    /// The store's, also where a version it builds on is missing.
+    pub fn state_map(&self, snap: &Snapshot, id: StateId) -> Result<Arc<StateMap>, StoreError> {
+        if let Some(map) = self.inner.states.get(id) {
+            return Ok(map);
+        }
+        let (mut deltas, mut next, mut map) = (Vec::new(), Some(id), Arc::new(StateMap::new()));
+        while let Some(at) = next {
+            if let Some(found) = self.inner.states.get(at) {
+                map = found;
+                break;
+            }
+            let delta = snap
+                .get::<t::State>(&at)?
+                .ok_or_else(|| StoreError::corrupt::<t::State>(&at, "missing state version"))?;
+            next = delta.parent;
+            deltas.push(delta);
+        }
+        let mut built = StateMap::clone(&map);
+        for delta in deltas.iter().rev() {
+            for key in &delta.removes {
+                built.remove(*key);
+            }
+            for (key, event) in &delta.adds {
+                built.insert(*key, *event);
+            }
+        }
+        let built = Arc::new(built);
+        self.hold_state(id, &built);
+        Ok(built)
+    }
+
+    /// Keeps a version of state in memory, for [`Self::state_map`].
+    pub(crate) fn hold_state(&self, id: StateId, map: &Arc<StateMap>) {
+        self.inner.states.put(id, map.clone(), map.weight());
+    }
+
+    /// The current state of a room; `None` if this server does not know the room.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn state_of(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+    ) -> Result<Option<(StateId, Arc<StateMap>)>, StoreError> {
+        let Some(head) = self.head(snap, room)? else { return Ok(None) };
+        Ok(Some((head.state, self.state_map(snap, head.state)?)))
+    }
+
+    /// The current state event under a type and state key.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn current(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<EventNid>, StoreError> {
+        match self.store().state_key_nid(kind, key)? {
+            Some(nid) => snap.get::<t::StateNow>(&(room, nid)),
+            None => Ok(None),
+        }
+    }
+
+    /// The current state event under a type and state key, itself.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn current_event(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<Held>, StoreError> {
+        match self.current(snap, room, kind, key)? {
+            Some(nid) => self.event(snap, nid),
+            None => Ok(None),
+        }
+    }
+
+    /// The event under a type and state key in one version of state.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn in_state(
+        &self,
+        map: &StateMap,
+        kind: &str,
+        key: &str,
+    ) -> Result<Option<EventNid>, StoreError> {
+        Ok(self.store().state_key_nid(kind, key)?.and_then(|nid| map.get(nid)))
+    }
+
+    /// All current state events of a room.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn state_now(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+    ) -> Result<Vec<(StateKeyNid, EventNid)>, StoreError> {
+        let rows = snap.scan::<t::StateNow>(Scan::prefix(&room));
+        rows.map(|row| row.map(|((_, key), event)| (key, event))).collect()
+    }
+
+    /// A state event for authorising others, from memory where possible. Its content may lack a
+    /// redaction made since, which keeps everything that authorisation looks at.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn auth_event(
+        &self,
+        snap: &Snapshot,
+        nid: EventNid,
+    ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+        if let Some(event) = self.inner.auth_events.get(nid) {
+            return Ok(Some(event));
+        }
+        let Some(held) = self.event(snap, nid)? else { return Ok(None) };
+        let event = Arc::new(held.event);
+        self.hold_auth_event(nid, &event);
+        Ok(Some(event))
+    }
+
+    /// Keeps a state event in memory, for [`Self::auth_event`].
+    pub(crate) fn hold_auth_event(&self, nid: EventNid, event: &Arc<StoredEvent>) {
+        let bytes = EVENT_OVERHEAD + event.json().len();
+        self.inner.auth_events.put(nid, event.clone(), bytes);
+    }
+
+    /// A user's membership in a room, with the event that made it so.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn member(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        user: UserNid,
+    ) -> Result<Option<Member>, StoreError> {
+        snap.get::<t::MemberTable>(&(room, user))
+    }
+
+    /// Whether a user is joined to a room.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn is_joined(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        user: UserNid,
+    ) -> Result<bool, StoreError> {
+        let member = self.member(snap, room, user)?;
+        Ok(member.is_some_and(|member| member.membership == Membership::Join))
+    }
+
+    /// Everybody who has a membership in a room, whatever it is.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn members(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+    ) -> Result<Vec<(UserNid, Member)>, StoreError> {
+        let rows = snap.scan::<t::MemberTable>(Scan::prefix(&room));
+        rows.map(|row| row.map(|((_, user), member)| (user, member))).collect()
+    }
+
+    /// All rooms a user has to do with, except forgotten ones.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn rooms_of(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+    ) -> Result<Vec<(RoomNid, MemberOf)>, StoreError> {
+        let rows = snap.scan::<t::MemberOfTable>(Scan::prefix(&user));
+        rows.map(|row| row.map(|((_, room), member)| (room, member))).collect()
+    }
+
+    /// A user's membership in a room, as [`Self::rooms_of`] tells it; `None` also if forgotten.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn member_of(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+        room: RoomNid,
+    ) -> Result<Option<MemberOf>, StoreError> {
+        snap.get::<t::MemberOfTable>(&(user, room))
+    }
+
+    /// Stripped state that came with an invite or a knock: a JSON array.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn stripped(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+        room: RoomNid,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        snap.get::<t::Stripped>(&(user, room))
+    }
+
+    /// Other servers with joined members in a room, and how many members each has.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn servers(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+    ) -> Result<Vec<(ServerNid, u32)>, StoreError> {
+        let rows = snap.scan::<t::RoomServer>(Scan::prefix(&room));
+        rows.map(|row| row.map(|((_, server), count)| (server, count))).collect()
+    }
+
+    /// The event at a place in a room's timeline.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn at_order(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        order: Order,
+    ) -> Result<Option<EventNid>, StoreError> {
+        snap.get::<t::Timeline>(&(room, order))
+    }
+
+    /// Events that name this one as one they follow.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn children(
+        &self,
+        snap: &Snapshot,
+        event: EventNid,
+    ) -> Result<Vec<EventNid>, StoreError> {
+        let rows = snap.scan::<t::Edge>(Scan::prefix(&event));
+        rows.map(|row| row.map(|((_, child), ())| child)).collect()
+    }
+
+    /// A position that the newest published event of a room does not lie after: nothing new
+    /// happened in the room's timeline since a token at or past it. From memory; it may run ahead
+    /// of what is published, never behind.
+    #[must_use]
+    pub fn last_pos(&self, room: RoomNid) -> Pos {
+        self.inner.last.get(room)
+    }
+}
