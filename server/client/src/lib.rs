@@ -1,1 +1,58 @@
-//! skerry-client
+//! The client-server endpoints: thin handlers, one file per family.
+//!
+//! A handler translates, calls one facade method, renders. It deliberately knows no table, loops
+//! over no members and never makes two facade writes in a row; where two are needed, the facade
+//! lacks a method.
+//!
+//! Start reading at [`routes`]; each file lists its endpoints in `ROUTES` at its top.
+
+use std::sync::Arc;
+
+use skerry_account::Accounts;
+use skerry_core::{Clock, DiceSource};
+use skerry_http::Route;
+use skerry_room::Rooms;
+use skerry_store::Store;
+use skerry_sync::Sync;
+
+/// What every handler gets.
+pub struct Ctx {
+    /// For snapshots to hand to query functions; never for tables.
+    pub store: Arc<Store>,
+    /// People and their devices.
+    pub accounts: Accounts,
+    /// Rooms.
+    pub rooms: Rooms,
+    /// What changed.
+    pub sync: Sync,
+    /// What the operator chose.
+    pub config: ClientConfig,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub dice: Arc<dyn DiceSource>,
+}
+
+/// The operator's choices that endpoints themselves act on; facades have their own.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// The part of user ids after the colon.
+    pub server_name: Arc<str>,
+    /// Where clients reach this server, without a slash at the end.
+    pub base_url: String,
+    /// Whether guests may register.
+    pub guests: bool,
+    /// Whether the public room directory answers those who are not logged in.
+    pub directory_without_auth: bool,
+    /// The version of new rooms.
+    pub default_room_version: String,
+    /// The secret for `/_synapse/admin/v1/register`; empty: the endpoint does not exist.
+    pub shared_secret: String,
+}
+
+/// All endpoints of this crate.
+#[must_use]
+pub fn routes() -> Vec<Route<Ctx>> {
+    let lists: &[&[Route<Ctx>]] = &[];
+    lists.concat()
+}
