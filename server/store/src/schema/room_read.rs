@@ -5,7 +5,7 @@
 use skerry_core::{EventNid, Order, Pos, RoomNid, UserNid};
 
 use crate::schema::room::RelKind;
-use crate::{code_enum, record, table};
+use crate::{code_enum, record, table, tables};
 
 code_enum! {
     /// The two receipts that tell how far a user has read.
@@ -80,3 +80,4 @@ table!(
     /// Saved unread counts.
     Unread: "unread", Room, (UserNid, RoomNid) => UnreadRow, profile Point
 );
+tables!(Redacted, RedactedAt, Parents, Receipts, ReceiptAt, Unread);
