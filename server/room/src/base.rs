@@ -6,17 +6,14 @@
 use std::sync::Arc;
 
 use skerry_core::{
-    EventNid, Membership, Order, Pos, RoomNid, RoomVersion, ServerNid, StateId, StateKeyNid,
-    StoredEvent, UserNid,
+    EventNid, Membership, Order, Pos, RoomNid, RoomVersion, RuledEvent, ServerNid, StateId,
+    StateKeyNid, StoredEvent, UserNid,
 };
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead, RoomRow, SentBy};
-use skerry_store::{Scan, Snapshot, StoreError};
+use skerry_store::{Scan, Snapshot, StoreError, Table};
 
 use crate::{Rooms, StateMap};
-
-/// Bytes a state event in the cache weighs beside its JSON.
-const EVENT_OVERHEAD: usize = 256;
 
 /// An event as it is held here.
 #[derive(Clone, Debug)]
@@ -33,8 +30,8 @@ pub struct Held {
 
 impl Held {
     fn from_row(nid: EventNid, row: t::EventRow) -> Result<Held, StoreError> {
-        let event = StoredEvent::from_bytes(row.event)
-            .map_err(|_| StoreError::corrupt::<t::Event>(&nid, "not a stored event"))?;
+        let event = StoredEvent::decode(&row.event)
+            .map_err(|error| damaged::<t::Event>(nid, &error.to_string()))?;
         Ok(Held { nid, event, redacted_by: row.redacted_by, sent: row.sent })
     }
 }
@@ -119,7 +116,7 @@ impl Rooms {
     pub fn facts(&self, snap: &Snapshot, room: RoomNid) -> Result<Option<RoomFacts>, StoreError> {
         let Some(row) = self.room_row(snap, room)? else { return Ok(None) };
         let version = RoomVersion::from_number(row.version)
-            .ok_or_else(|| StoreError::corrupt::<t::Room>(&room, "unknown room version"))?;
+            .ok_or_else(|| damaged::<t::Room>(room, "unknown room version"))?;
         Ok(Some(RoomFacts { version, create: row.create, creator: row.creator }))
     }
 
@@ -156,7 +153,7 @@ impl Rooms {
             }
             let delta = snap
                 .get::<t::State>(&at)?
-                .ok_or_else(|| StoreError::corrupt::<t::State>(&at, "missing state version"))?;
+                .ok_or_else(|| StoreError::missing(<t::State as Table>::NAME, at))?;
             next = delta.parent;
             deltas.push(delta);
         }
@@ -252,28 +249,28 @@ impl Rooms {
         rows.map(|row| row.map(|((_, key), event)| (key, event))).collect()
     }
 
-    /// A state event for authorising others, from memory where possible. Its content may lack a
-    /// redaction made since, which keeps everything that authorisation looks at.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn auth_event(
+    /// A state event for authorising others, from memory where possible. Only inside its room's
+    /// lane: there alone the cache is in step with redactions.
+    pub(crate) fn auth_event(
         &self,
         snap: &Snapshot,
         nid: EventNid,
-    ) -> Result<Option<Arc<StoredEvent>>, StoreError> {
+    ) -> Result<RuledEvent, StoreError> {
         if let Some(event) = self.inner.auth_events.get(nid) {
-            return Ok(Some(event));
+            return Ok(event);
         }
-        let Some(held) = self.event(snap, nid)? else { return Ok(None) };
-        let event = Arc::new(held.event);
+        let held = self
+            .event(snap, nid)?
+            .ok_or_else(|| StoreError::missing(<t::Event as Table>::NAME, nid))?;
+        let event = RuledEvent::new(Arc::new(held.event), false);
         self.hold_auth_event(nid, &event);
-        Ok(Some(event))
+        Ok(event)
     }
 
     /// Keeps a state event in memory, for [`Self::auth_event`].
-    pub(crate) fn hold_auth_event(&self, nid: EventNid, event: &Arc<StoredEvent>) {
-        let bytes = EVENT_OVERHEAD + event.json().len();
+    pub(crate) fn hold_auth_event(&self, nid: EventNid, event: &RuledEvent) {
+        // Twice: ruma's view of it holds a copy of the content.
+        let bytes = 2 * event.event().memory_bytes();
         self.inner.auth_events.put(nid, event.clone(), bytes);
     }
 
@@ -402,4 +399,9 @@ impl Rooms {
     pub fn last_pos(&self, room: RoomNid) -> Pos {
         self.inner.last.get(room)
     }
+}
+
+/// A row that decodes to something that cannot be.
+pub(crate) fn damaged<T: Table>(key: impl std::fmt::Debug, what: &str) -> StoreError {
+    StoreError::Corrupt { table: T::NAME, key: format!("{key:?} ({what})").into() }
 }

@@ -21,8 +21,9 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 use skerry_account::Accounts;
-use skerry_core::{Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, SigningKey, StateId};
-use skerry_core::StoredEvent;
+use skerry_core::{
+    Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, RuledEvent, SigningKey, StateId,
+};
 use skerry_store::schema::room as tables;
 use skerry_store::{Lanes, Scan, Store, StoreError};
 
@@ -61,7 +62,7 @@ pub(crate) struct Inner {
     /// One writer at a time per room.
     pub(crate) lanes: Lanes<RoomNid>,
     pub(crate) states: Cache<StateId, Arc<StateMap>>,
-    pub(crate) auth_events: Cache<EventNid, Arc<StoredEvent>>,
+    pub(crate) auth_events: Cache<EventNid, RuledEvent>,
     pub(crate) last: LastPositions,
 }
 

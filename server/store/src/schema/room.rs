@@ -4,7 +4,7 @@
 
 use skerry_core::{EventNid, Membership, Order, Pos, RoomNid, ServerNid, StateId, StateKeyNid, UserNid};
 
-use crate::{code_enum, record, table};
+use crate::{code_enum, record, table, tables};
 
 record! {
     /// One event: its bytes and what this server noted beside them.
@@ -245,4 +245,22 @@ table!(
 table!(
     /// Rooms listed in the directory.
     Directory: "directory", Room, RoomNid => DirectoryRow, profile Scan
+);
+tables!(
+    Event,
+    Meta,
+    Timeline,
+    Edge,
+    Room,
+    Head,
+    State,
+    StateNow,
+    MemberTable,
+    MemberOfTable,
+    Stripped,
+    RoomServer,
+    Relations,
+    Alias,
+    AliasOf,
+    Directory,
 );
