@@ -1,1 +1,25 @@
-//! skerry-media
+//! Media: every distinct file is stored once, under the BLAKE3 hash of its bytes, and is found by
+//! the `mxc://` URIs that name it.
+//!
+//! It deliberately knows no room, no account and no message: who may upload is decided by the
+//! request shell, and what refers to an `mxc://` is somebody else's knowledge. Files come before
+//! rows: a blob is whole, synced and in its place before the batch that names it is committed, so
+//! that a crash leaves at most a file that nobody names, which the next start removes.
+//!
+//! Start reading at [`Blobs`], then `files.rs` (the folder of blobs) and `routes.rs`.
+
+mod blobs;
+mod files;
+mod mime;
+mod mxc;
+mod routes;
+mod thumbnail;
+
+pub use blobs::{Blobs, Found, MediaError, Settings, Upload, UploadInfo};
+pub use files::Swept;
+pub use mxc::MediaId;
+pub use routes::ROUTES;
+pub use thumbnail::{Method, Thumbnail};
+
+#[cfg(test)]
+mod tests;

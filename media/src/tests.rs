@@ -1,0 +1,175 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::{io::Read as _, sync::Arc};
+
+use skerry_core::{
+    UserNid,
+    fixtures::{FakeClock, SeededDice},
+};
+use skerry_store::{Store, StoreOptions};
+
+use crate::{
+    Blobs, MediaError, MediaId, Method, Settings, UploadInfo,
+    mime::disposition,
+    routes::{Asked, range},
+    thumbnail::{Wanted, make},
+};
+
+struct House {
+    dir: tempfile::TempDir,
+    blobs: Arc<Blobs>,
+}
+
+fn open(dir: tempfile::TempDir) -> House {
+    let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
+    let settings =
+        Settings { server_name: "localhost".to_owned(), max_upload: 1_000_000, decoders: 2 };
+    let clock = Arc::new(FakeClock::default());
+    let dice = Arc::new(SeededDice::new(7));
+    let blobs = Blobs::open(&dir.path().join("media"), store, settings, clock, dice).unwrap();
+    House { dir, blobs: Arc::new(blobs) }
+}
+
+fn house() -> House {
+    open(tempfile::tempdir().unwrap())
+}
+
+async fn put(blobs: &Arc<Blobs>, bytes: &[u8], kind: &str) -> MediaId {
+    let mut upload = blobs.begin().unwrap();
+    for piece in bytes.chunks(1000) {
+        upload.write(piece).unwrap();
+    }
+    let info = UploadInfo { content_type: kind.to_owned(), name: Some("a name".to_owned()) };
+    blobs.finish(upload, info, UserNid(1)).await.unwrap()
+}
+
+fn read(blobs: &Blobs, id: &MediaId) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    blobs.find("localhost", id).unwrap().file.read_to_end(&mut bytes).unwrap();
+    bytes
+}
+
+fn blob_files(house: &House) -> usize {
+    fn count(dir: &std::path::Path) -> usize {
+        std::fs::read_dir(dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .map(|path| if path.is_dir() { count(&path) } else { 1 })
+            .sum()
+    }
+    count(&house.dir.path().join("media"))
+}
+
+#[tokio::test]
+async fn what_was_uploaded_comes_back_and_equal_files_are_stored_once() {
+    let house = house();
+    let bytes: Vec<u8> = (0..100_000_u32).map(|n| (n * 7 % 251) as u8).collect();
+    let first = put(&house.blobs, &bytes, "image/png").await;
+    let second = put(&house.blobs, &bytes, "text/plain").await;
+    assert_ne!(first, second);
+    assert_eq!(read(&house.blobs, &first), bytes);
+    assert_eq!(read(&house.blobs, &second), bytes);
+    assert_eq!(blob_files(&house), 1);
+    let found = house.blobs.find("localhost", &second).unwrap().media;
+    assert_eq!((found.content_type.as_str(), found.size), ("text/plain", 100_000));
+}
+
+#[tokio::test]
+async fn an_upload_that_is_dropped_or_too_large_leaves_nothing() {
+    let house = house();
+    let mut upload = house.blobs.begin().unwrap();
+    upload.write(&[1; 1000]).unwrap();
+    drop(upload);
+    let mut upload = house.blobs.begin().unwrap();
+    assert!(matches!(upload.write(&vec![1; 1_000_001]), Err(MediaError::TooLarge(1_000_000))));
+    drop(upload);
+    assert_eq!(blob_files(&house), 0);
+}
+
+#[tokio::test]
+async fn a_start_after_a_crash_removes_what_nobody_names() {
+    let house = house();
+    let id = put(&house.blobs, b"kept", "").await;
+    let media = house.dir.path().join("media");
+    std::fs::write(media.join("spool/1-2"), b"half").unwrap();
+    let orphan = blake3::hash(b"an orphan").to_hex();
+    let folder = media.join(&orphan[..2]).join(&orphan[2..4]);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join(&orphan[4..]), b"an orphan").unwrap();
+    let swept = house.blobs.sweep().unwrap();
+    assert_eq!((swept.unfinished, swept.orphans), (1, 1));
+    assert_eq!(read(&house.blobs, &id), b"kept");
+    assert_eq!(blob_files(&house), 1);
+}
+
+#[test]
+fn ids_that_could_be_paths_are_not_ids() {
+    for bad in ["", "..", "a/b", "a%2fb", "ä", &"x".repeat(256)] {
+        assert_eq!(MediaId::parse(bad), None, "{bad}");
+    }
+    assert!(MediaId::parse("Az09-_").is_some());
+}
+
+#[test]
+fn only_harmless_types_are_shown_inline() {
+    assert_eq!(disposition("image/png", Some("a.png")), "inline; filename=a.png");
+    assert_eq!(disposition("IMAGE/PNG; x=y", None), "inline");
+    assert_eq!(disposition("image/svg+xml", Some("a b.svg")), "attachment; filename=\"a b.svg\"");
+    assert_eq!(disposition("text/html", Some("")), "attachment");
+    assert_eq!(
+        disposition("text/plain", Some("ß\"\n")),
+        "inline; filename*=utf-8''%C3%9F%22%0A"
+    );
+}
+
+#[test]
+fn ranges() {
+    for (header, want) in [
+        ("bytes=0-9", Asked::Part(0..10)),
+        ("bytes=90-", Asked::Part(90..100)),
+        ("bytes=-5", Asked::Part(95..100)),
+        ("bytes=-500", Asked::Part(0..100)),
+        ("bytes=50-1000", Asked::Part(50..100)),
+        ("bytes=100-", Asked::Nothing),
+        ("bytes=-0", Asked::Nothing),
+        ("bytes=9-3", Asked::Everything),
+        ("bytes=0-1,3-4", Asked::Everything),
+        ("lines=1-2", Asked::Everything),
+        ("bytes=0-18446744073709551615", Asked::Part(0..100)),
+    ] {
+        assert_eq!(range(header, 100), want, "{header}");
+    }
+}
+
+fn picture(width: u32, height: u32, format: image::ImageFormat) -> Vec<u8> {
+    let pixels = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 9]));
+    let mut out = std::io::Cursor::new(Vec::new());
+    image::DynamicImage::from(pixels).write_to(&mut out, format).unwrap();
+    out.into_inner()
+}
+
+#[test]
+fn thumbnails_fit_and_never_enlarge() {
+    use image::ImageFormat::{Gif, Jpeg, Png, WebP};
+    for format in [Jpeg, Png, Gif, WebP] {
+        let source = picture(400, 200, format);
+        let size = |width, height, method| {
+            let made = make(source.clone(), Wanted::standard(width, height, method)).unwrap();
+            let decoded = image::load_from_memory(&made.bytes).unwrap();
+            (decoded.width(), decoded.height())
+        };
+        assert_eq!(size(90, 90, Method::Crop), (96, 96));
+        assert_eq!(size(300, 200, Method::Scale), (320, 160));
+        assert_eq!(size(800, 600, Method::Scale), (400, 200));
+    }
+}
+
+#[test]
+fn pictures_that_lie_are_refused_in_words() {
+    let mut bomb = picture(10, 10, image::ImageFormat::Png);
+    bomb[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
+    let cut = picture(400, 400, image::ImageFormat::Jpeg)[..500].to_vec();
+    for bad in [b"not a picture".to_vec(), Vec::new(), bomb, cut] {
+        assert!(make(bad, Wanted::standard(32, 32, Method::Crop)).is_err());
+    }
+}
