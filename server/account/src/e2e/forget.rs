@@ -1,0 +1,72 @@
+//! What has to go when a device or an account goes, and what others learn when devices change.
+
+use skerry_core::UserNid;
+use skerry_store::schema::e2e::{
+    BackupKeyTable, BackupTable, CrossKeyTable, CrossKind, DeviceKeyTable, FallbackKeyTable,
+    KeyCountsTable, KeySignatureTable, OneTimeIdTable, OneTimeKeyTable, PrivateListTable,
+    ToDeviceLast, ToDeviceTable,
+};
+use skerry_store::{Scan, Snapshot, StoreError, Write};
+
+use super::{lists, signatures};
+
+/// Adds to the batch that deletes a device: its keys, the signatures by and about it and the
+/// messages waiting for it go too, and the user's contacts learn of it. The caller holds the
+/// user's lane.
+///
+/// # Errors
+/// Those of the store.
+pub fn forget_device(
+    snap: &Snapshot,
+    w: &mut Write,
+    user: UserNid,
+    device: &str,
+) -> Result<(), StoreError> {
+    let slot = (user, device.to_owned());
+    if snap.get::<DeviceKeyTable>(&slot)?.is_some() {
+        w.delete::<DeviceKeyTable>(&slot);
+        signatures::drop_about(snap, w, user, device)?;
+    }
+    if snap.get::<KeyCountsTable>(&slot)?.is_some() {
+        w.delete::<KeyCountsTable>(&slot);
+        w.delete_range::<OneTimeKeyTable>(slot.clone());
+        w.delete_range::<OneTimeIdTable>(slot.clone());
+        w.delete_range::<FallbackKeyTable>(slot.clone());
+    }
+    // Without a look first: a message may be on its way, and its commit goes before this one or
+    // fails because the device is gone.
+    w.delete::<ToDeviceLast>(&slot);
+    w.delete_range::<ToDeviceTable>(slot);
+    lists::note_device_list(w, user);
+    Ok(())
+}
+
+/// Adds to the batch that deactivates an account: its cross-signing keys, all signatures about
+/// its keys and its key backups go. Its devices are deleted one by one with [`forget_device`].
+///
+/// # Errors
+/// Those of the store.
+pub fn forget_user(snap: &Snapshot, w: &mut Write, user: UserNid) -> Result<(), StoreError> {
+    for kind in [CrossKind::Master, CrossKind::SelfSigning, CrossKind::UserSigning] {
+        w.delete::<CrossKeyTable>(&(user, kind));
+    }
+    w.delete_range::<KeySignatureTable>(user);
+    w.delete_range::<PrivateListTable>(user);
+    w.delete_range::<BackupKeyTable>(user);
+    for row in snap.scan::<BackupTable>(Scan::prefix(&user)) {
+        w.delete::<BackupTable>(&row?.0);
+    }
+    lists::note_device_list(w, user);
+    Ok(())
+}
+
+/// Adds to the batch that makes a device: the user's contacts learn of it.
+pub fn device_added(w: &mut Write, user: UserNid) {
+    lists::note_device_list(w, user);
+}
+
+/// Adds to the batch that gives a device another name: the user's contacts learn of it, since
+/// `/keys/query` tells the name.
+pub fn device_renamed(w: &mut Write, user: UserNid) {
+    lists::note_device_list(w, user);
+}

@@ -1,0 +1,268 @@
+//! Messages that devices leave for each other: `PUT /sendToDevice` and the queue that `/sync` reads.
+//!
+//! A message lies under its device at its log position until that device syncs with a token past
+//! it. The row `to_device_last` says when one last arrived and is gone when the queue is empty, so
+//! that an idle sync reads one row and is done.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use skerry_core::{Pos, UserNid};
+use skerry_store::schema::account::Devices;
+use skerry_store::schema::e2e::{ToDeviceLast, ToDeviceRow, ToDeviceTable};
+use skerry_store::{Applied, Change, Expect, Scan, Snapshot, StoreError, Write, blocking};
+
+use super::Keys;
+use crate::txn::{self, TxnAnswer, TxnKey};
+
+/// How many messages one answer of `/sync` holds at most, as the spec recommends.
+pub const MESSAGES_PER_SYNC: usize = 100;
+/// Longest message content, in bytes.
+const CONTENT_BYTES_MAX: usize = 65_536;
+/// Longest event type, in bytes.
+const KIND_BYTES_MAX: usize = 255;
+/// How many messages one acknowledgement removes at most; the rest goes with the next one.
+const REMOVED_AT_ONCE: usize = 1_000;
+/// How often a send plans again because a device came or went meanwhile.
+const ATTEMPTS: usize = 16;
+
+/// What is sent: user id, device id or `*` for all devices, content.
+#[derive(Debug, Deserialize)]
+pub struct Messages {
+    /// Contents by user and device.
+    pub messages: BTreeMap<String, BTreeMap<String, Box<RawValue>>>,
+}
+
+/// Who sends.
+#[derive(Clone, Debug)]
+pub struct Sender {
+    /// The user's Matrix id.
+    pub user_id: Arc<str>,
+    /// The user's number.
+    pub user: UserNid,
+    /// The transaction: the sending device, the endpoint with the event type, the client's id.
+    pub txn: TxnKey,
+}
+
+/// Why messages were not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum ToDeviceError {
+    /// A content is no JSON object.
+    #[error("a message is not a JSON object")]
+    Shape,
+    /// A content or the type is too long.
+    #[error("a message or its type is too long")]
+    TooLarge,
+    /// The store failed.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+/// Messages waiting for a device.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// Each one `{"content": .., "sender": .., "type": ..}`, oldest first.
+    pub messages: Vec<String>,
+    /// Where the device stands once it has these: the position of the last one if more are
+    /// waiting, else the head of the snapshot. The next sync token has to carry it as a field of
+    /// its own, since it may lie behind everything else the token covers.
+    pub upto: Pos,
+    /// Whether more are waiting: the next sync has an answer at once.
+    pub more: bool,
+}
+
+/// When a message last arrived for a device, if any that it has not acknowledged is (or may be)
+/// waiting: one point read. Nothing is new for a device whose last message is not after `since`.
+///
+/// # Errors
+/// Those of the store.
+pub fn last_message(
+    snap: &Snapshot,
+    user: UserNid,
+    device: &str,
+) -> Result<Option<Pos>, StoreError> {
+    snap.get::<ToDeviceLast>(&(user, device.to_owned()))
+}
+
+/// Messages for a device after `since`, at most `limit`. The same `since` gives the same answer
+/// as long as nothing beyond it was acknowledged.
+///
+/// # Errors
+/// Those of the store.
+pub fn waiting(
+    snap: &Snapshot,
+    user: UserNid,
+    device: &str,
+    since: Pos,
+    limit: usize,
+) -> Result<Waiting, StoreError> {
+    let mut found = Waiting { upto: snap.head(), ..Waiting::default() };
+    if last_message(snap, user, device)?.is_none_or(|last| last <= since) {
+        return Ok(found);
+    }
+    let device = device.to_owned();
+    let scan = Scan::prefix(&(user, device.clone())).after(&(user, device, since));
+    let mut last = since;
+    for row in snap.scan::<ToDeviceTable>(scan.limit(limit.saturating_add(1))) {
+        let ((_, _, pos), row) = row?;
+        if found.messages.len() == limit {
+            found.upto = last;
+            found.more = true;
+            break;
+        }
+        last = pos;
+        found.messages.push(row.json);
+    }
+    Ok(found)
+}
+
+/// Adds a message for one local device to a batch. `json` is the event as `/sync` shows it. The
+/// commit fails with `Conflict` if the device is gone by then.
+pub fn put_message(w: &mut Write, user: UserNid, device: &str, json: String) {
+    let slot = (user, device.to_owned());
+    w.expect::<Devices>(&slot, Expect::Present);
+    let pos = w.log(Change::ToDevice { user, device: slot.1.clone() });
+    w.put::<ToDeviceTable>(&(slot.0, slot.1.clone(), pos), &ToDeviceRow { json });
+    w.put::<ToDeviceLast>(&slot, &pos);
+}
+
+impl Keys {
+    /// Stores messages for devices of local users, each once however often the same transaction
+    /// is sent, and all of them or none.
+    ///
+    /// Unknown users and devices are passed over without a word, and so are users of other
+    /// servers, to whom this server does not talk.
+    /// Spec: client-server API, `PUT /sendToDevice/{eventType}/{txnId}`.
+    ///
+    /// # Errors
+    /// [`ToDeviceError::Shape`], [`ToDeviceError::TooLarge`] and those of the store.
+    pub async fn send_to_device(
+        &self,
+        sender: Sender,
+        kind: &str,
+        messages: Messages,
+    ) -> Result<(), ToDeviceError> {
+        let messages = check(&sender.user_id, kind, messages)?;
+        let lane = self.accounts.txn_lane(&sender.txn).await;
+        let keys = self.clone();
+        let applied = blocking(move || {
+            let _lane = lane;
+            keys.send_now(&sender, &messages)
+        })
+        .await??;
+        self.store().durable(&applied).await?;
+        Ok(())
+    }
+
+    fn send_now(&self, sender: &Sender, messages: &[Rendered]) -> Result<Applied, StoreError> {
+        let mut attempt = 0;
+        loop {
+            let snap = self.store().newest();
+            if txn::lookup(&snap, &sender.txn)?.is_some() {
+                return Ok(self.store().barrier());
+            }
+            let mut w = self.store().write();
+            for message in messages {
+                self.plan_message(&snap, &mut w, message)?;
+            }
+            let answer = TxnAnswer { status: 200, answer: "{}".to_owned() };
+            txn::record(&mut w, &sender.txn, &answer, self.accounts.inner.clock.now_ms());
+            match self.store().commit(w) {
+                Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
+                done => return done,
+            }
+        }
+    }
+
+    fn plan_message(
+        &self,
+        snap: &Snapshot,
+        w: &mut Write,
+        message: &Rendered,
+    ) -> Result<(), StoreError> {
+        let Some(user) = self.local_nid(&message.user_id)? else { return Ok(()) };
+        if message.device != "*" {
+            if snap.get::<Devices>(&(user, message.device.clone()))?.is_some() {
+                put_message(w, user, &message.device, message.json.clone());
+            }
+            return Ok(());
+        }
+        for row in snap.scan::<Devices>(Scan::prefix(&user)) {
+            let ((_, device), _) = row?;
+            put_message(w, user, &device, message.json.clone());
+        }
+        Ok(())
+    }
+
+    /// Notes that a device has all messages up to `upto`, because it synced with a token that
+    /// says so: they are deleted. Costs one point read when there are none. Not waited for:
+    /// should the deletion be lost, it is done again by the next sync.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub fn acknowledge(&self, user: UserNid, device: &str, upto: Pos) -> Result<(), StoreError> {
+        let snap = self.store().newest();
+        let Some(last) = last_message(&snap, user, device)? else { return Ok(()) };
+        let slot = (user, device.to_owned());
+        let mut w = self.store().write();
+        let scan = Scan::prefix(&slot).limit(REMOVED_AT_ONCE);
+        let mut all = true;
+        let mut removed = 0;
+        for row in snap.scan::<ToDeviceTable>(scan) {
+            let (key, _) = row?;
+            if key.2 > upto {
+                all = false;
+                break;
+            }
+            w.delete::<ToDeviceTable>(&key);
+            removed += 1;
+        }
+        if all && removed < REMOVED_AT_ONCE && last <= upto {
+            // A message that arrives meanwhile moves this row: then it stays.
+            w.expect::<ToDeviceLast>(&slot, Expect::Is(&last));
+            w.delete::<ToDeviceLast>(&slot);
+        }
+        if w.is_empty() {
+            return Ok(());
+        }
+        match self.store().commit(w) {
+            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A message, ready to be stored.
+struct Rendered {
+    user_id: String,
+    device: String,
+    json: String,
+}
+
+fn check(sender: &str, kind: &str, messages: Messages) -> Result<Vec<Rendered>, ToDeviceError> {
+    if kind.len() > KIND_BYTES_MAX {
+        return Err(ToDeviceError::TooLarge);
+    }
+    let tail = format!(
+        ",\"sender\":{},\"type\":{}}}",
+        serde_json::Value::from(sender),
+        serde_json::Value::from(kind)
+    );
+    let mut rendered = Vec::new();
+    for (user_id, devices) in messages.messages {
+        for (device, content) in devices {
+            let content = content.get();
+            if content.len() > CONTENT_BYTES_MAX {
+                return Err(ToDeviceError::TooLarge);
+            }
+            if !content.starts_with('{') {
+                return Err(ToDeviceError::Shape);
+            }
+            let json = format!("{{\"content\":{content}{tail}");
+            rendered.push(Rendered { user_id: user_id.clone(), device, json });
+        }
+    }
+    Ok(rendered)
+}
