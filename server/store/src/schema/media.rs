@@ -4,7 +4,7 @@
 
 use skerry_core::UserNid;
 
-use crate::{record, table};
+use crate::{record, table, tables};
 
 record! {
     /// What an `mxc://` URI names.
@@ -42,4 +42,6 @@ table!(
     Thumb: "thumb", Media, ([u8; 32], u32, u32, bool) => (String, Vec<u8>), profile Event
 );
 
-crate::tables!(MediaTable, Blob, BlobRef, Thumb);
+crate::
+
+tables!(MediaTable, Blob, BlobRef, Thumb);

@@ -246,21 +246,8 @@ table!(
     /// Rooms listed in the directory.
     Directory: "directory", Room, RoomNid => DirectoryRow, profile Scan
 );
+
 tables!(
-    Event,
-    Meta,
-    Timeline,
-    Edge,
-    Room,
-    Head,
-    State,
-    StateNow,
-    MemberTable,
-    MemberOfTable,
-    Stripped,
-    RoomServer,
-    Relations,
-    Alias,
-    AliasOf,
-    Directory,
+    Event, Meta, Timeline, Edge, Room, Head, State, StateNow, MemberTable, MemberOfTable,
+    Stripped, RoomServer, Relations, Alias, AliasOf, Directory,
 );

@@ -80,4 +80,5 @@ table!(
     /// Saved unread counts.
     Unread: "unread", Room, (UserNid, RoomNid) => UnreadRow, profile Point
 );
+
 tables!(Redacted, RedactedAt, Parents, Receipts, ReceiptAt, Unread);

@@ -1,0 +1,25 @@
+//! The only place where tables are declared. One file per owner; each ends with the list of its
+//! tables, and [`all`] is all of them.
+
+pub mod account;
+pub mod e2e;
+pub mod media;
+pub mod room;
+pub mod room_read;
+pub mod store;
+
+use crate::TableInfo;
+
+/// Every table there is.
+pub fn all() -> impl Iterator<Item = &'static TableInfo> {
+    [
+        store::TABLES,
+        account::TABLES,
+        e2e::TABLES,
+        room::TABLES,
+        room_read::TABLES,
+        media::TABLES,
+    ]
+    .into_iter()
+    .flatten()
+}
