@@ -58,7 +58,11 @@ pub enum MediaError {
 
 impl MediaError {
     fn file(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::StorageFull { Self::Full } else { Self::File(error) }
+        if error.kind() == io::ErrorKind::StorageFull {
+            Self::Full
+        } else {
+            Self::File(error)
+        }
     }
 }
 
@@ -124,7 +128,14 @@ impl Blobs {
     ) -> Result<Self, MediaError> {
         let files = Files::open(dir).map_err(MediaError::file)?;
         let decoders = Semaphore::new(settings.decoders.max(1));
-        Ok(Self { store, files, settings, clock, dice, decoders })
+        Ok(Self {
+            store,
+            files,
+            settings,
+            clock,
+            dice,
+            decoders,
+        })
     }
 
     /// The largest file that may be uploaded, in bytes.
@@ -159,7 +170,10 @@ impl Blobs {
     /// [`MediaError::Full`] or [`MediaError::File`].
     pub fn begin(&self) -> Result<Upload, MediaError> {
         let spooled = self.files.spool().map_err(MediaError::file)?;
-        Ok(Upload { spooled, max: self.settings.max_upload })
+        Ok(Upload {
+            spooled,
+            max: self.settings.max_upload,
+        })
     }
 
     /// Ends an upload: the file is on disk under its hash, and the `mxc://` that names it is
@@ -177,7 +191,10 @@ impl Blobs {
         let (id, applied) = blocking(move || this.commit(upload, info, uploader))
             .await
             .map_err(MediaError::Store)??;
-        self.store.durable(&applied).await.map_err(MediaError::Store)?;
+        self.store
+            .durable(&applied)
+            .await
+            .map_err(MediaError::Store)?;
         Ok(id)
     }
 
@@ -223,7 +240,11 @@ impl Blobs {
 
     fn media(&self, server: &str, id: &MediaId) -> Result<Media, MediaError> {
         let key = (server.to_owned(), id.as_str().to_owned());
-        let row = self.store.snapshot().get::<MediaTable>(&key).map_err(MediaError::Store)?;
+        let row = self
+            .store
+            .snapshot()
+            .get::<MediaTable>(&key)
+            .map_err(MediaError::Store)?;
         row.ok_or(MediaError::NotFound)
     }
 
@@ -250,18 +271,29 @@ impl Blobs {
         }
         let _turn = self.decoders.acquire().await;
         let this = Arc::clone(self);
-        blocking(move || this.make(&media, wanted)).await.map_err(MediaError::Store)?
+        blocking(move || this.make(&media, wanted))
+            .await
+            .map_err(MediaError::Store)?
     }
 
     fn made(&self, media: &Media, wanted: Wanted) -> Result<Option<Thumbnail>, MediaError> {
         let key = (media.hash, wanted.width, wanted.height, wanted.crop());
-        let row = self.store.snapshot().get::<Thumb>(&key).map_err(MediaError::Store)?;
-        Ok(row.map(|(content_type, bytes)| Thumbnail { content_type, bytes: bytes.into() }))
+        let row = self
+            .store
+            .snapshot()
+            .get::<Thumb>(&key)
+            .map_err(MediaError::Store)?;
+        Ok(row.map(|(content_type, bytes)| Thumbnail {
+            content_type,
+            bytes: bytes.into(),
+        }))
     }
 
     fn make(&self, media: &Media, wanted: Wanted) -> Result<Thumbnail, MediaError> {
         if media.size > thumbnail::SOURCE_MAX {
-            return Err(MediaError::NoThumbnail("the picture's file is too large".to_owned()));
+            return Err(MediaError::NoThumbnail(
+                "the picture's file is too large".to_owned(),
+            ));
         }
         let path = self.files.path(&Hash::from_bytes(media.hash));
         let mut bytes = Vec::new();

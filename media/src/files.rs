@@ -42,15 +42,30 @@ impl Files {
     pub fn open(root: &Path) -> io::Result<Self> {
         fs::create_dir_all(root.join(SPOOL))?;
         sync_dir(root)?;
-        Ok(Self { root: root.to_owned(), next: AtomicU64::new(0) })
+        Ok(Self {
+            root: root.to_owned(),
+            next: AtomicU64::new(0),
+        })
     }
 
     /// Starts a blob.
     pub fn spool(&self) -> io::Result<Spooled> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(SPOOL).join(format!("{}-{number}", std::process::id()));
-        let file = OpenOptions::new().write(true).create_new(true).open(&path)?;
-        Ok(Spooled { path, file, hasher: Hasher::new(), size: 0, kept: false })
+        let path = self
+            .root
+            .join(SPOOL)
+            .join(format!("{}-{number}", std::process::id()));
+        let file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)?;
+        Ok(Spooled {
+            path,
+            file,
+            hasher: Hasher::new(),
+            size: 0,
+            kept: false,
+        })
     }
 
     /// Where the blob of this hash lies.
@@ -128,8 +143,12 @@ impl Drop for Spooled {
 
 /// Makes the two levels above `target`, syncing each folder that got a new entry.
 fn make_shards(root: &Path, target: &Path) -> io::Result<()> {
-    let Some(second) = target.parent() else { return Ok(()) };
-    let Some(first) = second.parent() else { return Ok(()) };
+    let Some(second) = target.parent() else {
+        return Ok(());
+    };
+    let Some(first) = second.parent() else {
+        return Ok(());
+    };
     for (folder, above) in [(first, root), (second, first)] {
         match fs::create_dir(folder) {
             Ok(()) => sync_dir(above)?,
@@ -160,7 +179,12 @@ fn shards(dir: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn hash_of(path: &Path) -> Option<Hash> {
-    let parts: Vec<_> = path.iter().rev().take(3).map(|part| part.to_str()).collect();
+    let parts: Vec<_> = path
+        .iter()
+        .rev()
+        .take(3)
+        .map(|part| part.to_str())
+        .collect();
     match parts.as_slice() {
         [Some(rest), Some(second), Some(first)] => {
             Hash::from_hex(format!("{first}{second}{rest}")).ok()

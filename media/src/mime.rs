@@ -44,21 +44,41 @@ pub fn served_type(given: &str) -> &str {
     let fits = !given.is_empty()
         && given.len() <= CONTENT_TYPE_MAX
         && given.bytes().all(|b| (0x20..0x7f).contains(&b));
-    if fits { given } else { "application/octet-stream" }
+    if fits {
+        given
+    } else {
+        "application/octet-stream"
+    }
 }
 
 /// The `Content-Disposition` for a file of this type and name (RFC 6266).
 pub fn disposition(content_type: &str, name: Option<&str>) -> String {
-    let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-    let kind = if INLINE.contains(&essence.as_str()) { "inline" } else { "attachment" };
+    let essence = content_type
+        .split(';')
+        .next()
+        .unwrap_or("")
+        .trim()
+        .to_ascii_lowercase();
+    let kind = if INLINE.contains(&essence.as_str()) {
+        "inline"
+    } else {
+        "attachment"
+    };
     match name {
         None | Some("") => kind.to_owned(),
         Some(name) if name.bytes().all(plain) => format!("{kind}; filename={name}"),
-        Some(name) if name.bytes().all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') => {
+        Some(name)
+            if name
+                .bytes()
+                .all(|b| (0x20..0x7f).contains(&b) && b != b'"' && b != b'\\') =>
+        {
             format!("{kind}; filename=\"{name}\"")
         }
         Some(name) => {
-            format!("{kind}; filename*=utf-8''{}", utf8_percent_encode(name, NAME_KEEPS))
+            format!(
+                "{kind}; filename*=utf-8''{}",
+                utf8_percent_encode(name, NAME_KEEPS)
+            )
         }
     }
 }

@@ -55,7 +55,7 @@ fn refuse(error: MediaError) -> ApiError {
         MediaError::NoThumbnail(why) => {
             ApiError::unknown(format!("No thumbnail can be made of this file: {why}"))
         }
-        MediaError::Full | MediaError::Store(StoreError::Full { .. }) => {
+        MediaError::Full | MediaError::Store(StoreError::Full) => {
             ApiError::no_space("The server has no space left for media")
         }
         MediaError::File(error) => ApiError::internal(error),
@@ -72,7 +72,10 @@ async fn upload(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
         name: call.query("filename"),
     };
     let mut stream = call.take_stream()?;
-    if stream.length.is_some_and(|length| length > blobs.max_upload()) {
+    if stream
+        .length
+        .is_some_and(|length| length > blobs.max_upload())
+    {
         return Err(refuse(MediaError::TooLarge(blobs.max_upload())));
     }
     let mut upload = on_disk({
@@ -99,7 +102,10 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
     let Found { media, mut file } = on_disk(move || blobs.find(&server, &id)).await?;
     let etag = format!("\"{}\"", blake3::Hash::from_bytes(media.hash).to_hex());
-    if call.header(&IF_NONE_MATCH).is_some_and(|known| known.split(',').any(|e| e.trim() == etag)) {
+    if call
+        .header(&IF_NONE_MATCH)
+        .is_some_and(|known| known.split(',').any(|e| e.trim() == etag))
+    {
         return Ok(guarded(Answer::bytes("", Bytes::new())).status(StatusCode::NOT_MODIFIED));
     }
     let whole = 0..media.size;
@@ -115,7 +121,9 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let part = range.clone().unwrap_or(whole);
     if part.start > 0 {
         file = on_disk(move || {
-            file.seek(SeekFrom::Start(part.start)).map_err(MediaError::File).map(|_| file)
+            file.seek(SeekFrom::Start(part.start))
+                .map_err(MediaError::File)
+                .map(|_| file)
         })
         .await?;
     }
@@ -132,7 +140,12 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
         None => answer,
         Some(part) => answer.status(StatusCode::PARTIAL_CONTENT).header(
             CONTENT_RANGE,
-            &format!("bytes {}-{}/{}", part.start, part.end.saturating_sub(1), media.size),
+            &format!(
+                "bytes {}-{}/{}",
+                part.start,
+                part.end.saturating_sub(1),
+                media.size
+            ),
         ),
     })
 }
@@ -141,22 +154,25 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
 /// never smaller than asked for where the file allows it.
 async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
+    let wanted = wanted(&call)?;
+    let made = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
+    let disposition = mime::disposition(&made.content_type, Some("thumbnail"));
+    Ok(guarded(Answer::bytes(&made.content_type, made.bytes))
+        .header(CONTENT_DISPOSITION, &disposition))
+}
+
+fn wanted(call: &Call) -> Result<Wanted, ApiError> {
     let side = |name: &str| -> Result<u32, ApiError> {
         call.query_as(name)?
             .filter(|&pixels| pixels > 0)
             .ok_or_else(|| ApiError::missing_param(format!("{name} is needed, in pixels")))
     };
-    let (width, height) = (side("width")?, side("height")?);
     let method = match call.query("method").as_deref() {
         None | Some("scale") => Method::Scale,
         Some("crop") => Method::Crop,
         Some(_) => return Err(ApiError::invalid_param("method is scale or crop")),
     };
-    let wanted = Wanted::standard(width, height, method);
-    let made = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
-    let disposition = mime::disposition(&made.content_type, Some("thumbnail"));
-    Ok(guarded(Answer::bytes(&made.content_type, made.bytes))
-        .header(CONTENT_DISPOSITION, &disposition))
+    Ok(Wanted::standard(side("width")?, side("height")?, method))
 }
 
 /// Server name and media id of the path. Media of other servers comes with federation.
@@ -170,7 +186,10 @@ fn named(call: &Call) -> Result<(String, MediaId), ApiError> {
 fn guarded(answer: Answer) -> Answer {
     answer
         .header(CONTENT_SECURITY_POLICY, SANDBOX)
-        .header(HeaderName::from_static("cross-origin-resource-policy"), "cross-origin")
+        .header(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            "cross-origin",
+        )
         .header(HeaderName::from_static("x-content-type-options"), "nosniff")
         .header(CACHE_CONTROL, FOR_EVER)
 }
@@ -178,11 +197,17 @@ fn guarded(answer: Answer) -> Answer {
 async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MediaError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    blocking(work).await.map_err(ApiError::internal)?.map_err(refuse)
+    blocking(work)
+        .await
+        .map_err(ApiError::internal)?
+        .map_err(refuse)
 }
 
 /// `length` bytes of a file from where it stands, a piece at a time.
-fn body(file: std::fs::File, length: u64) -> http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error> {
+fn body(
+    file: std::fs::File,
+    length: u64,
+) -> http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error> {
     let pieces = stream::try_unfold((file, length), |(mut file, left)| async move {
         if left == 0 {
             return Ok(None);
@@ -194,7 +219,10 @@ fn body(file: std::fs::File, length: u64) -> http_body_util::combinators::Unsync
         });
         let (piece, file) = read.await.map_err(std::io::Error::other)??;
         let left = left - piece.len() as u64;
-        Ok(Some((http_body::Frame::data(Bytes::from(piece)), (file, left))))
+        Ok(Some((
+            http_body::Frame::data(Bytes::from(piece)),
+            (file, left),
+        )))
     });
     StreamBody::new(pieces).boxed_unsync()
 }
@@ -212,17 +240,23 @@ pub(crate) enum Asked {
 
 /// Reads a `Range` header (RFC 9110, section 14) for a file of `size` bytes.
 pub(crate) fn range(header: &str, size: u64) -> Asked {
-    let Some((first, last)) = header.strip_prefix("bytes=").and_then(|spec| spec.split_once('-'))
+    let Some((first, last)) = header
+        .strip_prefix("bytes=")
+        .and_then(|spec| spec.split_once('-'))
     else {
         return Asked::Everything;
     };
     let number = |text: &str| text.trim().parse::<u64>();
     match (number(first), number(last)) {
         (Ok(first), _) if first >= size => Asked::Nothing,
-        (Ok(first), Ok(last)) if first <= last => Asked::Part(first..last.saturating_add(1).min(size)),
+        (Ok(first), Ok(last)) if first <= last => {
+            Asked::Part(first..last.saturating_add(1).min(size))
+        }
         (Ok(first), Err(_)) if last.trim().is_empty() => Asked::Part(first..size),
         (Err(_), Ok(0)) if first.trim().is_empty() => Asked::Nothing,
-        (Err(_), Ok(tail)) if first.trim().is_empty() => Asked::Part(size.saturating_sub(tail)..size),
+        (Err(_), Ok(tail)) if first.trim().is_empty() => {
+            Asked::Part(size.saturating_sub(tail)..size)
+        }
         _ => Asked::Everything,
     }
 }

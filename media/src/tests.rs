@@ -22,12 +22,18 @@ struct House {
 
 fn open(dir: tempfile::TempDir) -> House {
     let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
-    let settings =
-        Settings { server_name: "localhost".to_owned(), max_upload: 1_000_000, decoders: 2 };
+    let settings = Settings {
+        server_name: "localhost".to_owned(),
+        max_upload: 1_000_000,
+        decoders: 2,
+    };
     let clock = Arc::new(FakeClock::default());
     let dice = Arc::new(SeededDice::new(7));
     let blobs = Blobs::open(&dir.path().join("media"), store, settings, clock, dice).unwrap();
-    House { dir, blobs: Arc::new(blobs) }
+    House {
+        dir,
+        blobs: Arc::new(blobs),
+    }
 }
 
 fn house() -> House {
@@ -39,13 +45,21 @@ async fn put(blobs: &Arc<Blobs>, bytes: &[u8], kind: &str) -> MediaId {
     for piece in bytes.chunks(1000) {
         upload.write(piece).unwrap();
     }
-    let info = UploadInfo { content_type: kind.to_owned(), name: Some("a name".to_owned()) };
+    let info = UploadInfo {
+        content_type: kind.to_owned(),
+        name: Some("a name".to_owned()),
+    };
     blobs.finish(upload, info, UserNid(1)).await.unwrap()
 }
 
 fn read(blobs: &Blobs, id: &MediaId) -> Vec<u8> {
     let mut bytes = Vec::new();
-    blobs.find("localhost", id).unwrap().file.read_to_end(&mut bytes).unwrap();
+    blobs
+        .find("localhost", id)
+        .unwrap()
+        .file
+        .read_to_end(&mut bytes)
+        .unwrap();
     bytes
 }
 
@@ -71,7 +85,10 @@ async fn what_was_uploaded_comes_back_and_equal_files_are_stored_once() {
     assert_eq!(read(&house.blobs, &second), bytes);
     assert_eq!(blob_files(&house), 1);
     let found = house.blobs.find("localhost", &second).unwrap().media;
-    assert_eq!((found.content_type.as_str(), found.size), ("text/plain", 100_000));
+    assert_eq!(
+        (found.content_type.as_str(), found.size),
+        ("text/plain", 100_000)
+    );
 }
 
 #[tokio::test]
@@ -81,7 +98,10 @@ async fn an_upload_that_is_dropped_or_too_large_leaves_nothing() {
     upload.write(&[1; 1000]).unwrap();
     drop(upload);
     let mut upload = house.blobs.begin().unwrap();
-    assert!(matches!(upload.write(&vec![1; 1_000_001]), Err(MediaError::TooLarge(1_000_000))));
+    assert!(matches!(
+        upload.write(&vec![1; 1_000_001]),
+        Err(MediaError::TooLarge(1_000_000))
+    ));
     drop(upload);
     assert_eq!(blob_files(&house), 0);
 }
@@ -112,9 +132,15 @@ fn ids_that_could_be_paths_are_not_ids() {
 
 #[test]
 fn only_harmless_types_are_shown_inline() {
-    assert_eq!(disposition("image/png", Some("a.png")), "inline; filename=a.png");
+    assert_eq!(
+        disposition("image/png", Some("a.png")),
+        "inline; filename=a.png"
+    );
     assert_eq!(disposition("IMAGE/PNG; x=y", None), "inline");
-    assert_eq!(disposition("image/svg+xml", Some("a b.svg")), "attachment; filename=\"a b.svg\"");
+    assert_eq!(
+        disposition("image/svg+xml", Some("a b.svg")),
+        "attachment; filename=\"a b.svg\""
+    );
     assert_eq!(disposition("text/html", Some("")), "attachment");
     assert_eq!(
         disposition("text/plain", Some("ß\"\n")),
@@ -144,7 +170,9 @@ fn ranges() {
 fn picture(width: u32, height: u32, format: image::ImageFormat) -> Vec<u8> {
     let pixels = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 9]));
     let mut out = std::io::Cursor::new(Vec::new());
-    image::DynamicImage::from(pixels).write_to(&mut out, format).unwrap();
+    image::DynamicImage::from(pixels)
+        .write_to(&mut out, format)
+        .unwrap();
     out.into_inner()
 }
 

@@ -54,13 +54,24 @@ impl Wanted {
     #[must_use]
     pub fn standard(width: u32, height: u32, method: Method) -> Self {
         let large_enough = |&&(w, h): &&(u32, u32)| w >= width && h >= height;
-        let crop = CROPS.iter().find(large_enough).filter(|_| method == Method::Crop);
+        let crop = CROPS
+            .iter()
+            .find(large_enough)
+            .filter(|_| method == Method::Crop);
         let (w, h) = crop
             .or_else(|| SCALES.iter().find(large_enough))
             .copied()
             .unwrap_or((800, 600));
-        let method = if crop.is_some() { Method::Crop } else { Method::Scale };
-        Self { width: w, height: h, method }
+        let method = if crop.is_some() {
+            Method::Crop
+        } else {
+            Method::Scale
+        };
+        Self {
+            width: w,
+            height: h,
+            method,
+        }
     }
 
     /// Whether the picture is cut.
@@ -80,7 +91,10 @@ pub fn make(source: Vec<u8>, wanted: Wanted) -> Result<Thumbnail, String> {
         Some(picture) => encode(&shrink(&picture, wanted), format),
         None => {
             let content_type = format.to_mime_type().to_owned();
-            Ok(Thumbnail { content_type, bytes: source.into() })
+            Ok(Thumbnail {
+                content_type,
+                bytes: source.into(),
+            })
         }
     }
 }
@@ -100,7 +114,9 @@ fn decode(
     let mut decoder = reader.into_decoder().map_err(|error| error.to_string())?;
     let (width, height) = decoder.dimensions();
     if decoder.total_bytes() > DECODED_MAX {
-        return Err(format!("a picture of {width} x {height} is too large to decode"));
+        return Err(format!(
+            "a picture of {width} x {height} is too large to decode"
+        ));
     }
     let turned = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if turned == Orientation::NoTransforms && width <= wanted.width && height <= wanted.height {
@@ -112,7 +128,10 @@ fn decode(
 }
 
 fn shrink(picture: &DynamicImage, wanted: Wanted) -> DynamicImage {
-    let (w, h) = (wanted.width.min(picture.width()), wanted.height.min(picture.height()));
+    let (w, h) = (
+        wanted.width.min(picture.width()),
+        wanted.height.min(picture.height()),
+    );
     match wanted.method {
         Method::Crop => picture.resize_to_fill(w, h, FilterType::Triangle),
         // at least as large as asked for in one direction, never enlarged
@@ -125,7 +144,10 @@ fn encode(picture: &DynamicImage, source: ImageFormat) -> Result<Thumbnail, Stri
     let mut out = Vec::new();
     let content_type = if source == ImageFormat::Jpeg {
         let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
-        picture.to_rgb8().write_with_encoder(encoder).map_err(|error| error.to_string())?;
+        picture
+            .to_rgb8()
+            .write_with_encoder(encoder)
+            .map_err(|error| error.to_string())?;
         "image/jpeg"
     } else {
         picture
@@ -133,5 +155,8 @@ fn encode(picture: &DynamicImage, source: ImageFormat) -> Result<Thumbnail, Stri
             .map_err(|error| error.to_string())?;
         "image/png"
     };
-    Ok(Thumbnail { content_type: content_type.to_owned(), bytes: out.into() })
+    Ok(Thumbnail {
+        content_type: content_type.to_owned(),
+        bytes: out.into(),
+    })
 }

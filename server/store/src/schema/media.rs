@@ -42,6 +42,4 @@ table!(
     Thumb: "thumb", Media, ([u8; 32], u32, u32, bool) => (String, Vec<u8>), profile Event
 );
 
-crate::
-
 tables!(MediaTable, Blob, BlobRef, Thumb);
