@@ -14,12 +14,15 @@ pub mod build;
 pub mod canonical;
 mod clock;
 pub mod event;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod hash;
 mod ids;
 pub mod keys;
 mod membership;
 pub mod names;
 pub mod power;
+pub mod push;
 pub mod redact;
 mod room_version;
 pub mod state;
