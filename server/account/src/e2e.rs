@@ -96,7 +96,9 @@ impl Accounts {
     /// End-to-end encryption's part of the accounts.
     #[must_use]
     pub fn keys(&self) -> Keys {
-        Keys { accounts: self.clone() }
+        Keys {
+            accounts: self.clone(),
+        }
     }
 }
 
@@ -113,7 +115,11 @@ impl Keys {
 
     /// The number of a local user who may exist.
     fn local_nid(&self, user_id: &str) -> Result<Option<UserNid>, StoreError> {
-        if self.is_local(user_id) { self.store().user_nid(user_id) } else { Ok(None) }
+        if self.is_local(user_id) {
+            self.store().user_nid(user_id)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Runs `plan` in the user's lane on a blocking thread, and waits until what it applied or
@@ -164,5 +170,8 @@ impl Keys {
 
 /// The server name of a user id, if it looks like one.
 pub(crate) fn server_of(user_id: &str) -> Option<&str> {
-    user_id.strip_prefix('@')?.split_once(':').map(|(_, server)| server)
+    user_id
+        .strip_prefix('@')?
+        .split_once(':')
+        .map(|(_, server)| server)
 }

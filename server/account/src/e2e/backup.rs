@@ -120,7 +120,9 @@ impl BackupKeys {
     /// The keys of a single room.
     #[must_use]
     pub fn room(room: &str, keys: RoomBackup) -> BackupKeys {
-        BackupKeys { rooms: BTreeMap::from([(room.to_owned(), keys)]) }
+        BackupKeys {
+            rooms: BTreeMap::from([(room.to_owned(), keys)]),
+        }
     }
 }
 
@@ -149,7 +151,12 @@ impl Keys {
         check_new(&backup)?;
         self.in_lane(user, move |keys, w| {
             let newest = Scan::prefix(&user).rev().limit(1);
-            let newest = keys.store().newest().scan::<BackupTable>(newest).next().transpose()?;
+            let newest = keys
+                .store()
+                .newest()
+                .scan::<BackupTable>(newest)
+                .next()
+                .transpose()?;
             let version = newest.map_or(1, |((_, version), _)| version + 1);
             let row = BackupRow {
                 algorithm: backup.algorithm,
@@ -211,7 +218,9 @@ impl Keys {
                 return Err(BackupError::Invalid("version is not the one in the path"));
             }
             if backup.algorithm != row.algorithm {
-                return Err(BackupError::Invalid("algorithm is not the one of this version"));
+                return Err(BackupError::Invalid(
+                    "algorithm is not the one of this version",
+                ));
             }
             if row.auth_data != backup.auth_data.get() {
                 row.auth_data = backup.auth_data.get().to_owned();
@@ -234,7 +243,12 @@ impl Keys {
             let row = row.ok_or(BackupError::NoVersion)?;
             if !row.deleted {
                 let auth_data = "{}".to_owned();
-                let row = BackupRow { auth_data, count: 0, deleted: true, ..row };
+                let row = BackupRow {
+                    auth_data,
+                    count: 0,
+                    deleted: true,
+                    ..row
+                };
                 w.put::<BackupTable>(&(user, version), &row);
                 w.delete_range::<BackupKeyTable>((user, version));
             }
@@ -281,16 +295,26 @@ impl Keys {
         self.read(move |_, snap| {
             let (version, _) = version_row(snap, user, &version)?;
             let mut found = BackupKeys::default();
-            for_each(snap, (user, version), &which, |(_, _, room, session), row| {
-                let key = SessionBackup {
-                    first_message_index: row.first_message_index,
-                    forwarded_count: row.forwarded_count,
-                    is_verified: row.is_verified,
-                    session_data: signed::raw("backup_key", row.session_data)?,
-                };
-                found.rooms.entry(room).or_default().sessions.insert(session, key);
-                Ok(())
-            })?;
+            for_each(
+                snap,
+                (user, version),
+                &which,
+                |(_, _, room, session), row| {
+                    let key = SessionBackup {
+                        first_message_index: row.first_message_index,
+                        forwarded_count: row.forwarded_count,
+                        is_verified: row.is_verified,
+                        session_data: signed::raw("backup_key", row.session_data)?,
+                    };
+                    found
+                        .rooms
+                        .entry(room)
+                        .or_default()
+                        .sessions
+                        .insert(session, key);
+                    Ok(())
+                },
+            )?;
             if matches!(which, Which::Session(..)) && found.rooms.is_empty() {
                 return Err(BackupError::NoKey);
             }
@@ -330,7 +354,10 @@ impl Keys {
                 row.etag += 1;
                 w.put::<BackupTable>(&(user, version), &row);
             }
-            Ok(KeysChanged { count: row.count, etag: row.etag.to_string() })
+            Ok(KeysChanged {
+                count: row.count,
+                etag: row.etag.to_string(),
+            })
         })
         .await
     }
@@ -340,7 +367,10 @@ type BackupKeyId = (UserNid, u64, String, String);
 
 /// A version's number, if the name is one that was ever given out.
 fn number(version: &str) -> Option<u64> {
-    version.parse().ok().filter(|number: &u64| number.to_string() == version)
+    version
+        .parse()
+        .ok()
+        .filter(|number: &u64| number.to_string() == version)
 }
 
 /// A version that is not deleted.
@@ -350,7 +380,9 @@ fn version_row(
     version: &str,
 ) -> Result<(u64, BackupRow), BackupError> {
     let number = number(version).ok_or(BackupError::NoVersion)?;
-    let row = snap.get::<BackupTable>(&(user, number))?.filter(|row| !row.deleted);
+    let row = snap
+        .get::<BackupTable>(&(user, number))?
+        .filter(|row| !row.deleted);
     Ok((number, row.ok_or(BackupError::NoVersion)?))
 }
 
@@ -399,7 +431,9 @@ fn put_keys(
     let (version, mut backup) = version_row(snap, user, version)?;
     let current = current(snap, user)?.map_or(version, |(current, _)| current);
     if current != version {
-        return Err(BackupError::WrongVersion { current: current.to_string() });
+        return Err(BackupError::WrongVersion {
+            current: current.to_string(),
+        });
     }
     let (ids, rows): (Vec<_>, Vec<_>) = rows
         .into_iter()
@@ -418,12 +452,21 @@ fn put_keys(
         backup.etag += 1;
         w.put::<BackupTable>(&(user, version), &backup);
     }
-    Ok(KeysChanged { count: backup.count, etag: backup.etag.to_string() })
+    Ok(KeysChanged {
+        count: backup.count,
+        etag: backup.etag.to_string(),
+    })
 }
 
 /// Whether a new key takes the place of the one stored.
 fn better(new: &BackupKeyRow, old: &BackupKeyRow) -> bool {
-    let rank = |key: &BackupKeyRow| (!key.is_verified, key.first_message_index, key.forwarded_count);
+    let rank = |key: &BackupKeyRow| {
+        (
+            !key.is_verified,
+            key.first_message_index,
+            key.forwarded_count,
+        )
+    };
     rank(new) < rank(old)
 }
 

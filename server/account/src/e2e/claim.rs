@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::value::RawValue;
 use skerry_core::UserNid;
 use skerry_store::schema::e2e::{
-    FallbackKeyRow, FallbackKeyTable, KeyCountsTable, OneTimeIdRow, OneTimeIdTable,
-    OneTimeKeyTable,
+    FallbackKeyRow, FallbackKeyTable, KeyCountsTable, OneTimeIdRow, OneTimeIdTable, OneTimeKeyTable,
 };
 use skerry_store::{Scan, Snapshot, StoreError, Write};
 
@@ -45,7 +44,9 @@ impl Keys {
         }
         for (user, (user_id, devices)) in users {
             let found = self
-                .in_lane(user, move |keys, w| claim(&keys.store().newest(), w, user, devices))
+                .in_lane(user, move |keys, w| {
+                    claim(&keys.store().newest(), w, user, devices)
+                })
                 .await?;
             if !found.is_empty() {
                 claimed.keys.insert(user_id, found);
@@ -81,13 +82,20 @@ fn claim_one(
     slot: (UserNid, String),
     algorithm: String,
 ) -> Result<Option<(String, String)>, StoreError> {
-    let Some(mut row) = snap.get::<KeyCountsTable>(&slot)? else { return Ok(None) };
+    let Some(mut row) = snap.get::<KeyCountsTable>(&slot)? else {
+        return Ok(None);
+    };
     let (user, device) = slot.clone();
-    let after = row.one_time.iter().find(|queue| queue.algorithm == algorithm && queue.count > 0);
+    let after = row
+        .one_time
+        .iter()
+        .find(|queue| queue.algorithm == algorithm && queue.count > 0);
     if let Some(after) = after.map(|queue| queue.after) {
         let start = (user, device.clone(), algorithm.clone());
         let from = (user, device.clone(), algorithm.clone(), after);
-        let next = snap.scan::<OneTimeKeyTable>(Scan::prefix(&start).after(&from).limit(1)).next();
+        let next = snap
+            .scan::<OneTimeKeyTable>(Scan::prefix(&start).after(&from).limit(1))
+            .next();
         if let Some((place, key)) = next.transpose()? {
             let queue = counts::queue(&mut row, &algorithm);
             queue.count = queue.count.saturating_sub(1);
@@ -96,13 +104,21 @@ fn claim_one(
             let id = format!("{algorithm}:{}", key.key_id);
             let id_row = (user, device, id.clone());
             let digest = *blake3::hash(key.json.as_bytes()).as_bytes();
-            w.put::<OneTimeIdTable>(&id_row, &OneTimeIdRow { digest, claimed: true });
+            w.put::<OneTimeIdTable>(
+                &id_row,
+                &OneTimeIdRow {
+                    digest,
+                    claimed: true,
+                },
+            );
             counts::put(w, slot, row);
             return Ok(Some((id, key.json)));
         }
     }
     let place = (user, device, algorithm);
-    let Some(key) = snap.get::<FallbackKeyTable>(&place)? else { return Ok(None) };
+    let Some(key) = snap.get::<FallbackKeyTable>(&place)? else {
+        return Ok(None);
+    };
     let found = (format!("{}:{}", place.2, key.key_id), key.json.clone());
     if !key.used {
         w.put::<FallbackKeyTable>(&place, &FallbackKeyRow { used: true, ..key });

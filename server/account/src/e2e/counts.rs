@@ -27,35 +27,49 @@ pub struct KeyCounts {
 impl From<KeyCountsRow> for KeyCounts {
     fn from(row: KeyCountsRow) -> Self {
         let mut one_time = BTreeMap::from([(USUAL.to_owned(), 0)]);
-        one_time.extend(row.one_time.into_iter().map(|queue| (queue.algorithm, queue.count)));
-        KeyCounts { one_time, unused_fallback: row.unused_fallback, pos: row.pos }
+        one_time.extend(
+            row.one_time
+                .into_iter()
+                .map(|queue| (queue.algorithm, queue.count)),
+        );
+        KeyCounts {
+            one_time,
+            unused_fallback: row.unused_fallback,
+            pos: row.pos,
+        }
     }
 }
 
 /// What a device has left: one point read.
-pub fn key_counts(
-    snap: &Snapshot,
-    user: UserNid,
-    device: &str,
-) -> Result<KeyCounts, StoreError> {
+pub fn key_counts(snap: &Snapshot, user: UserNid, device: &str) -> Result<KeyCounts, StoreError> {
     let row = snap.get::<KeyCountsTable>(&(user, device.to_owned()))?;
     Ok(KeyCounts::from(row.unwrap_or_else(none)))
 }
 
 /// The row of a device without keys.
 pub(super) fn none() -> KeyCountsRow {
-    KeyCountsRow { one_time: Vec::new(), unused_fallback: Vec::new(), pos: Pos::ZERO }
+    KeyCountsRow {
+        one_time: Vec::new(),
+        unused_fallback: Vec::new(),
+        pos: Pos::ZERO,
+    }
 }
 
 /// Stores a changed row and logs that it changed.
 pub(super) fn put(w: &mut Write, slot: (UserNid, String), mut row: KeyCountsRow) {
-    row.pos = w.log(Change::Keys { user: slot.0, device: slot.1.clone() });
+    row.pos = w.log(Change::Keys {
+        user: slot.0,
+        device: slot.1.clone(),
+    });
     w.put::<KeyCountsTable>(&slot, &row);
 }
 
 /// The queue of an algorithm, made if there is none.
 pub(super) fn queue<'a>(row: &'a mut KeyCountsRow, algorithm: &str) -> &'a mut OneTimeQueue {
-    let at = row.one_time.iter().position(|queue| queue.algorithm == algorithm);
+    let at = row
+        .one_time
+        .iter()
+        .position(|queue| queue.algorithm == algorithm);
     let at = at.unwrap_or_else(|| {
         row.one_time.push(OneTimeQueue {
             algorithm: algorithm.to_owned(),

@@ -18,7 +18,11 @@ const KEY_BYTES_MAX: usize = 65_536;
 const PUBLIC_BYTES_MAX: usize = 255;
 
 /// All kinds, in the order in which they are checked and stored.
-const KINDS: [CrossKind; 3] = [CrossKind::Master, CrossKind::SelfSigning, CrossKind::UserSigning];
+const KINDS: [CrossKind; 3] = [
+    CrossKind::Master,
+    CrossKind::SelfSigning,
+    CrossKind::UserSigning,
+];
 
 /// The body of an upload, without `auth`.
 #[derive(Debug, Default, Deserialize)]
@@ -62,7 +66,10 @@ pub fn is_cross_signing_key(
     text: &str,
 ) -> Result<bool, StoreError> {
     for kind in KINDS {
-        if snap.get::<CrossKeyTable>(&(user, kind))?.is_some_and(|row| row.public == text) {
+        if snap
+            .get::<CrossKeyTable>(&(user, kind))?
+            .is_some_and(|row| row.public == text)
+        {
             return Ok(true);
         }
     }
@@ -87,7 +94,7 @@ impl Keys {
     pub async fn upload_cross_signing(
         &self,
         owner: &Owner,
-        upload: CrossSigningUpload,
+        upload: &CrossSigningUpload,
         authorized: bool,
     ) -> Result<CrossSigningOutcome, KeysError> {
         let owner = owner.clone();
@@ -116,7 +123,9 @@ fn store(
     };
     check_against_store(snap, owner, &keys, old_of(CrossKind::Master))?;
     let same = |key: &CrossKey| old_of(key.kind).is_some_and(|row| row.json == key.json);
-    let new_master = keys.iter().any(|key| key.kind == CrossKind::Master && !same(key));
+    let new_master = keys
+        .iter()
+        .any(|key| key.kind == CrossKind::Master && !same(key));
     if keys.iter().all(same) {
         return Ok(CrossSigningOutcome::Stored);
     }
@@ -140,7 +149,10 @@ fn store(
         if let Some(old) = old.filter(|old| old.public != key.public) {
             signatures::drop_about(snap, w, owner.user, &old.public)?;
         }
-        let row = CrossKeyRow { public: key.public.clone(), json: key.json.clone() };
+        let row = CrossKeyRow {
+            public: key.public.clone(),
+            json: key.json.clone(),
+        };
         w.put::<CrossKeyTable>(&(owner.user, kind), &row);
     }
     if public {
@@ -159,9 +171,14 @@ fn check_against_store(
     old_master: Option<&CrossKeyRow>,
 ) -> Result<(), KeysError> {
     let new_master = keys.iter().find(|key| key.kind == CrossKind::Master);
-    let master = new_master.map(|key| &key.public).or(old_master.map(|row| &row.public));
+    let master = new_master
+        .map(|key| &key.public)
+        .or(old_master.map(|row| &row.public));
     for key in keys {
-        if snap.get::<Devices>(&(owner.user, key.public.clone()))?.is_some() {
+        if snap
+            .get::<Devices>(&(owner.user, key.public.clone()))?
+            .is_some()
+        {
             return Err(KeysError::KeyIdInUse);
         }
         if key.kind == CrossKind::Master {
@@ -173,25 +190,37 @@ fn check_against_store(
             .find(|(key_id, _)| *key_id == master_id);
         let text = signed::signed_text(&key.object);
         if !signature.is_some_and(|(_, signature)| signed::verifies(&text, master, signature)) {
-            return Err(KeysError::Signature("the key is not signed by the master key"));
+            return Err(KeysError::Signature(
+                "the key is not signed by the master key",
+            ));
         }
     }
     Ok(())
 }
 
 /// Everything about an upload that can be judged without the store.
-fn check(user_id: &str, upload: CrossSigningUpload) -> Result<Vec<CrossKey>, KeysError> {
+fn check(user_id: &str, upload: &CrossSigningUpload) -> Result<Vec<CrossKey>, KeysError> {
     let named = [
-        (CrossKind::Master, "master", upload.master_key),
-        (CrossKind::SelfSigning, "self_signing", upload.self_signing_key),
-        (CrossKind::UserSigning, "user_signing", upload.user_signing_key),
+        (CrossKind::Master, "master", &upload.master_key),
+        (
+            CrossKind::SelfSigning,
+            "self_signing",
+            &upload.self_signing_key,
+        ),
+        (
+            CrossKind::UserSigning,
+            "user_signing",
+            &upload.user_signing_key,
+        ),
     ];
     let mut keys: Vec<CrossKey> = Vec::new();
     for (kind, usage, raw) in named {
         let Some(raw) = raw else { continue };
-        let key = check_key(user_id, kind, usage, &raw)?;
+        let key = check_key(user_id, kind, usage, raw)?;
         if keys.iter().any(|other| other.public == key.public) {
-            return Err(KeysError::Shape("two keys have the same public key".to_owned()));
+            return Err(KeysError::Shape(
+                "two keys have the same public key".to_owned(),
+            ));
         }
         keys.push(key);
     }
@@ -217,12 +246,15 @@ fn check_key(
     if !usages.is_some_and(|list| list.iter().any(|entry| entry.as_str() == Some(usage))) {
         return refuse("usage does not say so");
     }
-    let public = object.get("keys").and_then(CanonicalJsonValue::as_object).and_then(|keys| {
-        let mut keys = keys.iter();
-        let (id, value) = keys.next().filter(|_| keys.len() == 0)?;
-        let public = id.strip_prefix("ed25519:")?;
-        (value.as_str() == Some(public)).then(|| public.to_owned())
-    });
+    let public = object
+        .get("keys")
+        .and_then(CanonicalJsonValue::as_object)
+        .and_then(|keys| {
+            let mut keys = keys.iter();
+            let (id, value) = keys.next().filter(|_| keys.len() == 0)?;
+            let public = id.strip_prefix("ed25519:")?;
+            (value.as_str() == Some(public)).then(|| public.to_owned())
+        });
     let Some(public) = public.filter(|key| !key.is_empty() && key.len() <= PUBLIC_BYTES_MAX) else {
         return refuse("keys has to hold one ed25519 key under its own name");
     };
@@ -231,5 +263,10 @@ fn check_key(
         return refuse("signatures does not map user ids to key ids to strings");
     }
     let json = signed::text(&object);
-    Ok(CrossKey { kind, public, object, json })
+    Ok(CrossKey {
+        kind,
+        public,
+        object,
+        json,
+    })
 }

@@ -47,7 +47,11 @@ pub fn forget_device(
 /// # Errors
 /// Those of the store.
 pub fn forget_user(snap: &Snapshot, w: &mut Write, user: UserNid) -> Result<(), StoreError> {
-    for kind in [CrossKind::Master, CrossKind::SelfSigning, CrossKind::UserSigning] {
+    for kind in [
+        CrossKind::Master,
+        CrossKind::SelfSigning,
+        CrossKind::UserSigning,
+    ] {
         w.delete::<CrossKeyTable>(&(user, kind));
     }
     w.delete_range::<KeySignatureTable>(user);

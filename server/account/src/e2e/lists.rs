@@ -44,7 +44,10 @@ pub fn lists_changed(
     since: Pos,
 ) -> Result<Vec<UserNid>, StoreError> {
     let at = snap.get_many::<DeviceListTable>(users)?;
-    let changed = users.iter().zip(at).filter(|(_, at)| at.is_some_and(|at| at > since));
+    let changed = users
+        .iter()
+        .zip(at)
+        .filter(|(_, at)| at.is_some_and(|at| at > since));
     Ok(changed.map(|(user, _)| *user).collect())
 }
 

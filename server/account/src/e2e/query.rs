@@ -54,7 +54,10 @@ impl Keys {
                 } else if let Some(user) = keys.local_nid(&user_id)?
                     && crate::user::exists(snap, user)?
                 {
-                    let owner = Owner { user_id: user_id.into(), user };
+                    let owner = Owner {
+                        user_id: user_id.into(),
+                        user,
+                    };
                     find(snap, &viewer, owner, &devices, &mut found)?;
                 }
             }
@@ -84,7 +87,9 @@ fn find(
     }
     found.device_keys.insert(user_id.clone(), keys);
     let cross = |kind| -> Result<Option<Box<RawValue>>, StoreError> {
-        let Some(row) = snap.get::<CrossKeyTable>(&(owner.user, kind))? else { return Ok(None) };
+        let Some(row) = snap.get::<CrossKeyTable>(&(owner.user, kind))? else {
+            return Ok(None);
+        };
         let json = with_signatures("cross_key", row.json, &row.public, &added)?;
         Ok(Some(signed::raw("cross_key", json)?))
     };
@@ -114,10 +119,15 @@ fn device_keys(
             .map(|row| row.map(|((_, device), row)| (device, row.json)))
             .collect();
     }
-    let slots: Vec<_> = devices.iter().map(|device| (user, device.clone())).collect();
+    let slots: Vec<_> = devices
+        .iter()
+        .map(|device| (user, device.clone()))
+        .collect();
     let rows = snap.get_many::<DeviceKeyTable>(&slots)?;
     let named = devices.iter().cloned().zip(rows);
-    Ok(named.filter_map(|(device, row)| Some((device, row?.json))).collect())
+    Ok(named
+        .filter_map(|(device, row)| Some((device, row?.json)))
+        .collect())
 }
 
 /// Puts the signatures added to `item` after its upload into its JSON.
@@ -127,7 +137,10 @@ fn with_signatures(
     item: &str,
     added: &[Added],
 ) -> Result<String, StoreError> {
-    let mut mine = added.iter().filter(|signature| signature.item == item).peekable();
+    let mut mine = added
+        .iter()
+        .filter(|signature| signature.item == item)
+        .peekable();
     if mine.peek().is_none() {
         return Ok(json);
     }
@@ -137,9 +150,15 @@ fn with_signatures(
         let mut keys = take_object(&mut signatures, &signature.signer);
         let value = CanonicalJsonValue::String(signature.signature.clone());
         keys.insert(signature.key_id.clone(), value);
-        signatures.insert(signature.signer.to_string(), CanonicalJsonValue::Object(keys));
+        signatures.insert(
+            signature.signer.to_string(),
+            CanonicalJsonValue::Object(keys),
+        );
     }
-    object.insert("signatures".to_owned(), CanonicalJsonValue::Object(signatures));
+    object.insert(
+        "signatures".to_owned(),
+        CanonicalJsonValue::Object(signatures),
+    );
     Ok(signed::text(&object))
 }
 
@@ -153,8 +172,10 @@ fn take_object(from: &mut CanonicalJsonObject, name: &str) -> CanonicalJsonObjec
 
 /// Adds `unsigned` to a device's keys, which are stored without it and are never empty.
 fn with_unsigned(mut json: String, display_name: Option<String>) -> String {
-    let unsigned: BTreeMap<&str, String> =
-        display_name.into_iter().map(|name| ("device_display_name", name)).collect();
+    let unsigned: BTreeMap<&str, String> = display_name
+        .into_iter()
+        .map(|name| ("device_display_name", name))
+        .collect();
     json.pop();
     json.push_str(",\"unsigned\":");
     json.push_str(&serde_json::json!(unsigned).to_string());

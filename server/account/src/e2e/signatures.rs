@@ -53,11 +53,20 @@ pub(super) fn visible(
 ) -> Result<Vec<Added>, StoreError> {
     let mut added = Vec::new();
     let both = [owner, viewer];
-    let signers = if owner.user == viewer.user { &both[..1] } else { &both[..] };
+    let signers = if owner.user == viewer.user {
+        &both[..1]
+    } else {
+        &both[..]
+    };
     for signer in signers {
         for row in snap.scan::<KeySignatureTable>(Scan::prefix(&(owner.user, signer.user))) {
             let ((_, _, item, key_id), signature) = row?;
-            added.push(Added { signer: signer.user_id.clone(), item, key_id, signature });
+            added.push(Added {
+                signer: signer.user_id.clone(),
+                item,
+                key_id,
+                signature,
+            });
         }
     }
     Ok(added)
@@ -95,7 +104,12 @@ impl Keys {
     ) -> Result<SignatureFailures, KeysError> {
         let signer = signer.clone();
         self.in_lane(signer.user, move |keys, w| {
-            Ok(Signing { snap: keys.store().newest(), keys, signer: &signer }.add_all(w, upload)?)
+            Ok(Signing {
+                snap: keys.store().newest(),
+                keys,
+                signer: &signer,
+            }
+            .add_all(w, upload)?)
         })
         .await
     }
@@ -133,7 +147,10 @@ impl Signing<'_> {
                 match outcome {
                     Ok(new) => added |= new,
                     Err(failure) => {
-                        failures.entry(user_id.clone()).or_default().insert(item, failure);
+                        failures
+                            .entry(user_id.clone())
+                            .or_default()
+                            .insert(item, failure);
                     }
                 }
             }
@@ -161,7 +178,9 @@ impl Signing<'_> {
         } else {
             self.others_master(owner, item)?
         };
-        let Some(target) = target else { return Ok(Err(SignatureFailure::NotFound)) };
+        let Some(target) = target else {
+            return Ok(Err(SignatureFailure::NotFound));
+        };
         let Ok(object) = signed::object(raw, "a signed key") else {
             return Ok(Err(SignatureFailure::Mismatch));
         };
@@ -182,7 +201,9 @@ impl Signing<'_> {
                 continue;
             }
             // A signature by a key that is gone, or of a kind we do not know, is nobody's fault.
-            let Some(public) = target.signers.get(key_id) else { continue };
+            let Some(public) = target.signers.get(key_id) else {
+                continue;
+            };
             if !signed::verifies(&text, public, signature) {
                 return Ok(Err(SignatureFailure::Invalid));
             }
@@ -192,7 +213,11 @@ impl Signing<'_> {
             w.put::<KeySignatureTable>(row, signature);
         }
         let any = !new.is_empty();
-        Ok(if any || repeated { Ok(any) } else { Err(SignatureFailure::Invalid) })
+        Ok(if any || repeated {
+            Ok(any)
+        } else {
+            Err(SignatureFailure::Invalid)
+        })
     }
 
     /// A key of the signer's own: a device, signed by the self-signing key, or the master key,
@@ -200,12 +225,22 @@ impl Signing<'_> {
     fn own_key(&self, item: &str) -> Result<Option<Target>, StoreError> {
         let user = self.signer.user;
         if let Some(row) = self.snap.get::<DeviceKeyTable>(&(user, item.to_owned()))? {
-            let signers = self.cross(user, CrossKind::SelfSigning)?.map(|key| by_id(key.public));
+            let signers = self
+                .cross(user, CrossKind::SelfSigning)?
+                .map(|key| by_id(key.public));
             let signers = signers.into_iter().collect();
-            return Ok(Some(Target { table: "device_key", json: row.json, signers }));
+            return Ok(Some(Target {
+                table: "device_key",
+                json: row.json,
+                signers,
+            }));
         }
-        let master = self.cross(user, CrossKind::Master)?.filter(|key| key.public == item);
-        let Some(master) = master else { return Ok(None) };
+        let master = self
+            .cross(user, CrossKind::Master)?
+            .filter(|key| key.public == item);
+        let Some(master) = master else {
+            return Ok(None);
+        };
         let mut signers = BTreeMap::new();
         for row in self.snap.scan::<DeviceKeyTable>(Scan::prefix(&user)) {
             let ((_, device), row) = row?;
@@ -216,16 +251,28 @@ impl Signing<'_> {
                 signers.insert(key_id, public.to_owned());
             }
         }
-        Ok(Some(Target { table: "cross_key", json: master.json, signers }))
+        Ok(Some(Target {
+            table: "cross_key",
+            json: master.json,
+            signers,
+        }))
     }
 
     /// Another user's master key, signed by the signer's user-signing key.
     fn others_master(&self, owner: UserNid, item: &str) -> Result<Option<Target>, StoreError> {
-        let master = self.cross(owner, CrossKind::Master)?.filter(|key| key.public == item);
-        let Some(master) = master else { return Ok(None) };
+        let master = self
+            .cross(owner, CrossKind::Master)?
+            .filter(|key| key.public == item);
+        let Some(master) = master else {
+            return Ok(None);
+        };
         let signers = self.cross(self.signer.user, CrossKind::UserSigning)?;
         let signers = signers.map(|key| by_id(key.public)).into_iter().collect();
-        Ok(Some(Target { table: "cross_key", json: master.json, signers }))
+        Ok(Some(Target {
+            table: "cross_key",
+            json: master.json,
+            signers,
+        }))
     }
 
     fn cross(&self, user: UserNid, kind: CrossKind) -> Result<Option<CrossKeyRow>, StoreError> {

@@ -16,10 +16,7 @@ pub(super) fn object(raw: &RawValue, what: &str) -> Result<CanonicalJsonObject, 
 }
 
 /// A JSON object from a row of `table`.
-pub(super) fn stored(
-    table: &'static str,
-    json: &str,
-) -> Result<CanonicalJsonObject, StoreError> {
+pub(super) fn stored(table: &'static str, json: &str) -> Result<CanonicalJsonObject, StoreError> {
     serde_json::from_str(json).map_err(|_| corrupt(table))
 }
 
@@ -29,7 +26,10 @@ pub(super) fn raw(table: &'static str, json: String) -> Result<Box<RawValue>, St
 }
 
 fn corrupt(table: &'static str) -> StoreError {
-    StoreError::Corrupt { table, key: "(its JSON)".into() }
+    StoreError::Corrupt {
+        table,
+        key: "(its JSON)".into(),
+    }
 }
 
 /// The object as canonical JSON text.

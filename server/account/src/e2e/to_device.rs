@@ -98,7 +98,10 @@ pub fn waiting(
     since: Pos,
     limit: usize,
 ) -> Result<Waiting, StoreError> {
-    let mut found = Waiting { upto: snap.head(), ..Waiting::default() };
+    let mut found = Waiting {
+        upto: snap.head(),
+        ..Waiting::default()
+    };
     if last_message(snap, user, device)?.is_none_or(|last| last <= since) {
         return Ok(found);
     }
@@ -123,7 +126,10 @@ pub fn waiting(
 pub fn put_message(w: &mut Write, user: UserNid, device: &str, json: String) {
     let slot = (user, device.to_owned());
     w.expect::<Devices>(&slot, Expect::Present);
-    let pos = w.log(Change::ToDevice { user, device: slot.1.clone() });
+    let pos = w.log(Change::ToDevice {
+        user,
+        device: slot.1.clone(),
+    });
     w.put::<ToDeviceTable>(&(slot.0, slot.1.clone(), pos), &ToDeviceRow { json });
     w.put::<ToDeviceLast>(&slot, &pos);
 }
@@ -167,8 +173,16 @@ impl Keys {
             for message in messages {
                 self.plan_message(&snap, &mut w, message)?;
             }
-            let answer = TxnAnswer { status: 200, answer: "{}".to_owned() };
-            txn::record(&mut w, &sender.txn, &answer, self.accounts.inner.clock.now_ms());
+            let answer = TxnAnswer {
+                status: 200,
+                answer: "{}".to_owned(),
+            };
+            txn::record(
+                &mut w,
+                &sender.txn,
+                &answer,
+                self.accounts.inner.clock.now_ms(),
+            );
             match self.store().commit(w) {
                 Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
                 done => return done,
@@ -182,9 +196,14 @@ impl Keys {
         w: &mut Write,
         message: &Rendered,
     ) -> Result<(), StoreError> {
-        let Some(user) = self.local_nid(&message.user_id)? else { return Ok(()) };
+        let Some(user) = self.local_nid(&message.user_id)? else {
+            return Ok(());
+        };
         if message.device != "*" {
-            if snap.get::<Devices>(&(user, message.device.clone()))?.is_some() {
+            if snap
+                .get::<Devices>(&(user, message.device.clone()))?
+                .is_some()
+            {
                 put_message(w, user, &message.device, message.json.clone());
             }
             return Ok(());
@@ -204,7 +223,9 @@ impl Keys {
     /// Those of the store.
     pub fn acknowledge(&self, user: UserNid, device: &str, upto: Pos) -> Result<(), StoreError> {
         let snap = self.store().newest();
-        let Some(last) = last_message(&snap, user, device)? else { return Ok(()) };
+        let Some(last) = last_message(&snap, user, device)? else {
+            return Ok(());
+        };
         let slot = (user, device.to_owned());
         let mut w = self.store().write();
         let scan = Scan::prefix(&slot).limit(REMOVED_AT_ONCE);
@@ -261,7 +282,11 @@ fn check(sender: &str, kind: &str, messages: Messages) -> Result<Vec<Rendered>, 
                 return Err(ToDeviceError::Shape);
             }
             let json = format!("{{\"content\":{content}{tail}");
-            rendered.push(Rendered { user_id: user_id.clone(), device, json });
+            rendered.push(Rendered {
+                user_id: user_id.clone(),
+                device,
+                json,
+            });
         }
     }
     Ok(rendered)

@@ -89,7 +89,9 @@ fn upload(
     if snap.get::<Devices>(slot)?.is_none() {
         return Err(KeysError::NoDevice);
     }
-    let before = snap.get::<KeyCountsTable>(slot)?.unwrap_or_else(counts::none);
+    let before = snap
+        .get::<KeyCountsTable>(slot)?
+        .unwrap_or_else(counts::none);
     let mut after = before.clone();
     if let Some(object) = plan.device_keys {
         put_device_keys(snap, w, slot, &object)?;
@@ -115,7 +117,8 @@ fn put_device_keys(
         return Ok(());
     }
     if let Some(old) = old
-        && signed::signed_text(&signed::stored("device_key", &old.json)?) != signed::signed_text(object)
+        && signed::signed_text(&signed::stored("device_key", &old.json)?)
+            != signed::signed_text(object)
     {
         signatures::drop_about(snap, w, slot.0, &slot.1)?;
     }
@@ -136,7 +139,13 @@ fn put_one_time(
     }
     let ids: Vec<_> = keys
         .iter()
-        .map(|key| (slot.0, slot.1.clone(), format!("{}:{}", key.algorithm, key.key_id)))
+        .map(|key| {
+            (
+                slot.0,
+                slot.1.clone(),
+                format!("{}:{}", key.algorithm, key.key_id),
+            )
+        })
         .collect();
     let known = snap.get_many::<OneTimeIdTable>(&ids)?;
     let stamp = w.stamp();
@@ -156,9 +165,26 @@ fn put_one_time(
             return Err(KeysError::TooMany);
         }
         queue.count += 1;
-        let place = (slot.0, slot.1.clone(), key.algorithm, Order { anchor: stamp, n });
-        w.put::<OneTimeKeyTable>(&place, &OneTimeKeyRow { key_id: key.key_id, json: key.json });
-        w.put::<OneTimeIdTable>(&id, &OneTimeIdRow { digest, claimed: false });
+        let place = (
+            slot.0,
+            slot.1.clone(),
+            key.algorithm,
+            Order { anchor: stamp, n },
+        );
+        w.put::<OneTimeKeyTable>(
+            &place,
+            &OneTimeKeyRow {
+                key_id: key.key_id,
+                json: key.json,
+            },
+        );
+        w.put::<OneTimeIdTable>(
+            &id,
+            &OneTimeIdRow {
+                digest,
+                claimed: false,
+            },
+        );
         n += 1;
     }
     Ok(())
@@ -177,7 +203,11 @@ fn put_fallback(
         if old.is_some_and(|old| old.key_id == key.key_id && old.json == key.json) {
             continue;
         }
-        let row = FallbackKeyRow { key_id: key.key_id, json: key.json, used: false };
+        let row = FallbackKeyRow {
+            key_id: key.key_id,
+            json: key.json,
+            used: false,
+        };
         w.put::<FallbackKeyTable>(&place, &row);
         counts::fallback_unused(counts, place.2, true);
     }
@@ -195,9 +225,15 @@ fn check(owner: &Owner, device: &str, upload: KeyUpload) -> Result<Plan, KeysErr
     }
     for (id, raw) in upload.fallback_keys.unwrap_or_default() {
         let key = check_key(id, &raw)?;
-        if plan.fallback.iter().any(|other| other.algorithm == key.algorithm) {
+        if plan
+            .fallback
+            .iter()
+            .any(|other| other.algorithm == key.algorithm)
+        {
             let algorithm = key.algorithm;
-            return Err(KeysError::Shape(format!("two fallback keys for {algorithm}")));
+            return Err(KeysError::Shape(format!(
+                "two fallback keys for {algorithm}"
+            )));
         }
         plan.fallback.push(key);
     }
@@ -231,7 +267,9 @@ fn check_device_keys(
     if !object.get("keys").is_some_and(maps_to_strings) {
         return refuse("device_keys.keys does not map key ids to strings");
     }
-    let signatures = object.get("signatures").and_then(CanonicalJsonValue::as_object);
+    let signatures = object
+        .get("signatures")
+        .and_then(CanonicalJsonValue::as_object);
     if !signatures.is_some_and(|map| map.values().all(maps_to_strings)) {
         return refuse("device_keys.signatures does not map user ids to key ids to strings");
     }
@@ -240,7 +278,9 @@ fn check_device_keys(
 
 /// Whether a value is an object of strings.
 pub(super) fn maps_to_strings(value: &CanonicalJsonValue) -> bool {
-    value.as_object().is_some_and(|map| map.values().all(CanonicalJsonValue::is_string))
+    value
+        .as_object()
+        .is_some_and(|map| map.values().all(CanonicalJsonValue::is_string))
 }
 
 fn check_key(id: String, raw: &RawValue) -> Result<NewKey, KeysError> {
@@ -261,5 +301,9 @@ fn check_key(id: String, raw: &RawValue) -> Result<NewKey, KeysError> {
         return refuse("a one-time or fallback key is neither a string nor an object");
     }
     let (algorithm, key_id) = (algorithm.to_owned(), key_id.to_owned());
-    Ok(NewKey { algorithm, key_id, json: value.to_string() })
+    Ok(NewKey {
+        algorithm,
+        key_id,
+        json: value.to_string(),
+    })
 }

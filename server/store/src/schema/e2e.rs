@@ -197,7 +197,17 @@ table!(
 );
 
 tables!(
-    DeviceKeyTable, OneTimeKeyTable, OneTimeIdTable, FallbackKeyTable, KeyCountsTable,
-    CrossKeyTable, KeySignatureTable, ToDeviceTable, ToDeviceLast, DeviceListTable,
-    PrivateListTable, BackupTable, BackupKeyTable,
+    DeviceKeyTable,
+    OneTimeKeyTable,
+    OneTimeIdTable,
+    FallbackKeyTable,
+    KeyCountsTable,
+    CrossKeyTable,
+    KeySignatureTable,
+    ToDeviceTable,
+    ToDeviceLast,
+    DeviceListTable,
+    PrivateListTable,
+    BackupTable,
+    BackupKeyTable,
 );
