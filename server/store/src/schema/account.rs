@@ -188,6 +188,14 @@ table!(
 );
 
 tables!(
-    Accounts, Profiles, RoomJobs, Devices, Tokens, AccountData, AccountDataAt, Filters,
-    RegistrationTokens, Txns,
+    Accounts,
+    Profiles,
+    RoomJobs,
+    Devices,
+    Tokens,
+    AccountData,
+    AccountDataAt,
+    Filters,
+    RegistrationTokens,
+    Txns,
 );

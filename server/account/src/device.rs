@@ -1,0 +1,157 @@
+//! Devices: list, name, delete.
+
+use skerry_core::UserNid;
+use skerry_store::schema::account as t;
+use skerry_store::{Scan, StoreError};
+
+use crate::facade::Inner;
+use crate::login::{revoke, tokens_of};
+use crate::tx::Tx;
+use crate::{AccountError, Accounts, e2e, txn};
+
+/// Longest device id, in bytes.
+const MAX_DEVICE_ID_BYTES: usize = 255;
+/// Longest display name of a device, in bytes.
+const MAX_DEVICE_NAME_BYTES: usize = 400;
+/// How many devices one call may delete.
+const MAX_DELETED: usize = 1_000;
+
+/// A device as its owner sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeviceView {
+    /// Its id.
+    pub device_id: String,
+    /// What its owner calls it.
+    pub display_name: Option<String>,
+    /// When it was last seen, in ms since the epoch.
+    pub last_seen_ms: Option<u64>,
+    /// The address it was last seen from.
+    pub last_seen_ip: Option<String>,
+}
+
+pub(crate) fn check_device_id(id: &str) -> Result<(), AccountError> {
+    if id.is_empty() || id.len() > MAX_DEVICE_ID_BYTES {
+        return Err(AccountError::Invalid(
+            "The device id must be 1 to 255 bytes long",
+        ));
+    }
+    Ok(())
+}
+
+pub(crate) fn check_display_name(name: Option<&str>) -> Result<(), AccountError> {
+    if name.is_some_and(|name| name.len() > MAX_DEVICE_NAME_BYTES) {
+        return Err(AccountError::TooLarge(
+            "The device's display name is too long",
+        ));
+    }
+    Ok(())
+}
+
+/// Takes a device out with all that hangs on it. Nothing happens if there is none.
+pub(crate) fn drop_device(tx: &mut Tx<'_>, user: UserNid, device: &str) -> Result<(), StoreError> {
+    let key = (user, device.to_owned());
+    let Some(row) = tx.snap.get::<t::Devices>(&key)? else {
+        return Ok(());
+    };
+    revoke(tx, tokens_of(&row));
+    tx.w.delete::<t::Devices>(&key);
+    txn::forget_device(&mut tx.w, user, device);
+    e2e::forget_device(&tx.snap, &mut tx.w, user, device)
+}
+
+fn view(inner: &Inner, user: UserNid, device_id: String, row: t::Device) -> DeviceView {
+    let seen = inner.sessions.seen(user, &device_id);
+    let (last_seen_ms, last_seen_ip) = match seen {
+        Some(seen) => (Some(seen.at_ms), Some(seen.ip.to_string())),
+        None => ((row.seen_ms > 0).then_some(row.seen_ms), row.seen_ip),
+    };
+    DeviceView {
+        device_id,
+        display_name: row.display_name,
+        last_seen_ms,
+        last_seen_ip,
+    }
+}
+
+impl Accounts {
+    /// All devices of a user.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn devices(&self, user: UserNid) -> Result<Vec<DeviceView>, AccountError> {
+        self.read(move |inner, snap| {
+            let mut devices = Vec::new();
+            for row in snap.scan::<t::Devices>(Scan::prefix(&user)) {
+                let ((_, device), row) = row?;
+                devices.push(view(inner, user, device, row));
+            }
+            Ok(devices)
+        })
+        .await
+    }
+
+    /// One device of a user.
+    ///
+    /// # Errors
+    /// `NotFound`.
+    pub async fn device(&self, user: UserNid, device: &str) -> Result<DeviceView, AccountError> {
+        let device = device.to_owned();
+        self.read(move |inner, snap| {
+            let row = snap.get::<t::Devices>(&(user, device.clone()))?;
+            Ok(view(
+                inner,
+                user,
+                device,
+                row.ok_or(AccountError::NotFound("No such device"))?,
+            ))
+        })
+        .await
+    }
+
+    /// Gives a device another name; none leaves it as it is.
+    ///
+    /// # Errors
+    /// `NotFound`, `TooLarge`.
+    pub async fn rename_device(
+        &self,
+        user: UserNid,
+        device: &str,
+        name: Option<String>,
+    ) -> Result<(), AccountError> {
+        check_display_name(name.as_deref())?;
+        let key = (user, device.to_owned());
+        self.change(user, move |tx| {
+            let row = tx.snap.get::<t::Devices>(&key)?;
+            let mut row = row.ok_or(AccountError::NotFound("No such device"))?;
+            if name.is_some() && row.display_name != name {
+                row.display_name = name;
+                row.pos = tx.w.stamp();
+                tx.w.put::<t::Devices>(&key, &row);
+                e2e::device_renamed(&mut tx.w, user);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Deletes devices; those that do not exist are passed over.
+    ///
+    /// # Errors
+    /// `Invalid` for more than 1,000 at once.
+    pub async fn delete_devices(
+        &self,
+        user: UserNid,
+        devices: Vec<String>,
+    ) -> Result<(), AccountError> {
+        if devices.len() > MAX_DELETED {
+            return Err(AccountError::Invalid("At most 1,000 devices at once"));
+        }
+        self.change(user, move |tx| {
+            for device in &devices {
+                drop_device(tx, user, device)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}

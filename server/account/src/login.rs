@@ -1,0 +1,285 @@
+//! Logging in, refreshing tokens, logging out.
+
+use skerry_core::UserNid;
+use skerry_store::schema::account as t;
+use skerry_store::schema::account::TokenKind;
+use skerry_store::{Scan, StoreError};
+use std::sync::Arc;
+
+use crate::device::{check_device_id, check_display_name, drop_device};
+use crate::register::NewDevice;
+use crate::tx::Tx;
+use crate::{AccountError, Accounts, TokenHash, e2e, secret, username};
+
+/// What a successful log-in gives.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    /// The account.
+    pub user: UserNid,
+    /// Its Matrix id.
+    pub user_id: Arc<str>,
+    /// The device, new or taken up again.
+    pub device: String,
+    /// The access token: shown this once.
+    pub access_token: String,
+    /// The refresh token, if the client said it can use one.
+    pub refresh_token: Option<String>,
+    /// How long the access token is good for, in ms; none: until it is logged out.
+    pub expires_in_ms: Option<u64>,
+}
+
+/// Who logs in, and with what.
+#[derive(Clone, Debug)]
+pub struct PasswordLogin {
+    /// A localpart or a full user id.
+    pub user: String,
+    /// The password.
+    pub password: String,
+}
+
+/// A log-in.
+#[derive(Clone, Debug)]
+pub struct LoginRequest {
+    /// Who, and with what.
+    pub by: PasswordLogin,
+    /// The device to use.
+    pub device: NewDevice,
+}
+
+impl Accounts {
+    /// Logs in by password. A device that exists is taken up again, and its tokens replaced.
+    ///
+    /// # Errors
+    /// `Forbidden` for a wrong name or password, which one is not said; `Deactivated`.
+    pub async fn log_in(&self, request: LoginRequest) -> Result<Grant, AccountError> {
+        request.device.check()?;
+        let PasswordLogin { user, password } = request.by;
+        let user = self.check_password(&user, password).await?;
+        let device = request.device;
+        self.change(user, move |tx| {
+            let account = tx.snap.get::<t::Accounts>(&user)?;
+            if account.is_none_or(|account| account.deactivated) {
+                return Err(AccountError::Deactivated);
+            }
+            grant(tx, user, device)
+        })
+        .await
+    }
+
+    /// The account that name and password belong to. Takes as long for an unknown name.
+    pub(crate) async fn check_password(
+        &self,
+        given: &str,
+        password: String,
+    ) -> Result<UserNid, AccountError> {
+        const WRONG: AccountError = AccountError::Forbidden("Invalid username or password");
+        let given = given.to_owned();
+        let found = self
+            .read(move |inner, snap| {
+                let Some(id) = username::meant(&given, &inner.settings.server_name) else {
+                    return Ok(None);
+                };
+                for id in [id.clone(), id.to_ascii_lowercase()] {
+                    if let Some(user) = inner.store.user_nid(&id)?
+                        && let Some(account) = snap.get::<t::Accounts>(&user)?
+                    {
+                        return Ok(Some((user, account)));
+                    }
+                }
+                Ok(None)
+            })
+            .await?;
+        if found
+            .as_ref()
+            .is_some_and(|(_, account)| account.deactivated)
+        {
+            return Err(AccountError::Deactivated);
+        }
+        let phc = found
+            .as_ref()
+            .and_then(|(_, account)| account.password.clone());
+        let right = self.inner.hasher.verify(password, phc).await?;
+        match found {
+            Some((user, _)) if right => Ok(user),
+            _ => Err(WRONG),
+        }
+    }
+
+    /// The next pair of tokens for a refresh token. The refresh token stays good until one of
+    /// the new tokens is used, so that a lost answer can be asked for again.
+    ///
+    /// # Errors
+    /// `UnknownToken`.
+    pub async fn refresh(&self, refresh_token: &str) -> Result<Grant, AccountError> {
+        const UNKNOWN: AccountError = AccountError::UnknownToken { soft_logout: false };
+        if refresh_token.len() > secret::MAX_TOKEN_BYTES {
+            return Err(UNKNOWN);
+        }
+        let hash = secret::hash(&self.inner.settings.pepper, refresh_token);
+        let find = move |row: Option<t::Token>| {
+            row.filter(|row| row.kind == TokenKind::Refresh)
+                .ok_or(UNKNOWN)
+        };
+        let user = self
+            .read(move |_, snap| find(snap.get::<t::Tokens>(&hash)?))
+            .await?
+            .user;
+        self.change(user, move |tx| {
+            let token = find(tx.snap.get::<t::Tokens>(&hash)?)?;
+            let key = (user, token.device.clone());
+            let row = tx.snap.get::<t::Devices>(&key)?.ok_or(UNKNOWN)?;
+            let (gone, kept) = if row.refresh == Some(hash) {
+                ([row.previous, row.previous_access], row.access)
+            } else if row.previous == Some(hash) {
+                ([row.refresh, row.access], row.previous_access)
+            } else {
+                return Err(UNKNOWN);
+            };
+            revoke(tx, gone);
+            let (fresh, mut row) = issue(tx, user, token.device, row, true)?;
+            row.previous = Some(hash);
+            row.previous_access = kept;
+            tx.w.put::<t::Devices>(&key, &row);
+            Ok(fresh)
+        })
+        .await
+    }
+
+    /// Logs one device out: its tokens, its keys and its messages are gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn log_out(&self, user: UserNid, device: &str) -> Result<(), AccountError> {
+        let device = device.to_owned();
+        self.change(user, move |tx| Ok(drop_device(tx, user, &device)?))
+            .await
+    }
+
+    /// Logs all devices of a user out.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn log_out_all(&self, user: UserNid) -> Result<(), AccountError> {
+        self.change(user, move |tx| Ok(drop_all_devices(tx, user, None)?))
+            .await
+    }
+}
+
+/// Takes out all devices of a user, except perhaps one.
+pub(crate) fn drop_all_devices(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    except: Option<&str>,
+) -> Result<(), StoreError> {
+    let devices: Vec<String> = tx
+        .snap
+        .scan::<t::Devices>(Scan::prefix(&user))
+        .map(|row| row.map(|((_, device), _)| device))
+        .collect::<Result<_, _>>()?;
+    for device in devices
+        .iter()
+        .filter(|device| Some(device.as_str()) != except)
+    {
+        drop_device(tx, user, device)?;
+    }
+    Ok(())
+}
+
+/// Logs a device in: makes it or takes it up again, with new tokens.
+pub(crate) fn grant(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    wanted: NewDevice,
+) -> Result<Grant, AccountError> {
+    let device = match wanted.device_id {
+        Some(id) => id,
+        None => secret::device_id(&mut *tx.inner.dice.dice()),
+    };
+    check_device_id(&device)?;
+    let key = (user, device.clone());
+    let row = match tx.snap.get::<t::Devices>(&key)? {
+        Some(row) => {
+            revoke(tx, tokens_of(&row));
+            row
+        }
+        None => {
+            check_display_name(wanted.display_name.as_deref())?;
+            e2e::device_added(&mut tx.w, user);
+            t::Device {
+                display_name: wanted.display_name,
+                created_ms: tx.now_ms(),
+                seen_ms: 0,
+                seen_ip: None,
+                access: None,
+                refresh: None,
+                previous: None,
+                previous_access: None,
+                pos: skerry_core::Pos::ZERO,
+            }
+        }
+    };
+    let (grant, mut row) = issue(tx, user, device, row, wanted.refresh)?;
+    row.pos = tx.w.stamp();
+    tx.w.put::<t::Devices>(&key, &row);
+    Ok(grant)
+}
+
+/// Writes a new pair of tokens and puts their hashes into the device's row.
+fn issue(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    device: String,
+    mut row: t::Device,
+    refreshable: bool,
+) -> Result<(Grant, t::Device), AccountError> {
+    let pepper = &tx.inner.settings.pepper;
+    let mut dice = tx.inner.dice.dice();
+    let access_token = secret::token(&mut *dice, secret::ACCESS);
+    let refresh_token = refreshable.then(|| secret::token(&mut *dice, secret::REFRESH));
+    let lifetime = refreshable.then_some(tx.inner.settings.access_token_ms);
+    let access = secret::hash(pepper, &access_token);
+    let refresh = refresh_token
+        .as_deref()
+        .map(|token| secret::hash(pepper, token));
+    let row_of = |kind, expires_ms| t::Token {
+        user,
+        device: device.clone(),
+        kind,
+        expires_ms,
+    };
+    let expires_ms = lifetime.map(|ms| tx.now_ms() + ms);
+    tx.w.put::<t::Tokens>(&access, &row_of(TokenKind::Access, expires_ms));
+    if let Some(refresh) = refresh {
+        tx.w.put::<t::Tokens>(&refresh, &row_of(TokenKind::Refresh, None));
+    }
+    row.access = Some(access);
+    row.refresh = refresh;
+    row.previous = None;
+    row.previous_access = None;
+    let user_id = tx.inner.store.user_id(user)?;
+    let expires_in_ms = lifetime;
+    Ok((
+        Grant {
+            user,
+            user_id,
+            device,
+            access_token,
+            refresh_token,
+            expires_in_ms,
+        },
+        row,
+    ))
+}
+
+/// The hashes of all tokens of a device.
+pub(crate) fn tokens_of(row: &t::Device) -> [Option<TokenHash>; 4] {
+    [row.access, row.refresh, row.previous, row.previous_access]
+}
+
+/// Makes tokens worthless.
+pub(crate) fn revoke(tx: &mut Tx<'_>, tokens: impl IntoIterator<Item = Option<TokenHash>>) {
+    for token in tokens.into_iter().flatten() {
+        tx.w.delete::<t::Tokens>(&token);
+        tx.revoked.push(token);
+    }
+}

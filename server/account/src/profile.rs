@@ -1,0 +1,250 @@
+//! Profiles: what a user shows of themselves, field by field.
+//!
+//! A display name and an avatar also stand in the member events of the user's rooms. Their
+//! change leaves a [`crate::job`] for whoever writes rooms.
+
+use ruma_common::MxcUri;
+use serde_json::{Map, Value};
+use skerry_core::{Pos, UserNid};
+use skerry_store::schema::account as t;
+use skerry_store::{Change, Scan, Snapshot, StoreError};
+
+use crate::job::RoomJob;
+use crate::tx::Tx;
+use crate::{AccountError, Accounts, user};
+
+/// Largest profile, in bytes of JSON (spec, profiles).
+const MAX_PROFILE_BYTES: usize = 64 * 1024;
+/// Longest name of a field, in bytes (spec, profiles).
+const MAX_KEY_BYTES: usize = 255;
+/// Longest display name, in bytes.
+const MAX_DISPLAY_NAME_BYTES: usize = 1024;
+/// Longest avatar URI or time zone, in bytes.
+const MAX_SHORT_BYTES: usize = 1024;
+
+/// The field with the display name.
+pub const DISPLAY_NAME: &str = "displayname";
+/// The field with the avatar's `mxc:` URI.
+pub const AVATAR_URL: &str = "avatar_url";
+/// The field with the time zone.
+const TIME_ZONE: &str = "m.tz";
+
+/// What a user shows in the member events of rooms.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Face {
+    /// Display name.
+    pub display_name: Option<String>,
+    /// Avatar, as an `mxc:` URI.
+    pub avatar_url: Option<String>,
+}
+
+/// What a local user shows in member events; empty for others.
+///
+/// # Errors
+/// Those of the store.
+pub fn face(snap: &Snapshot, user: UserNid) -> Result<Face, StoreError> {
+    let rows = snap.get_many::<t::Profiles>(&[
+        (user, DISPLAY_NAME.to_owned()),
+        (user, AVATAR_URL.to_owned()),
+    ])?;
+    let mut rows = rows
+        .into_iter()
+        .map(|row| row.and_then(|row| text(&row.json)));
+    Ok(Face {
+        display_name: rows.next().flatten(),
+        avatar_url: rows.next().flatten(),
+    })
+}
+
+fn text(json: &str) -> Option<String> {
+    serde_json::from_str(json).ok().flatten()
+}
+
+/// The whole profile of a local user.
+///
+/// # Errors
+/// Those of the store.
+pub fn fields(snap: &Snapshot, user: UserNid) -> Result<Map<String, Value>, StoreError> {
+    let mut profile = Map::new();
+    for row in snap.scan::<t::Profiles>(Scan::prefix(&user)) {
+        let ((_, field), row) = row?;
+        profile.insert(field, serde_json::from_str(&row.json).unwrap_or_default());
+    }
+    Ok(profile)
+}
+
+/// The position of the newest change of any field that still exists.
+///
+/// # Errors
+/// Those of the store.
+pub fn last_change(snap: &Snapshot, user: UserNid) -> Result<Pos, StoreError> {
+    let mut last = Pos::ZERO;
+    for row in snap.scan::<t::Profiles>(Scan::prefix(&user)) {
+        last = last.max(row?.1.pos);
+    }
+    Ok(last)
+}
+
+/// Whether a field may be read and written at all (spec, appendices, Common Namespaced
+/// Identifier Grammar).
+fn check_field(field: &str) -> Result<(), AccountError> {
+    const WRONG: AccountError = AccountError::Invalid("Invalid profile field");
+    if field.len() > MAX_KEY_BYTES {
+        return Err(AccountError::KeyTooLarge);
+    }
+    if [DISPLAY_NAME, AVATAR_URL].contains(&field) {
+        return Ok(());
+    }
+    let mut parts = field.split('.');
+    let legal = |part: &str| {
+        part.starts_with(|c: char| c.is_ascii_lowercase())
+            && part
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-".contains(c))
+    };
+    if field.contains('.') && parts.all(legal) {
+        Ok(())
+    } else {
+        Err(WRONG)
+    }
+}
+
+fn check_value(field: &str, value: &Value) -> Result<(), AccountError> {
+    let limit = match field {
+        DISPLAY_NAME => MAX_DISPLAY_NAME_BYTES,
+        AVATAR_URL | TIME_ZONE => MAX_SHORT_BYTES,
+        _ => return Ok(()),
+    };
+    let Some(text) = value.as_str() else {
+        return Err(AccountError::BadJson("This profile field must be a string"));
+    };
+    if text.len() > limit {
+        return Err(AccountError::Invalid("This profile field is too long"));
+    }
+    if field == AVATAR_URL && !text.is_empty() && !<&MxcUri>::from(text).is_valid() {
+        return Err(AccountError::Invalid("avatar_url must be an mxc: URI"));
+    }
+    Ok(())
+}
+
+/// Sets or (with an empty or null name or avatar) takes out a field.
+pub(crate) fn write_field(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    field: &str,
+    value: &Value,
+) -> Result<(), AccountError> {
+    let shown = [DISPLAY_NAME, AVATAR_URL].contains(&field);
+    if shown && (value.is_null() || value.as_str() == Some("")) {
+        return remove_field(tx, user, field);
+    }
+    check_value(field, value)?;
+    let key = (user, field.to_owned());
+    let json = value.to_string();
+    let mut bytes = field.len() + json.len() + 8;
+    for row in tx.snap.scan::<t::Profiles>(Scan::prefix(&user)) {
+        let ((_, other), row) = row?;
+        if other != field {
+            bytes += other.len() + row.json.len() + 4;
+        } else if row.json == json {
+            return Ok(());
+        }
+    }
+    if bytes > MAX_PROFILE_BYTES {
+        return Err(AccountError::ProfileTooLarge);
+    }
+    let pos = note_change(tx, user, shown);
+    tx.w.put::<t::Profiles>(&key, &t::ProfileField { json, pos });
+    Ok(())
+}
+
+fn remove_field(tx: &mut Tx<'_>, user: UserNid, field: &str) -> Result<(), AccountError> {
+    let key = (user, field.to_owned());
+    if tx.snap.get::<t::Profiles>(&key)?.is_some() {
+        tx.w.delete::<t::Profiles>(&key);
+        note_change(tx, user, [DISPLAY_NAME, AVATAR_URL].contains(&field));
+    }
+    Ok(())
+}
+
+fn note_change(tx: &mut Tx<'_>, user: UserNid, shown: bool) -> Pos {
+    let pos = tx.w.log(Change::Profile { user });
+    if shown {
+        tx.w.put::<t::RoomJobs>(&(user, RoomJob::Profile), &pos);
+        tx.rings = true;
+    }
+    pos
+}
+
+/// Takes the whole profile out.
+pub(crate) fn forget_user(tx: &mut Tx<'_>, user: UserNid) -> Result<(), AccountError> {
+    if tx
+        .snap
+        .scan::<t::Profiles>(Scan::prefix(&user))
+        .next()
+        .transpose()?
+        .is_some()
+    {
+        tx.w.delete_range::<t::Profiles>(user);
+        note_change(tx, user, true);
+    }
+    Ok(())
+}
+
+impl Accounts {
+    /// The profile of a local user.
+    ///
+    /// # Errors
+    /// `NotFound` for a user without an account here.
+    pub async fn profile(&self, user_id: &str) -> Result<Map<String, Value>, AccountError> {
+        let user_id = user_id.to_owned();
+        self.read(move |inner, snap| match inner.store.user_nid(&user_id)? {
+            Some(nid) if user::exists(snap, nid)? => Ok(fields(snap, nid)?),
+            _ => Err(AccountError::NotFound("No such user")),
+        })
+        .await
+    }
+
+    /// One field of the profile of a local user.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown user, or a field that is not set.
+    pub async fn profile_field(&self, user_id: &str, field: &str) -> Result<Value, AccountError> {
+        check_field(field)?;
+        let mut profile = self.profile(user_id).await?;
+        profile
+            .remove(field)
+            .ok_or(AccountError::NotFound("This profile field is not set"))
+    }
+
+    /// Sets a field of one's profile.
+    ///
+    /// # Errors
+    /// `Invalid`, `BadJson`, `KeyTooLarge`, `ProfileTooLarge`.
+    pub async fn set_profile_field(
+        &self,
+        user: UserNid,
+        field: &str,
+        value: Value,
+    ) -> Result<(), AccountError> {
+        check_field(field)?;
+        let field = field.to_owned();
+        self.change(user, move |tx| write_field(tx, user, &field, &value))
+            .await
+    }
+
+    /// Takes a field of one's profile out; nothing happens if it is not set.
+    ///
+    /// # Errors
+    /// `Invalid`, `KeyTooLarge`.
+    pub async fn remove_profile_field(
+        &self,
+        user: UserNid,
+        field: &str,
+    ) -> Result<(), AccountError> {
+        check_field(field)?;
+        let field = field.to_owned();
+        self.change(user, move |tx| remove_field(tx, user, &field))
+            .await
+    }
+}

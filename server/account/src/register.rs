@@ -1,0 +1,316 @@
+//! Making accounts.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use serde::Deserialize;
+use serde_json::Value;
+use skerry_core::UserNid;
+use skerry_store::Expect;
+use skerry_store::schema::account as t;
+
+use crate::device::{check_device_id, check_display_name};
+use crate::login::{Grant, grant};
+use crate::tx::Tx;
+use crate::{
+    AccountError, Accounts, Stage, UiaScope, profile, registration_token, secret, user, username,
+};
+
+/// The device to log in on.
+#[derive(Clone, Debug, Default)]
+pub struct NewDevice {
+    /// Its id; none: a new one is made.
+    pub device_id: Option<String>,
+    /// Its name, if it is new.
+    pub display_name: Option<String>,
+    /// Whether the client can refresh tokens.
+    pub refresh: bool,
+}
+
+impl NewDevice {
+    pub(crate) fn check(&self) -> Result<(), AccountError> {
+        check_display_name(self.display_name.as_deref())?;
+        self.device_id.as_deref().map_or(Ok(()), check_device_id)
+    }
+}
+
+/// A request to register, without its `auth`.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Registration {
+    /// The wanted localpart; none: a random one is made.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// The password.
+    #[serde(default)]
+    pub password: Option<String>,
+    /// Make the account only: no device, no token.
+    #[serde(default)]
+    pub inhibit_login: bool,
+    /// The device's id.
+    #[serde(default)]
+    pub device_id: Option<String>,
+    /// The device's name.
+    #[serde(default)]
+    pub initial_device_display_name: Option<String>,
+    /// Whether the client can refresh tokens.
+    #[serde(default)]
+    pub refresh_token: bool,
+}
+
+/// A new account.
+#[derive(Clone, Debug)]
+pub struct Registered {
+    /// Its Matrix id.
+    pub user_id: Arc<str>,
+    /// Its number.
+    pub user: UserNid,
+    /// The log-in, unless it was not wanted.
+    pub grant: Option<Grant>,
+}
+
+/// What an account is made of, whoever makes it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NewAccount {
+    pub(crate) username: Option<String>,
+    pub(crate) password: Option<String>,
+    /// None: admin exactly if this is the first person.
+    pub(crate) admin: Option<bool>,
+    pub(crate) guest: bool,
+    pub(crate) display_name: Option<String>,
+    pub(crate) registration_token: Option<String>,
+    pub(crate) terms: Option<String>,
+}
+
+impl Accounts {
+    /// Whether someone could register this name.
+    ///
+    /// # Errors
+    /// `InvalidUsername`, `UserInUse`.
+    pub async fn check_available(&self, wanted: &str) -> Result<(), AccountError> {
+        let name = username::registrable(wanted, self.server_name())?;
+        let id = format!("@{name}:{}", self.server_name());
+        self.read(move |inner, snap| match inner.store.user_nid(&id)? {
+            Some(nid) if user::exists(snap, nid)? => Err(AccountError::UserInUse),
+            _ => Ok(()),
+        })
+        .await
+    }
+
+    /// Registers by user-interactive authentication. `body` is the request's whole body: what
+    /// later requests of a session leave out is taken from its first.
+    ///
+    /// # Errors
+    /// `Forbidden` where registration is disabled, `Interactive` until the stages are passed,
+    /// `InvalidUsername`, `UserInUse`, `Missing` without a password.
+    pub async fn register(&self, scope: UiaScope, body: Value) -> Result<Registered, AccountError> {
+        let settings = &self.inner.settings.registration;
+        if !settings.enabled {
+            return Err(AccountError::Forbidden("Registration is disabled"));
+        }
+        let (auth, body) = self.complete_from_session(body)?;
+        let wanted = parse(&body)?;
+        let now = self.inner.clock.now_ms();
+        let session = auth
+            .as_ref()
+            .and_then(|auth| auth.get("session"))
+            .and_then(Value::as_str);
+        let made = session.and_then(|id| self.inner.uia.registered(id, now));
+        if let (Some(name), None) = (&wanted.username, made) {
+            self.check_available(name).await?;
+        }
+        let stages = self.registration_stages();
+        let pass = self
+            .interactive(scope, &stages, auth.as_ref(), Some(body))
+            .await?;
+        let device = (!wanted.inhibit_login).then_some(NewDevice {
+            device_id: wanted.device_id,
+            display_name: wanted.initial_device_display_name,
+            refresh: wanted.refresh_token,
+        });
+        if let Some(user) = self.inner.uia.registered(&pass.session, now) {
+            return self.register_again(user, device).await;
+        }
+        let account = NewAccount {
+            username: wanted.username,
+            password: Some(wanted.password.ok_or(AccountError::Missing("password"))?),
+            registration_token: pass.registration_token,
+            terms: settings.terms.as_ref().map(|terms| terms.version.clone()),
+            ..NewAccount::default()
+        };
+        let (user, grant) = self.create(account, device).await?;
+        self.inner.uia.note_registered(&pass.session, user);
+        Ok(Registered {
+            user_id: self.inner.store.user_id(user)?,
+            user,
+            grant,
+        })
+    }
+
+    /// The answer was lost on the way, and the client asks again in the same session.
+    async fn register_again(
+        &self,
+        user: UserNid,
+        device: Option<NewDevice>,
+    ) -> Result<Registered, AccountError> {
+        let user_id = self.inner.store.user_id(user)?;
+        let grant = match device {
+            Some(device) => Some(self.change(user, move |tx| grant(tx, user, device)).await?),
+            None => None,
+        };
+        Ok(Registered {
+            user_id,
+            user,
+            grant,
+        })
+    }
+
+    /// Registers a guest.
+    ///
+    /// # Errors
+    /// `GuestsDisabled`.
+    pub async fn register_guest(&self, device: NewDevice) -> Result<Registered, AccountError> {
+        if !self.inner.settings.guests {
+            return Err(AccountError::GuestsDisabled);
+        }
+        let device = NewDevice {
+            device_id: None,
+            ..device
+        };
+        let account = NewAccount {
+            guest: true,
+            ..NewAccount::default()
+        };
+        let (user, grant) = self.create(account, Some(device)).await?;
+        Ok(Registered {
+            user_id: self.inner.store.user_id(user)?,
+            user,
+            grant,
+        })
+    }
+
+    /// The stages that registration asks for.
+    fn registration_stages(&self) -> Vec<Stage> {
+        let settings = &self.inner.settings.registration;
+        let mut stages = Vec::new();
+        if !settings.open {
+            stages.push(Stage::RegistrationToken);
+        }
+        if settings.terms.is_some() {
+            stages.push(Stage::Terms);
+        }
+        if stages.is_empty() {
+            stages.push(Stage::Dummy);
+        }
+        stages
+    }
+
+    /// Splits `auth` off, and fills in from the session's first request.
+    fn complete_from_session(&self, body: Value) -> Result<(Option<Value>, Value), AccountError> {
+        let Value::Object(mut body) = body else {
+            return Err(AccountError::BadJson("The body must be an object"));
+        };
+        let auth = body.remove("auth").filter(|auth| !auth.is_null());
+        if auth.as_ref().is_some_and(|auth| !auth.is_object()) {
+            return Err(AccountError::BadJson("auth must be an object"));
+        }
+        let session = auth
+            .as_ref()
+            .and_then(|auth| auth.get("session"))
+            .and_then(Value::as_str);
+        let now = self.inner.clock.now_ms();
+        let first = session.and_then(|id| self.inner.uia.remembered(id, now));
+        if let Some(Value::Object(first)) = first {
+            for (key, value) in first {
+                body.entry(key).or_insert(value);
+            }
+        }
+        Ok((auth, Value::Object(body)))
+    }
+
+    /// Makes an account and perhaps logs it in, in one batch.
+    pub(crate) async fn create(
+        &self,
+        new: NewAccount,
+        device: Option<NewDevice>,
+    ) -> Result<(UserNid, Option<Grant>), AccountError> {
+        if let Some(device) = &device {
+            device.check()?;
+        }
+        let name = match &new.username {
+            Some(name) => username::registrable(name, self.server_name())?,
+            None => secret::localpart(&mut *self.inner.dice.dice()),
+        };
+        self.check_unused(&name).await?;
+        let phc = match new.password.clone() {
+            Some(password) => Some(self.inner.hasher.hash(password).await?),
+            None => None,
+        };
+        let id = format!("@{name}:{}", self.server_name());
+        let inner = self.inner.clone();
+        let user = skerry_store::blocking(move || inner.store.intern_user(&id)).await??;
+        self.change_registering(Some(user), move |tx| {
+            write_account(tx, user, new, phc, device)
+        })
+        .await
+    }
+
+    /// A name taken is refused before the expensive hash.
+    async fn check_unused(&self, name: &str) -> Result<(), AccountError> {
+        let id = format!("@{name}:{}", self.server_name());
+        self.read(move |inner, snap| match inner.store.user_nid(&id)? {
+            Some(nid) if user::exists(snap, nid)? => Err(AccountError::UserInUse),
+            _ => Ok(()),
+        })
+        .await
+    }
+}
+
+fn parse(body: &Value) -> Result<Registration, AccountError> {
+    // `null` stands for a field left out.
+    let mut body = body.clone();
+    if let Some(map) = body.as_object_mut() {
+        map.retain(|_, value| !value.is_null());
+    }
+    serde_json::from_value(body)
+        .map_err(|_| AccountError::BadJson("A parameter of the registration has the wrong type"))
+}
+
+fn write_account(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    new: NewAccount,
+    password: Option<String>,
+    device: Option<NewDevice>,
+) -> Result<(UserNid, Option<Grant>), AccountError> {
+    if tx.snap.get::<t::Accounts>(&user)?.is_some() {
+        return Err(AccountError::UserInUse);
+    }
+    if let Some(token) = new.registration_token {
+        registration_token::consume(tx, token)?;
+    }
+    let settled = tx.inner.settled.load(Ordering::Acquire) || user::any_person(&tx.snap)?;
+    let admin = match new.admin {
+        Some(admin) => admin,
+        None => !settled && !new.guest,
+    };
+    let row = t::Account {
+        password,
+        admin,
+        guest: new.guest,
+        deactivated: false,
+        erased: false,
+        created_ms: tx.now_ms(),
+        terms: new.terms,
+        pos: tx.w.stamp(),
+    };
+    tx.w.expect::<t::Accounts>(&user, Expect::Absent);
+    tx.w.put::<t::Accounts>(&user, &row);
+    if let Some(name) = new.display_name {
+        profile::write_field(tx, user, "displayname", &Value::String(name))?;
+    }
+    let grant = match device {
+        Some(device) => Some(grant(tx, user, device)?),
+        None => None,
+    };
+    Ok((user, grant))
+}

@@ -1,0 +1,70 @@
+//! What the configuration decides about accounts.
+
+use serde_json::Value;
+
+/// How hard passwords are hashed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum PasswordCost {
+    /// argon2id with 19 MiB and two passes.
+    #[default]
+    Default,
+    /// As little as argon2id allows: for tests.
+    Minimal,
+}
+
+/// Terms that people agree to when they register.
+#[derive(Clone, Debug)]
+pub struct Terms {
+    /// Version, noted in the account.
+    pub version: String,
+    /// The `params` of the stage `m.login.terms`, as in the spec.
+    pub params: Value,
+}
+
+/// Who may register, and how.
+#[derive(Clone, Debug, Default)]
+pub struct RegistrationSettings {
+    /// Whether the client API registers anyone at all.
+    pub enabled: bool,
+    /// Whether no registration token is needed.
+    pub open: bool,
+    /// Enables registration by a shared secret; must not be empty.
+    pub shared_secret: Option<String>,
+    /// Terms to agree to.
+    pub terms: Option<Terms>,
+}
+
+/// What the configuration decides about accounts.
+#[derive(Clone)]
+pub struct AccountSettings {
+    /// The part after the colon of the ids of this server's users.
+    pub server_name: String,
+    /// Who may register.
+    pub registration: RegistrationSettings,
+    /// Whether guests may register.
+    pub guests: bool,
+    /// How hard passwords are hashed.
+    pub password_cost: PasswordCost,
+    /// How long an access token that can be refreshed is good for, in ms.
+    pub access_token_ms: u64,
+    /// Secret key under which tokens are hashed.
+    pub pepper: [u8; 32],
+    /// How many sessions are kept in memory so that a request's token needs no look-up on disk.
+    pub cached_sessions: usize,
+}
+
+impl AccountSettings {
+    /// Closed registration, no guests, and usual limits.
+    #[must_use]
+    pub fn new(server_name: &str, pepper: [u8; 32]) -> AccountSettings {
+        AccountSettings {
+            server_name: server_name.to_owned(),
+            registration: RegistrationSettings::default(),
+            guests: false,
+            password_cost: PasswordCost::Default,
+            access_token_ms: 60 * 60 * 1000,
+            pepper,
+            cached_sessions: 20_000,
+        }
+    }
+}
