@@ -6,6 +6,11 @@
 //!
 //! Start reading at [`routes`]; each file lists its endpoints in `ROUTES` at its top.
 
+mod backup;
+mod fault;
+mod keys;
+mod to_device;
+
 use std::sync::Arc;
 
 use skerry_account::Accounts;
@@ -53,6 +58,10 @@ pub struct ClientConfig {
 /// All endpoints of this crate.
 #[must_use]
 pub fn routes() -> Vec<Route<Ctx>> {
-    let lists: &[&[Route<Ctx>]] = &[];
+    let lists: &[&[Route<Ctx>]] = &[
+        backup::ROUTES,
+        keys::ROUTES,
+        to_device::ROUTES,
+    ];
     lists.concat()
 }

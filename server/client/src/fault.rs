@@ -1,0 +1,44 @@
+//! What a client is told when a facade refuses: errors that many endpoints share.
+
+use skerry_account::AccountError;
+use skerry_http::ApiError;
+use skerry_store::StoreError;
+
+/// A failure of the store as the client's error. Only a full disk and a write that is too large
+/// say what they are; all else is a fault whose cause is for the log.
+pub(crate) fn store(error: &StoreError) -> ApiError {
+    match error {
+        StoreError::Full => ApiError::no_space("The server has no space left to store this"),
+        StoreError::TooLarge(_) => ApiError::too_large("The request is too large to be stored"),
+        StoreError::Closed => ApiError::unavailable("The server is stopping"),
+        other => ApiError::internal(other),
+    }
+}
+
+/// A refusal of the accounts as the client's error.
+pub(crate) fn account(error: AccountError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        AccountError::Store(error) => store(&error),
+        AccountError::Interactive(body) => ApiError::uia(*body),
+        AccountError::Forbidden(why) => ApiError::forbidden(why),
+        AccountError::Deactivated => ApiError::user_deactivated(text),
+        AccountError::UnknownToken { soft_logout: true } => {
+            ApiError::unknown_token(text).soft_logout()
+        }
+        AccountError::UnknownToken { soft_logout: false } => ApiError::unknown_token(text),
+        AccountError::UserInUse => ApiError::user_in_use(text),
+        AccountError::InvalidUsername(why) => ApiError::invalid_username(why),
+        AccountError::GuestsDisabled => ApiError::guest_access_forbidden(text),
+        AccountError::NotFound(why) => ApiError::not_found(why),
+        AccountError::Missing(_) => ApiError::missing_param(text),
+        AccountError::Invalid(why) => ApiError::invalid_param(why),
+        AccountError::BadJson(why) => ApiError::bad_json(why),
+        AccountError::TooLarge(why) => ApiError::too_large(why),
+        AccountError::ProfileTooLarge => ApiError::profile_too_large(text),
+        AccountError::KeyTooLarge => ApiError::key_too_large(text),
+        AccountError::ServerManaged => ApiError::wrong_method(text),
+        AccountError::Busy { retry_after_ms } => ApiError::limit(retry_after_ms),
+        AccountError::Hashing(cause) => ApiError::internal(cause),
+    }
+}

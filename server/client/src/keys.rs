@@ -1,0 +1,145 @@
+//! Keys of devices and users: upload, query, claim, cross-signing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+use skerry_account::UiaScope;
+use skerry_account::e2e::{
+    ClaimRequest, CrossSigningOutcome, CrossSigningUpload, KeyQuery, KeyUpload, KeysError, Owner,
+    SignatureFailure, SignatureUpload,
+};
+use skerry_http::{Answer, ApiError, Call, Route, route};
+
+use crate::{Ctx, fault};
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] = &[
+    route!(POST "/_matrix/client/v3/keys/upload", Token, Send, upload).large(),
+    route!(POST "/_matrix/client/v3/keys/query", Token, Heavy, query),
+    route!(POST "/_matrix/client/v3/keys/claim", Token, Heavy, claim),
+    route!(POST "/_matrix/client/v3/keys/device_signing/upload", Token, Send, cross_signing),
+    route!(POST "/_matrix/client/v3/keys/signatures/upload", Token, Send, signatures).large(),
+];
+
+fn refusal(error: KeysError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        KeysError::Shape(_) => ApiError::bad_json(text),
+        KeysError::KeyTaken(_) | KeysError::TooMany => ApiError::invalid_param(text),
+        KeysError::Signature(_) => ApiError::invalid_signature(text),
+        KeysError::NoMaster => ApiError::missing_param(text),
+        KeysError::KeyIdInUse => ApiError::forbidden(text),
+        KeysError::NoDevice => ApiError::unknown_token(text),
+        KeysError::Store(error) => fault::store(&error),
+    }
+}
+
+fn owner(call: &Call) -> Result<Owner, ApiError> {
+    let requester = call.requester()?;
+    Ok(Owner { user_id: requester.user_id.clone(), user: requester.user })
+}
+
+/// `POST /keys/upload`: all that is uploaded is durable before the answer, or nothing is taken.
+async fn upload(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let body: KeyUpload = call.json()?;
+    let device = call.requester()?.device.clone();
+    let counts = ctx.accounts.keys().upload(&owner(&call)?, &device, body).await;
+    Answer::json(&json!({ "one_time_key_counts": counts.map_err(refusal)?.one_time }))
+}
+
+/// `POST /keys/query`: users of other servers are listed among the failures, by server.
+async fn query(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    #[derive(Serialize)]
+    struct Body<'a> {
+        #[serde(flatten)]
+        found: &'a skerry_account::e2e::QueriedKeys,
+        failures: BTreeMap<&'a str, Value>,
+    }
+    let body: KeyQuery = call.json()?;
+    check_user_ids(body.device_keys.keys())?;
+    let found = ctx.accounts.keys().query(&owner(&call)?, body).await.map_err(refusal)?;
+    Answer::json(&Body { failures: failures(found.remote.keys()), found: &found })
+}
+
+/// `POST /keys/claim`: no one-time key is ever in two answers.
+async fn claim(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    #[derive(Deserialize)]
+    struct Body {
+        one_time_keys: ClaimRequest,
+    }
+    let body: Body = call.json()?;
+    check_user_ids(body.one_time_keys.keys())?;
+    let claimed = ctx.accounts.keys().claim(body.one_time_keys).await.map_err(refusal)?;
+    let failures = failures(claimed.remote.keys());
+    Answer::json(&json!({ "one_time_keys": claimed.keys, "failures": failures }))
+}
+
+/// `POST /keys/device_signing/upload`: asks for the password before keys are replaced.
+async fn cross_signing(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    #[derive(Deserialize)]
+    struct Body {
+        #[serde(default)]
+        auth: Option<Value>,
+        #[serde(default)]
+        master_key: Option<Box<RawValue>>,
+        #[serde(default)]
+        self_signing_key: Option<Box<RawValue>>,
+        #[serde(default)]
+        user_signing_key: Option<Box<RawValue>>,
+    }
+    let Body { auth, master_key, self_signing_key, user_signing_key } = call.json()?;
+    let upload = CrossSigningUpload { master_key, self_signing_key, user_signing_key };
+    let (keys, owner) = (ctx.accounts.keys(), owner(&call)?);
+    let outcome = keys.upload_cross_signing(&owner, &upload, false).await.map_err(refusal)?;
+    if outcome == CrossSigningOutcome::NeedsAuth {
+        let scope = UiaScope {
+            user: Some(owner.user),
+            method: call.method.to_string(),
+            path: call.uri.path().to_owned(),
+        };
+        ctx.accounts.prove_owner(scope, auth.as_ref()).await.map_err(fault::account)?;
+        keys.upload_cross_signing(&owner, &upload, true).await.map_err(refusal)?;
+    }
+    Ok(Answer::empty())
+}
+
+/// `POST /keys/signatures/upload`: what was not taken is named in `failures`.
+async fn signatures(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let upload: SignatureUpload = call.json()?;
+    let failures = ctx.accounts.keys().upload_signatures(&owner(&call)?, upload).await;
+    let told = |failure| match failure {
+        SignatureFailure::NotFound => ("M_NOT_FOUND", "Unknown key"),
+        SignatureFailure::Mismatch => ("M_INVALID_PARAM", "The object is not the key known here"),
+        SignatureFailure::Invalid => ("M_INVALID_SIGNATURE", "Invalid signature"),
+    };
+    let mut answer = BTreeMap::new();
+    for (user_id, keys) in failures.map_err(refusal)? {
+        let keys: BTreeMap<_, _> = keys
+            .into_iter()
+            .map(|(key, failure)| (key, told(failure)))
+            .map(|(key, (errcode, error))| (key, json!({ "errcode": errcode, "error": error })))
+            .collect();
+        answer.insert(user_id, keys);
+    }
+    Answer::json(&json!({ "failures": answer }))
+}
+
+fn check_user_ids<'a>(user_ids: impl Iterator<Item = &'a String>) -> Result<(), ApiError> {
+    for user_id in user_ids {
+        if ruma_common::UserId::parse(user_id.as_str()).is_err() {
+            return Err(ApiError::bad_json("A key of the object is not a user id"));
+        }
+    }
+    Ok(())
+}
+
+/// The servers of users whom nobody here can answer for.
+fn failures<'a>(user_ids: impl Iterator<Item = &'a String>) -> BTreeMap<&'a str, Value> {
+    let servers: BTreeSet<&str> =
+        user_ids.filter_map(|id| id.split_once(':').map(|(_, server)| server)).collect();
+    let unreachable = json!({ "errcode": "M_UNREACHABLE", "error": "Server not reachable" });
+    servers.into_iter().map(|server| (server, unreachable.clone())).collect()
+}
