@@ -1,0 +1,64 @@
+//! Reading rooms: what one user may see of them, and how it is written.
+//!
+//! [`View`] is one user's view of one room on one snapshot. Every read goes through it: it
+//! decides what the user may see (`visibility`, the only place that does), finds pages of the
+//! timeline (`page`), state and members, what relates to an event (`bundle`, `relations`,
+//! `threads`), and writes events by copying stored bytes (`write`).
+
+mod bundle;
+mod cut;
+mod filter;
+mod for_sync;
+mod messages;
+pub(crate) mod notes;
+mod page;
+mod placed;
+mod relations;
+mod standing;
+mod state;
+mod summary;
+mod timestamp;
+mod view;
+mod visibility;
+mod write;
+
+use std::sync::Arc;
+
+use skerry_core::{EventNid, Pos, StateId, UserNid};
+
+use crate::cache::Cache;
+use visibility::Access;
+
+pub use cut::Cut;
+pub use filter::{EventFilter, Facts, glob_matches};
+pub use messages::{ContextAsk, MessagesAsk};
+pub use page::{PAGE_MAX, Page, PageAsk, Recent};
+pub use placed::{Placed, Relates, rel_kind};
+pub use relations::{RelationsAsk, ThreadsAsk};
+pub use standing::Standing;
+pub use state::MembersAsk;
+pub use summary::Summary;
+pub use view::{View, Viewer};
+pub use write::Form;
+
+/// What reading keeps in memory: things that never change under their keys.
+pub(crate) struct Reads {
+    /// Events by number and by whether they are redacted.
+    pub(crate) events: Cache<(EventNid, bool), Arc<Placed>>,
+    /// What versions of state say about users' right to read.
+    pub(crate) access: Cache<(StateId, UserNid), Access>,
+    /// Events of whole states, by version and by the room's newest redaction.
+    pub(crate) states: Cache<(StateId, Pos), Arc<[Arc<Placed>]>>,
+}
+
+impl Reads {
+    /// Caches of about so many bytes together.
+    pub(crate) fn new(budget: usize) -> Reads {
+        let eighth = budget / 8;
+        Reads {
+            events: Cache::new(4 * eighth),
+            access: Cache::new(eighth),
+            states: Cache::new(3 * eighth),
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Runs of events from a timeline.
+
+use std::sync::Arc;
+
+use skerry_core::{EventNid, Order, RoomNid};
+use skerry_store::schema::room::Timeline as Rows;
+use skerry_store::{Scan, StoreError};
+
+use crate::{Cut, EventFilter, Facts, Placed, View};
+
+/// The most events one page may hold.
+pub const PAGE_MAX: usize = 1_000;
+/// The most events looked at for one page; when few of them pass, the page ends early and says
+/// where to go on.
+const LOOK_MAX: usize = 20_000;
+/// Events loaded at once.
+const CHUNK_MAX: usize = 256;
+
+/// Which events are wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct PageAsk<'a> {
+    /// Where to begin.
+    pub from: Cut,
+    /// Where to stop at the latest.
+    pub to: Option<Cut>,
+    /// Towards the past, newest first; else towards the present, oldest first.
+    pub back: bool,
+    /// The most events wanted.
+    pub limit: usize,
+    /// Which events pass; `None` for all.
+    pub filter: Option<&'a EventFilter>,
+}
+
+/// A run of events as one user sees them.
+#[derive(Debug)]
+pub struct Page {
+    /// The events, in the direction asked for.
+    pub events: Vec<Arc<Placed>>,
+    /// Where to go on; `None` if there is nothing more.
+    pub end: Option<Cut>,
+}
+
+/// The newest events between two places, oldest first.
+#[derive(Debug)]
+pub struct Recent {
+    /// The events.
+    pub events: Vec<Arc<Placed>>,
+    /// Whether there are more of them after the earlier place.
+    pub limited: bool,
+    /// The place before the first event, for paging back.
+    pub prev_batch: Cut,
+}
+
+impl View {
+    /// A page of the timeline.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn page(&mut self, ask: PageAsk<'_>) -> Result<Page, StoreError> {
+        let mut page = Page { events: Vec::with_capacity(ask.limit.min(PAGE_MAX)), end: None };
+        let limit = ask.limit.clamp(1, PAGE_MAX);
+        let snap = self.snap.clone();
+        let mut rows = snap.scan::<Rows>(self.range(ask)?);
+        let (mut looked, mut chunk, mut last) = (0, Vec::new(), None);
+        loop {
+            let want = limit.saturating_sub(page.events.len()).clamp(16, CHUNK_MAX);
+            let more = next_chunk(&mut rows, want, &mut chunk)?;
+            looked += chunk.len();
+            let nids: Vec<EventNid> = chunk.iter().map(|entry| entry.1).collect();
+            let events = self.rooms.placed_many(&snap, self.room, &nids)?;
+            for ((order, _), event) in chunk.iter().zip(events) {
+                if page.events.len() == limit {
+                    page.end = last;
+                    return Ok(page);
+                }
+                last = Some(if ask.back { Cut::before(*order) } else { Cut::after(*order) });
+                let Some(event) = event else { continue };
+                if self.passes(&event, ask.filter)?
+                    && let Some(event) = self.admit(&event)?
+                {
+                    page.events.push(event);
+                }
+            }
+            if !more {
+                return Ok(page);
+            }
+            if looked >= LOOK_MAX || page.events.len() == limit {
+                page.end = last;
+                return Ok(page);
+            }
+        }
+    }
+
+    /// The newest events after `since` and up to `upto`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn recent(
+        &mut self,
+        since: Cut,
+        upto: Cut,
+        limit: usize,
+        filter: Option<&EventFilter>,
+    ) -> Result<Recent, StoreError> {
+        let ask = PageAsk { from: upto, to: Some(since), back: true, limit: limit + 1, filter };
+        let mut page = self.page(ask)?;
+        let limited = page.events.len() > limit || page.end.is_some();
+        page.events.truncate(limit);
+        let prev_batch = match page.events.last() {
+            Some(first) => Cut::before(first.order()),
+            None => upto,
+        };
+        page.events.reverse();
+        Ok(Recent { events: page.events, limited, prev_batch })
+    }
+
+    /// The rows to go through for a page.
+    fn range(&self, ask: PageAsk<'_>) -> Result<Scan<(RoomNid, Order)>, StoreError> {
+        let end = self.end()?;
+        let (low, high) = if ask.back {
+            (ask.to.unwrap_or(Cut::START), ask.from.min(end))
+        } else {
+            (ask.from, ask.to.unwrap_or(Cut::END).min(end))
+        };
+        let scan = Scan::prefix(&self.room).after(&(self.room, low.0));
+        let scan = scan.to(&(self.room, next(high.0)));
+        Ok(if ask.back { scan.rev() } else { scan })
+    }
+
+    /// Whether an event passes a filter.
+    pub(crate) fn passes(
+        &mut self,
+        event: &Placed,
+        filter: Option<&EventFilter>,
+    ) -> Result<bool, StoreError> {
+        let Some(filter) = filter else { return Ok(true) };
+        if !filter.passes_all() {
+            let has_url = filter.contains_url.map(|_| event.has_url());
+            let event = &event.event;
+            let facts = Facts { kind: event.event_type(), sender: event.sender(), has_url };
+            if !filter.wants(facts) {
+                return Ok(false);
+            }
+        }
+        if filter.by_relation() { self.is_related(event, filter) } else { Ok(true) }
+    }
+}
+
+/// The place right after the smallest order larger than `order`.
+fn next(order: Order) -> Order {
+    match order.n.checked_add(1) {
+        Some(n) => Order { anchor: order.anchor, n },
+        None => order,
+    }
+}
+
+type Row = ((RoomNid, Order), EventNid);
+
+/// Takes up to `want` rows; says whether there may be more.
+fn next_chunk(
+    rows: &mut dyn Iterator<Item = Result<Row, StoreError>>,
+    want: usize,
+    chunk: &mut Vec<(Order, EventNid)>,
+) -> Result<bool, StoreError> {
+    chunk.clear();
+    for row in rows.take(want) {
+        let ((_, order), nid) = row?;
+        chunk.push((order, nid));
+    }
+    Ok(chunk.len() == want)
+}

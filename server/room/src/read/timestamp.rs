@@ -1,0 +1,105 @@
+//! Finding an event by time.
+
+use std::sync::Arc;
+
+use skerry_core::{EventNid, Order, Pos, RoomNid};
+use skerry_store::schema::room::Timeline;
+use skerry_store::{Scan, Snapshot, StoreError};
+
+use crate::{Placed, RoomError, Rooms, View, Viewer};
+
+/// Events looked at on each side of the place that the search arrives at. Timestamps are what
+/// servers say, and need not rise along the timeline.
+const AROUND: usize = 128;
+/// Events looked at beyond that where the user may see none of those.
+const BEYOND: usize = 10_000;
+
+impl Rooms {
+    /// The event of a room closest to a time, at or after it (or at or before it): its id and its
+    /// time, both in ms since the epoch.
+    ///
+    /// # Errors
+    /// [`RoomError::Forbidden`] to who may not look into the room, [`RoomError::NotFound`] if
+    /// there is no such event that they may see; the store's.
+    pub fn event_at_time(
+        &self,
+        snap: &Snapshot,
+        viewer: &Viewer,
+        room_id: &str,
+        ts: u64,
+        back: bool,
+    ) -> Result<(String, u64), RoomError> {
+        let mut view = self.readable_view(snap, viewer, room_id)?;
+        let place = self.place_of_time(snap, view.room(), ts)?;
+        let found = match view.closest(place, ts, back, AROUND)? {
+            Some(found) => Some(found),
+            None => view.closest(place, ts, back, BEYOND)?,
+        };
+        let found = found.ok_or_else(|| {
+            let direction = if back { "backward" } else { "forward" };
+            RoomError::NotFound(format!("Unable to find event from {ts} in {direction} direction"))
+        })?;
+        Ok((found.event.event_id().to_owned(), found.event.origin_server_ts()))
+    }
+
+    /// A place such that events before it are older than a time, and events after it are not; as
+    /// far as timestamps rise along the timeline.
+    fn place_of_time(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        ts: u64,
+    ) -> Result<Order, StoreError> {
+        let (mut low, mut high) = (0, snap.head().0 + 1);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let order = Order { anchor: Pos(middle), n: i64::MIN };
+            let scan = Scan::prefix(&room).from(&(room, order)).limit(1);
+            let next = snap.scan::<Timeline>(scan).next().transpose()?;
+            let later = match next {
+                Some((_, nid)) => {
+                    let event = self.placed(snap, room, nid)?;
+                    event.is_none_or(|event| event.event.origin_server_ts() >= ts)
+                }
+                None => true,
+            };
+            if later {
+                high = middle;
+            } else {
+                low = middle + 1;
+            }
+        }
+        Ok(Order { anchor: Pos(low), n: i64::MIN })
+    }
+}
+
+impl View {
+    /// The visible event nearest in time among those around a place.
+    fn closest(
+        &mut self,
+        place: Order,
+        ts: u64,
+        back: bool,
+        around: usize,
+    ) -> Result<Option<Arc<Placed>>, StoreError> {
+        let room = self.room;
+        let older = Scan::prefix(&room).to(&(room, place)).rev().limit(around);
+        let newer = Scan::prefix(&room).from(&(room, place)).limit(around);
+        let mut nids = Vec::new();
+        for scan in [older, newer] {
+            let snap = self.snap.clone();
+            let rows: Result<Vec<_>, _> = snap.scan::<Timeline>(scan).collect();
+            nids.extend(rows?.into_iter().map(|row: ((RoomNid, Order), EventNid)| row.1));
+        }
+        let mut events = self.load(&nids)?;
+        let time = |event: &Arc<Placed>| event.event.origin_server_ts();
+        events.retain(|event| if back { time(event) <= ts } else { time(event) >= ts });
+        events.sort_by_key(|event| (time(event).abs_diff(ts), event.order()));
+        for event in events {
+            if let Some(event) = self.admit(&event)? {
+                return Ok(Some(event));
+            }
+        }
+        Ok(None)
+    }
+}
