@@ -34,7 +34,10 @@ impl<K: Eq + Hash, V> Cache<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.young.get(key).or_else(|| self.old.get(key)).map(|(value, _)| value)
+        self.young
+            .get(key)
+            .or_else(|| self.old.get(key))
+            .map(|(value, _)| value)
     }
 
     /// Keeps a value, which counts as `bytes`. One that is larger than half of the budget is

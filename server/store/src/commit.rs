@@ -9,7 +9,6 @@ use crate::codec::{Buf, put_value};
 use crate::db::Database;
 use crate::disk::Point;
 use crate::schema::store::{Head, HeadRow, Name};
-use crate::snapshot::successor;
 use crate::store::{Applied, Health, Shared};
 use crate::table::row_key;
 use crate::write::{Expected, Op, OpKind};
@@ -46,7 +45,10 @@ impl Shared {
             check(&db, expected)?;
         }
         if write.ops.is_empty() && write.stamps == 0 {
-            return Ok(Applied { ticket: lane.ticket, base: lane.head });
+            return Ok(Applied {
+                ticket: lane.ticket,
+                base: lane.head,
+            });
         }
         self.check_space(&mut lane, write.len_bytes())?;
         let base = lane.head;
@@ -54,7 +56,9 @@ impl Shared {
         let head = Pos(base.0 + write.stamps);
         let batch = self.batch(&db, &write, head)?;
         self.disk_point(Point::BeforeWrite)?;
-        db.rocks.write(batch).map_err(|error| self.write_failed(&error.to_string()))?;
+        db.rocks
+            .write(batch)
+            .map_err(|error| self.write_failed(&error.to_string()))?;
         self.disk_point(Point::AfterWrite)?;
         lane.head = head;
         lane.ticket += 1;
@@ -77,7 +81,9 @@ impl Shared {
         for (key, value) in rows {
             batch.put_cf(family, key.as_slice(), value.as_slice());
         }
-        db.rocks.write(batch).map_err(|error| self.write_failed(&error.to_string()))
+        db.rocks
+            .write(batch)
+            .map_err(|error| self.write_failed(&error.to_string()))
     }
 
     pub(crate) fn check_health(&self) -> Result<(), StoreError> {
@@ -113,17 +119,23 @@ impl Shared {
 
     /// A point at which tests may let the disk fail.
     pub(crate) fn disk_point(&self, point: Point) -> Result<(), StoreError> {
-        self.opts.disk.at(point).map_err(|error| match error.kind() {
-            std::io::ErrorKind::StorageFull => self.write_failed("No space left on device"),
-            _ => self.write_failed(&error.to_string()),
-        })
+        self.opts
+            .disk
+            .at(point)
+            .map_err(|error| match error.kind() {
+                std::io::ErrorKind::StorageFull => self.write_failed("No space left on device"),
+                _ => self.write_failed(&error.to_string()),
+            })
     }
 
     /// Notes that writing failed, and says what callers are told.
     pub(crate) fn write_failed(&self, cause: &str) -> StoreError {
         let full = cause.contains("No space left") || cause.contains("NoSpace");
-        let next =
-            if full { Health::Full } else { Health::Poisoned(Arc::from(cause)) };
+        let next = if full {
+            Health::Full
+        } else {
+            Health::Poisoned(Arc::from(cause))
+        };
         self.health.send_if_modified(|health| {
             let change = *health == Health::Good || (*health == Health::Full && !full);
             if change {
@@ -133,7 +145,11 @@ impl Shared {
             change
         });
         self.syncer.ring();
-        if full { StoreError::Full } else { StoreError::Poisoned(cause.into()) }
+        if full {
+            StoreError::Full
+        } else {
+            StoreError::Poisoned(cause.into())
+        }
     }
 
     fn batch(&self, db: &Database, write: &Write, head: Pos) -> Result<WriteBatch, StoreError> {
@@ -147,16 +163,24 @@ impl Shared {
                     batch.put_cf(family, key, bytes.get(op.value..op.end).unwrap_or_default());
                 }
                 OpKind::Delete => batch.delete_cf(family, key),
-                OpKind::DeletePrefix => {
+                OpKind::DeleteRange => {
                     let before = write.ops.get(..n).unwrap_or_default();
-                    delete_prefix(db, &mut batch, (bytes, before), op.profile, key)?;
+                    let end = bytes.get(op.value..op.end).unwrap_or_default();
+                    delete_range(db, &mut batch, (bytes, before), op.profile, (key, end))?;
                 }
             }
         }
         let (next_event, next_state) = self.numbers.upcoming();
         let key = row_key::<Head>(&());
         let mut value = Buf::new();
-        put_value(&HeadRow { head, next_event, next_state }, &mut value);
+        put_value(
+            &HeadRow {
+                head,
+                next_event,
+                next_state,
+            },
+            &mut value,
+        );
         batch.put_cf(db.family(Head::PROFILE)?, key.as_slice(), value.as_slice());
         Ok(batch)
     }
@@ -188,27 +212,35 @@ fn check(db: &Database, expected: &Expected) -> Result<(), StoreError> {
         (Expect::Is(value), Some(found)) => **value == *found,
         (Expect::Is(_), None) => false,
     };
-    if holds { Ok(()) } else { Err(StoreError::Conflict { table: expected.table }) }
+    if holds {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict {
+            table: expected.table,
+        })
+    }
 }
 
-fn delete_prefix(
+fn delete_range(
     db: &Database,
     batch: &mut WriteBatch,
     (bytes, before): (&[u8], &[Op]),
     profile: Profile,
-    prefix: &[u8],
+    (first, end): (&[u8], &[u8]),
 ) -> Result<(), StoreError> {
     let family = db.family(profile)?;
-    let end = successor(prefix.to_vec()).unwrap_or_else(|| vec![0xff; prefix.len() + 1]);
+    if first >= end {
+        return Ok(());
+    }
     let mut read = rocksdb::ReadOptions::default();
     read.set_total_order_seek(true);
-    read.set_iterate_upper_bound(end.clone());
+    read.set_iterate_upper_bound(end);
     let mut iter = db.rocks.raw_iterator_cf_opt(family, read);
-    iter.seek(prefix);
+    iter.seek(first);
     let mut found = Vec::new();
     while let Some(key) = iter.key() {
         if found.len() == RANGE_ROWS {
-            batch.delete_range_cf(family, prefix, end.as_slice());
+            batch.delete_range_cf(family, first, end);
             return Ok(());
         }
         found.push(key.to_vec());
@@ -220,7 +252,7 @@ fn delete_prefix(
     }
     for op in before {
         let key = bytes.get(op.key..op.value).unwrap_or_default();
-        if op.kind == OpKind::Put && op.profile == profile && key.starts_with(prefix) {
+        if op.kind == OpKind::Put && op.profile == profile && (first..end).contains(&key) {
             batch.delete_cf(family, key);
         }
     }

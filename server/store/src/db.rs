@@ -4,8 +4,8 @@ use std::path::Path;
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DBCompressionType,
-    DBRecoveryMode, DBWithThreadMode, FlushOptions, LogLevel, Options, SingleThreaded, SliceTransform,
-    WriteBufferManager,
+    DBRecoveryMode, DBWithThreadMode, FlushOptions, LogLevel, Options, SingleThreaded,
+    SliceTransform, WriteBufferManager,
 };
 
 use crate::{Profile, StoreError, StoreOptions};
@@ -54,7 +54,11 @@ impl Database {
             Mode::ReadOnly => Rocks::open_cf_descriptors_read_only(&whole, dir, families, false)?,
             Mode::Strict | Mode::CutTail => Rocks::open_cf_descriptors(&whole, dir, families)?,
         };
-        Ok(Self { rocks, cache, buffers })
+        Ok(Self {
+            rocks,
+            cache,
+            buffers,
+        })
     }
 
     /// Writes all rows that are only in memory and in the log to table files.

@@ -64,17 +64,26 @@ impl StoreError {
             // Cannot fail: writing to a String.
             let _ = write!(hex, "{byte:02x}");
         }
-        Self::Corrupt { table, key: hex.into() }
+        Self::Corrupt {
+            table,
+            key: hex.into(),
+        }
     }
 
     /// A row that another row says must exist, but does not.
     #[must_use]
     pub fn missing(table: &'static str, key: impl std::fmt::Debug) -> Self {
-        Self::Corrupt { table, key: format!("{key:?} (missing)").into() }
+        Self::Corrupt {
+            table,
+            key: format!("{key:?} (missing)").into(),
+        }
     }
 
     pub(crate) fn io(what: &'static str, cause: impl std::fmt::Display) -> Self {
-        Self::Io { what, cause: cause.to_string().into() }
+        Self::Io {
+            what,
+            cause: cause.to_string().into(),
+        }
     }
 
     /// An error of RocksDB while reading: damage keeps the file and offset that RocksDB names.

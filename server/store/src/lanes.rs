@@ -33,7 +33,10 @@ impl<K: Eq + Hash + Clone> Drop for Entry<K> {
     fn drop(&mut self) {
         let mut map = self.map.lock();
         // Only the map's own handle is left: no holder, no waiter.
-        if map.get(&self.key).is_some_and(|lane| Arc::strong_count(lane) == 1) {
+        if map
+            .get(&self.key)
+            .is_some_and(|lane| Arc::strong_count(lane) == 1)
+        {
             map.remove(&self.key);
         }
     }
@@ -43,17 +46,25 @@ impl<K: Eq + Hash + Clone> Lanes<K> {
     /// No lane is held.
     #[must_use]
     pub fn new() -> Self {
-        Self { map: Arc::default() }
+        Self {
+            map: Arc::default(),
+        }
     }
 
     /// Waits until the lane of `key` is free, and takes it. Taking a lane that the same task
     /// already holds waits for ever.
     pub async fn lock(&self, key: K) -> LaneGuard<K> {
         // Made first, so that a caller who stops waiting cleans up too.
-        let entry = Entry { map: self.map.clone(), key: key.clone() };
+        let entry = Entry {
+            map: self.map.clone(),
+            key: key.clone(),
+        };
         let lane = self.map.lock().entry(key).or_default().clone();
         let held = lane.lock_owned().await;
-        LaneGuard { _held: held, _entry: entry }
+        LaneGuard {
+            _held: held,
+            _entry: entry,
+        }
     }
 
     /// Takes the lanes of several keys, in sorted order and each once, so that two callers with
@@ -92,7 +103,9 @@ impl<K: Eq + Hash + Clone> Default for Lanes<K> {
 
 impl<K: Eq + Hash + Clone> Clone for Lanes<K> {
     fn clone(&self) -> Self {
-        Self { map: self.map.clone() }
+        Self {
+            map: self.map.clone(),
+        }
     }
 }
 

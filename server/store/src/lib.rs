@@ -18,12 +18,14 @@
 //! - A full disk stops writing, not reading, and passes (`commit`, `recover`).
 
 pub mod codec;
+pub mod follow;
 pub mod outbox;
 pub mod schema;
 
 mod blocking;
 mod cache;
 mod commit;
+mod crc;
 mod db;
 mod disk;
 mod error;
@@ -38,9 +40,11 @@ mod open;
 mod options;
 mod recover;
 mod snapshot;
+mod stats;
 mod store;
 mod syncer;
 mod table;
+mod wal;
 mod write;
 
 pub use blocking::blocking;
@@ -52,6 +56,7 @@ pub use lanes::{LaneGuard, Lanes};
 pub use log::Change;
 pub use options::{Durability, MemoryPlan, StoreOptions};
 pub use snapshot::{Rows, Scan, Snapshot};
+pub use stats::{Stats, TableStats};
 pub use store::{Applied, Health, Store};
 pub use table::{Owner, Profile, Table, TableInfo};
 pub use write::{Expect, Write};

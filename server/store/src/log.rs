@@ -85,9 +85,21 @@ pub enum Change {
 impl Field for Change {
     fn put(&self, out: &mut Buf) {
         match self {
-            Self::Timeline { room, event, sender } => (1u8, *room, (*event, *sender)).put(out),
-            Self::Member { room, user, membership } => (2u8, *room, *user, *membership).put(out),
-            Self::Receipt { room, user, private } => (3u8, *room, *user, *private).put(out),
+            Self::Timeline {
+                room,
+                event,
+                sender,
+            } => (1u8, *room, (*event, *sender)).put(out),
+            Self::Member {
+                room,
+                user,
+                membership,
+            } => (2u8, *room, *user, *membership).put(out),
+            Self::Receipt {
+                room,
+                user,
+                private,
+            } => (3u8, *room, *user, *private).put(out),
             Self::AccountData { user, room } => (4u8, *user, *room).put(out),
             Self::ToDevice { user, device } => {
                 (5u8, *user).put(out);
@@ -122,13 +134,30 @@ impl Field for Change {
                 user: Field::take(cur)?,
                 private: Field::take(cur)?,
             },
-            4 => Self::AccountData { user: Field::take(cur)?, room: Field::take(cur)? },
-            5 => Self::ToDevice { user: Field::take(cur)?, device: Field::take(cur)? },
-            6 => Self::DeviceList { user: Field::take(cur)? },
-            7 => Self::Keys { user: Field::take(cur)?, device: Field::take(cur)? },
-            8 => Self::Pusher { user: Field::take(cur)? },
-            9 => Self::Profile { user: Field::take(cur)? },
-            10 => Self::PrivateList { viewer: Field::take(cur)? },
+            4 => Self::AccountData {
+                user: Field::take(cur)?,
+                room: Field::take(cur)?,
+            },
+            5 => Self::ToDevice {
+                user: Field::take(cur)?,
+                device: Field::take(cur)?,
+            },
+            6 => Self::DeviceList {
+                user: Field::take(cur)?,
+            },
+            7 => Self::Keys {
+                user: Field::take(cur)?,
+                device: Field::take(cur)?,
+            },
+            8 => Self::Pusher {
+                user: Field::take(cur)?,
+            },
+            9 => Self::Profile {
+                user: Field::take(cur)?,
+            },
+            10 => Self::PrivateList {
+                viewer: Field::take(cur)?,
+            },
             _ => return Err(Malformed),
         })
     }
@@ -160,7 +189,9 @@ impl Snapshot {
         if since < self.log_floor()? {
             return Ok(None);
         }
-        let range = Scan::<Pos>::all().after(&since).to(&Pos(upto.0.saturating_add(1)));
+        let range = Scan::<Pos>::all()
+            .after(&since)
+            .to(&Pos(upto.0.saturating_add(1)));
         Ok(Some(self.scan::<Log>(range)))
     }
 }

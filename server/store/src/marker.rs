@@ -2,26 +2,42 @@
 //!
 //! After a power cut the end of the log may be torn, and that is no loss: nobody was told of it.
 //! A flipped byte in the middle looks the same to RocksDB, and cutting the log off there would
-//! silently lose what was acknowledged. So after each sync the sequence number it reached is
-//! written into this file of two slots. The file itself is not synced each time: after a power
-//! cut it may say less than was synced, never more, and after a crash of the program it is
-//! exact. `open` compares it with what the log still holds.
+//! silently lose what was acknowledged. So after each sync the place it reached is written into
+//! this file of two slots. The file itself is not synced each time: after a power cut it may say
+//! less than was synced, never more, and after a crash of the program it is exact. `open`
+//! compares it with what the log still holds.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::wal;
 
 const NAME: &str = "SYNCED";
 const SLOT: usize = 32;
 
+/// How far the log was synced, at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) struct Synced {
+    /// RocksDB's sequence number.
+    pub(crate) sequence: u64,
+    /// Number of the newest log file.
+    pub(crate) file: u64,
+    /// Its length in bytes.
+    pub(crate) bytes: u64,
+}
+
 /// The open sidecar.
 #[derive(Debug)]
 pub(crate) struct Marker {
+    dir: PathBuf,
     file: File,
     /// Which of the two slots is written next.
     turn: bool,
-    noted: u64,
+    noted: Synced,
+    /// The newest log file.
+    log: Option<(u64, File)>,
 }
 
 impl Marker {
@@ -33,58 +49,95 @@ impl Marker {
             .create(true)
             .truncate(false)
             .open(dir.join(NAME))?;
-        Ok(Self { file, turn: false, noted: 0 })
+        let noted = (0..2)
+            .filter_map(|n| read_slot(&file, n * SLOT as u64))
+            .max();
+        let noted = noted.unwrap_or_default();
+        Ok(Self {
+            dir: dir.to_owned(),
+            file,
+            turn: false,
+            noted,
+            log: None,
+        })
     }
 
-    /// The largest sequence number that is known to be synced; 0 when nothing is known.
-    pub(crate) fn read(&self) -> u64 {
-        (0..2).filter_map(|slot| self.slot(slot * SLOT as u64)).max().unwrap_or(0)
-    }
-
-    fn slot(&self, offset: u64) -> Option<u64> {
-        let mut slot = [0; SLOT];
-        self.file.read_exact_at(&mut slot, offset).ok()?;
-        let (number, rest) = slot.split_first_chunk::<8>()?;
-        let (check, _) = rest.split_first_chunk::<16>()?;
-        (checksum(*number) == *check).then(|| u64::from_be_bytes(*number))
+    /// The furthest place that is known to be synced; zeros when nothing is known.
+    pub(crate) fn synced(&self) -> Synced {
+        self.noted
     }
 
     /// Notes that everything up to `sequence` is synced.
     pub(crate) fn note(&mut self, sequence: u64) -> io::Result<()> {
-        if sequence <= self.noted {
+        if sequence <= self.noted.sequence {
             return Ok(());
         }
-        self.put(sequence)?;
-        self.noted = sequence;
+        let (file, bytes) = self.log_end()?;
+        self.put(Synced {
+            sequence,
+            file,
+            bytes,
+        })
+    }
+
+    /// Number and length of the newest log file. RocksDB does not say when it starts another
+    /// one, but then the one known here has stopped growing.
+    fn log_end(&mut self) -> io::Result<(u64, u64)> {
+        if let Some((number, log)) = &self.log {
+            let bytes = log.metadata()?.len();
+            if *number != self.noted.file || bytes > self.noted.bytes {
+                return Ok((*number, bytes));
+            }
+        }
+        let Some((number, path)) = wal::files(&self.dir)?.pop() else {
+            return Ok((0, 0));
+        };
+        let log = File::open(path)?;
+        let bytes = log.metadata()?.len();
+        self.log = Some((number, log));
+        Ok((number, bytes))
+    }
+
+    fn put(&mut self, synced: Synced) -> io::Result<()> {
+        let offset = if self.turn { SLOT as u64 } else { 0 };
+        self.turn = !self.turn;
+        self.file.write_all_at(&encode(synced), offset)?;
+        self.noted = synced;
         Ok(())
     }
 
-    fn put(&mut self, sequence: u64) -> io::Result<()> {
-        let number = sequence.to_be_bytes();
-        let mut slot = [0; SLOT];
-        if let Some((head, rest)) = slot.split_first_chunk_mut::<8>() {
-            *head = number;
-            if let Some(check) = rest.first_chunk_mut::<16>() {
-                *check = checksum(number);
-            }
-        }
-        let offset = if self.turn { SLOT as u64 } else { 0 };
-        self.turn = !self.turn;
-        self.file.write_all_at(&slot, offset)
-    }
-
-    /// Notes it in both slots, and syncs the file itself. 0: nothing is known from here on.
-    pub(crate) fn settle(&mut self, sequence: u64) -> io::Result<()> {
-        self.put(sequence)?;
-        self.put(sequence)?;
-        self.noted = sequence;
+    /// Writes the newest place, or that nothing is known, into both slots, and syncs the file.
+    pub(crate) fn settle(&mut self, synced: Synced) -> io::Result<()> {
+        self.put(synced)?;
+        self.put(synced)?;
         self.file.sync_all()
     }
 }
 
-fn checksum(number: [u8; 8]) -> [u8; 16] {
-    let hash = blake3::hash(&number);
-    let mut check = [0; 16];
-    check.copy_from_slice(hash.as_bytes().first_chunk::<16>().unwrap_or(&[0; 16]));
-    check
+fn encode(synced: Synced) -> [u8; SLOT] {
+    let mut slot = [0; SLOT];
+    let parts = [synced.sequence, synced.file, synced.bytes];
+    for (part, chunk) in parts.into_iter().zip(slot.chunks_exact_mut(8)) {
+        chunk.copy_from_slice(&part.to_be_bytes());
+    }
+    let (body, check) = slot.split_at_mut(SLOT - 8);
+    let hash = blake3::hash(body);
+    check.copy_from_slice(hash.as_bytes().first_chunk::<8>().unwrap_or(&[0; 8]));
+    slot
+}
+
+fn read_slot(file: &File, offset: u64) -> Option<Synced> {
+    let mut slot = [0; SLOT];
+    file.read_exact_at(&mut slot, offset).ok()?;
+    let mut parts = slot
+        .as_chunks::<8>()
+        .0
+        .iter()
+        .map(|part| u64::from_be_bytes(*part));
+    let synced = Synced {
+        sequence: parts.next()?,
+        file: parts.next()?,
+        bytes: parts.next()?,
+    };
+    (encode(synced) == slot).then_some(synced)
 }

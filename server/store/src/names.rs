@@ -17,8 +17,12 @@ use crate::table::row_key;
 use crate::{Snapshot, Store, StoreError, Table};
 
 /// The kinds that have counters, in the order of `Names::next`.
-const KINDS: [NameKind; 4] =
-    [NameKind::User, NameKind::Room, NameKind::Server, NameKind::StateKey];
+const KINDS: [NameKind; 4] = [
+    NameKind::User,
+    NameKind::Room,
+    NameKind::Server,
+    NameKind::StateKey,
+];
 
 /// Caches of names, and the next free number of each kind.
 pub(crate) struct Names {
@@ -85,7 +89,9 @@ impl Names {
         // Some 64 bytes go to the maps themselves.
         let size = name.len() + 64;
         self.by_name.write().put((kind, name.into()), number, size);
-        self.by_number.write().put((kind, number), name.into(), size);
+        self.by_number
+            .write()
+            .put((kind, number), name.into(), size);
     }
 }
 
@@ -106,7 +112,9 @@ impl Store {
         }
         let db = self.newest().database().clone();
         let key = row_key::<Name>(&(kind, name.to_vec()));
-        let Some(number) = live::<Name>(&db, key.as_slice())? else { return Ok(None) };
+        let Some(number) = live::<Name>(&db, key.as_slice())? else {
+            return Ok(None);
+        };
         names.remember(kind, name, number);
         Ok(Some(number))
     }
@@ -122,10 +130,15 @@ impl Store {
             return Ok(number);
         }
         // Cannot fail: every kind has its place.
-        let Some(slot) = next.get_mut(index(kind)) else { return Err(StoreError::Closed) };
+        let Some(slot) = next.get_mut(index(kind)) else {
+            return Err(StoreError::Closed);
+        };
         let number = *slot;
         let forth = (row_key::<Name>(&(kind, name.to_vec())), value_of(&number));
-        let back = (row_key::<NameOf>(&(kind, number)), value_of(&Raw(name.to_vec())));
+        let back = (
+            row_key::<NameOf>(&(kind, number)),
+            value_of(&Raw(name.to_vec())),
+        );
         self.shared.write_names(&[forth, back])?;
         *slot += 1;
         names.remember(kind, name, number);
@@ -154,8 +167,10 @@ impl Store {
 /// A row as it is now, outside any snapshot.
 fn live<T: Table>(db: &Database, key: &[u8]) -> Result<Option<T::Value>, StoreError> {
     let family = db.family(T::PROFILE)?;
-    let found =
-        db.rocks.get_pinned_cf(family, key).map_err(|error| StoreError::read(&error))?;
+    let found = db
+        .rocks
+        .get_pinned_cf(family, key)
+        .map_err(|error| StoreError::read(&error))?;
     found
         .map(|bytes| take_value(&bytes).map_err(|_| StoreError::corrupt(T::NAME, key)))
         .transpose()
@@ -168,7 +183,9 @@ fn value_of<T: crate::codec::Field>(value: &T) -> Buf {
 }
 
 fn text(table: &'static str, bytes: &[u8]) -> Result<Arc<str>, StoreError> {
-    std::str::from_utf8(bytes).map(Arc::from).map_err(|_| StoreError::corrupt(table, bytes))
+    std::str::from_utf8(bytes)
+        .map(Arc::from)
+        .map_err(|_| StoreError::corrupt(table, bytes))
 }
 
 macro_rules! names {
@@ -216,7 +233,8 @@ impl Store {
         event_type: &str,
         state_key: &str,
     ) -> Result<StateKeyNid, StoreError> {
-        self.intern(NameKind::StateKey, &state_key_name(event_type, state_key)).map(StateKeyNid)
+        self.intern(NameKind::StateKey, &state_key_name(event_type, state_key))
+            .map(StateKeyNid)
     }
 
     /// The number of a pair of event type and state key, if it has one.
@@ -261,9 +279,14 @@ impl Store {
         {
             return Ok(Some(nid));
         }
-        let Some(nid) = snap.get::<EventName>(&packed)? else { return Ok(None) };
+        let Some(nid) = snap.get::<EventName>(&packed)? else {
+            return Ok(None);
+        };
         let size = packed.len() + 64;
-        names.event_by_id.write().put(packed.into(), (nid, snap.sequence()), size);
+        names
+            .event_by_id
+            .write()
+            .put(packed.into(), (nid, snap.sequence()), size);
         Ok(Some(nid))
     }
 
@@ -283,7 +306,10 @@ impl Store {
         let id: Arc<str> = crate::event_id::unpack(&packed)
             .map_err(|_| StoreError::corrupt(EventNameOf::NAME, &packed))?
             .into();
-        names.event_by_nid.write().put(nid, id.clone(), id.len() + 64);
+        names
+            .event_by_nid
+            .write()
+            .put(nid, id.clone(), id.len() + 64);
         Ok(id)
     }
 }

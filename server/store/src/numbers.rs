@@ -13,7 +13,10 @@ pub(crate) struct Numbers(Arc<(AtomicU64, AtomicU64)>);
 impl Numbers {
     /// Counters that go on from the head row.
     pub(crate) fn new(next_event: u64, next_state: u64) -> Self {
-        Self(Arc::new((AtomicU64::new(next_event.max(1)), AtomicU64::new(next_state.max(1)))))
+        Self(Arc::new((
+            AtomicU64::new(next_event.max(1)),
+            AtomicU64::new(next_state.max(1)),
+        )))
     }
 
     pub(crate) fn next_event(&self) -> EventNid {
@@ -26,6 +29,9 @@ impl Numbers {
 
     /// Both counters, as the head row keeps them.
     pub(crate) fn upcoming(&self) -> (u64, u64) {
-        (self.0.0.load(Ordering::Relaxed), self.0.1.load(Ordering::Relaxed))
+        (
+            self.0.0.load(Ordering::Relaxed),
+            self.0.1.load(Ordering::Relaxed),
+        )
     }
 }

@@ -37,7 +37,13 @@ impl Snapshot {
         let raw = SnapshotWithThreadMode::new(rocks);
         let mut read = ReadOptions::default();
         read.set_snapshot(&raw);
-        Self(Arc::new(View { read, raw, db, head, ticket }))
+        Self(Arc::new(View {
+            read,
+            raw,
+            db,
+            head,
+            ticket,
+        }))
     }
 
     /// The log position this view is true at: everything up to it is in it, nothing after it.
@@ -60,9 +66,12 @@ impl Snapshot {
         &self.0.db
     }
 
-    /// Whether somebody else has a clone of it.
-    pub(crate) fn is_shared(&self) -> bool {
-        Arc::strong_count(&self.0) > 1
+    /// Whether these two are the only snapshots of their database, and nobody else uses it.
+    pub(crate) fn are_alone(a: &Self, b: &Self) -> bool {
+        let views = if Arc::ptr_eq(&a.0, &b.0) { 1 } else { 2 };
+        Arc::strong_count(&a.0) == 3 - views
+            && Arc::strong_count(&b.0) == 3 - views
+            && Arc::strong_count(&a.0.db) == views
     }
 
     /// One row.
@@ -78,7 +87,9 @@ impl Snapshot {
             .rocks
             .get_pinned_cf_opt(family, key.as_slice(), &self.0.read)
             .map_err(|error| StoreError::read(&error))?;
-        found.map(|bytes| decode::<T>(key.as_slice(), &bytes)).transpose()
+        found
+            .map(|bytes| decode::<T>(key.as_slice(), &bytes))
+            .transpose()
     }
 
     /// Whether there is such a row.
@@ -100,15 +111,15 @@ impl Snapshot {
     ///
     /// # Errors
     /// Reading failed, or a row is damaged.
-    pub fn get_many<T: Table>(
-        &self,
-        keys: &[T::Key],
-    ) -> Result<Vec<Option<T::Value>>, StoreError> {
+    pub fn get_many<T: Table>(&self, keys: &[T::Key]) -> Result<Vec<Option<T::Value>>, StoreError> {
         let family = self.0.db.family(T::PROFILE)?;
         let keys: Vec<Vec<u8>> = keys.iter().map(|key| row_key::<T>(key).bytes).collect();
         let sorted = keys.is_sorted();
-        let found =
-            self.0.db.rocks.batched_multi_get_cf_opt(family, &keys, sorted, &self.0.read);
+        let found = self
+            .0
+            .db
+            .rocks
+            .batched_multi_get_cf_opt(family, &keys, sorted, &self.0.read);
         keys.iter()
             .zip(found)
             .map(|(key, row)| match row {
@@ -121,15 +132,28 @@ impl Snapshot {
 
     /// The rows of a range, in the order of their keys. Nothing is read before the first `next`.
     pub fn scan<T: Table>(&self, scan: Scan<T::Key>) -> Rows<'_, T> {
-        let Scan { lower, upper, total, rev, limit, .. } = scan;
+        let Scan {
+            lower,
+            upper,
+            total,
+            rev,
+            limit,
+            ..
+        } = scan;
         let mut low = T::ID.to_vec();
         low.extend_from_slice(&lower);
         let high = match upper {
             Some(upper) => [T::ID.as_slice(), &upper].concat(),
             None => successor(T::ID.to_vec()).unwrap_or_else(|| vec![0xff; 64]),
         };
-        let mut rows =
-            Rows { iter: None, seek: low.clone(), rev, left: limit, failed: None, table: PhantomData };
+        let mut rows = Rows {
+            iter: None,
+            seek: low.clone(),
+            rev,
+            left: limit,
+            failed: None,
+            table: PhantomData,
+        };
         if low >= high {
             rows.left = 0;
             return rows;
@@ -153,7 +177,9 @@ impl Snapshot {
 
 impl fmt::Debug for Snapshot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Snapshot").field("head", &self.0.head).finish_non_exhaustive()
+        f.debug_struct("Snapshot")
+            .field("head", &self.0.head)
+            .finish_non_exhaustive()
     }
 }
 
@@ -204,7 +230,12 @@ impl<K: Key> Scan<K> {
         let mut buf = Buf::new();
         prefix.encode_prefix(&mut buf);
         let lower = buf.bytes;
-        Self { total: lower.len() < 8, upper: successor(lower.clone()), lower, ..Self::all() }
+        Self {
+            total: lower.len() < 8,
+            upper: successor(lower.clone()),
+            lower,
+            ..Self::all()
+        }
     }
 
     /// Begin with this key, if it is there.
@@ -292,7 +323,10 @@ impl<T: Table> Iterator for Rows<'_, T> {
         }
         let Some((key, value)) = iter.item() else {
             self.left = 0;
-            return iter.status().err().map(|error| Err(StoreError::read(&error)));
+            return iter
+                .status()
+                .err()
+                .map(|error| Err(StoreError::read(&error)));
         };
         let row = decode_row::<T>(key, value);
         if row.is_err() {
@@ -312,6 +346,8 @@ fn decode_row<T: Table>(key: &[u8], value: &[u8]) -> Result<(T::Key, T::Value), 
 
 impl<T> fmt::Debug for Rows<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rows").field("left", &self.left).finish_non_exhaustive()
+        f.debug_struct("Rows")
+            .field("left", &self.left)
+            .finish_non_exhaustive()
     }
 }

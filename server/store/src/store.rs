@@ -1,6 +1,7 @@
 //! The store: opening, committing, and waiting until what was committed is on the disk.
 
 use std::fmt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -21,6 +22,8 @@ use crate::{Snapshot, StoreError, StoreOptions, Write};
 pub struct Store {
     pub(crate) shared: Arc<Shared>,
     syncer: Mutex<Option<JoinHandle<()>>>,
+    /// Keeps other processes out.
+    _lock: File,
 }
 
 /// What committers, readers and the syncer have in common.
@@ -84,13 +87,22 @@ impl Store {
     /// # Errors
     /// `Damaged` with file and offset, `Schema` for data of a newer version, or `Io`.
     pub fn open(dir: &Path, opts: StoreOptions) -> Result<Arc<Self>, StoreError> {
-        let Opened { database, head, marker } = open::open(dir, &opts)?;
+        let Opened {
+            database,
+            head,
+            marker,
+            lock,
+        } = open::open(dir, &opts)?;
         let numbers = Numbers::new(head.next_event, head.next_state);
         let names = Names::open(&database, opts.memory().names_bytes)?;
         let first = Snapshot::take(database, head.head, 0);
         let shared = Arc::new(Shared {
             dir: dir.to_owned(),
-            committer: Mutex::new(Committer { head: head.head, ticket: 0, unchecked: 0 }),
+            committer: Mutex::new(Committer {
+                head: head.head,
+                ticket: 0,
+                unchecked: 0,
+            }),
             newest: RwLock::new(first.clone()),
             published: RwLock::new(first),
             head: watch::Sender::new(head.head),
@@ -103,7 +115,11 @@ impl Store {
             opts,
         });
         let syncer = syncer::start(shared.clone(), marker)?;
-        Ok(Arc::new(Self { shared, syncer: Mutex::new(Some(syncer)) }))
+        Ok(Arc::new(Self {
+            shared,
+            syncer: Mutex::new(Some(syncer)),
+            _lock: lock,
+        }))
     }
 
     /// The newest durable view: what readers see, and what may be shown to anybody.
@@ -138,7 +154,10 @@ impl Store {
     /// the newest view.
     pub fn barrier(&self) -> Applied {
         let newest = self.shared.newest.read();
-        Applied { ticket: newest.ticket(), base: newest.head() }
+        Applied {
+            ticket: newest.ticket(),
+            base: newest.head(),
+        }
     }
 
     /// Waits until a commit is durable and published, so that every reader sees it.
@@ -227,7 +246,9 @@ impl Drop for Store {
 
 impl fmt::Debug for Store {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Store").field("dir", &self.shared.dir).finish_non_exhaustive()
+        f.debug_struct("Store")
+            .field("dir", &self.shared.dir)
+            .finish_non_exhaustive()
     }
 }
 

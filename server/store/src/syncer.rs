@@ -33,7 +33,11 @@ pub(crate) struct Done {
 impl Done {
     /// What became of a commit; none while that is open.
     pub(crate) fn outcome(&self, ticket: u64) -> Option<Result<(), StoreError>> {
-        if self.lost.iter().any(|(first, last)| (*first..=*last).contains(&ticket)) {
+        if self
+            .lost
+            .iter()
+            .any(|(first, last)| (*first..=*last).contains(&ticket))
+        {
             return Some(Err(StoreError::Full));
         }
         if ticket <= self.ticket {
@@ -118,7 +122,7 @@ impl Syncer {
                 Health::Full => {
                     self.give_up_unsynced();
                     let stop = shared.syncer.wait(Some(FULL_POLL));
-                    if !stop && let Err(error) = recover::try_recover(&shared) {
+                    if !stop && let Err(error) = self.recover() {
                         tracing::warn!(%error, "the store cannot resume yet");
                     }
                     stop
@@ -137,6 +141,11 @@ impl Syncer {
             }
         }
         self.finish();
+    }
+
+    fn recover(&self) -> Result<(), StoreError> {
+        let synced = self.marker.as_ref().map(Marker::synced).unwrap_or_default();
+        recover::try_recover(&self.shared, synced)
     }
 
     /// Makes everything applied so far durable, and publishes it.
@@ -174,7 +183,9 @@ impl Syncer {
         let shared = &self.shared;
         let (head, ticket) = (view.head(), view.ticket());
         let old = std::mem::replace(&mut *shared.published.write(), view);
-        shared.head.send_if_modified(|now| std::mem::replace(now, head) != head);
+        shared
+            .head
+            .send_if_modified(|now| std::mem::replace(now, head) != head);
         shared.done.send_modify(|done| done.ticket = ticket);
         drop(old);
         // After this point nothing of the round is left to fail.
@@ -206,8 +217,8 @@ impl Syncer {
                 }
             }
             if let Some(marker) = &mut self.marker {
-                let sequence = shared.published.read().sequence();
-                if let Err(error) = marker.settle(sequence) {
+                let synced = marker.synced();
+                if let Err(error) = marker.settle(synced) {
                     tracing::warn!(%error, "writing the sync marker at the end failed");
                 }
             }

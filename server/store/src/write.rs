@@ -5,6 +5,7 @@ use skerry_core::{EventNid, Pos};
 use crate::codec::{Buf, Key, Prefix, put_value};
 use crate::log::Change;
 use crate::schema::store::{EventName, EventNameOf, Log};
+use crate::snapshot::successor;
 use crate::table::row_key;
 use crate::{Profile, Table};
 
@@ -48,8 +49,8 @@ pub(crate) struct Op {
 pub(crate) enum OpKind {
     Put,
     Delete,
-    /// All keys that start with the key.
-    DeletePrefix,
+    /// All keys from the key to before the value.
+    DeleteRange,
 }
 
 #[derive(Debug)]
@@ -62,7 +63,13 @@ pub(crate) struct Expected {
 
 impl Write {
     pub(crate) fn new(numbers: crate::numbers::Numbers) -> Self {
-        Self { buf: Buf::new(), ops: Vec::new(), expects: Vec::new(), stamps: 0, numbers }
+        Self {
+            buf: Buf::new(),
+            ops: Vec::new(),
+            expects: Vec::new(),
+            stamps: 0,
+            numbers,
+        }
     }
 
     /// A placeholder for a position of its own. Positions follow in the order of the calls.
@@ -95,12 +102,34 @@ impl Write {
         let start = self.buf.bytes.len();
         self.buf.slice(&T::ID);
         prefix.encode_prefix(&mut self.buf);
-        self.push::<T>(OpKind::DeletePrefix, start, self.buf.bytes.len());
+        let middle = self.buf.bytes.len();
+        let low = self.buf.bytes.get(start..).unwrap_or_default().to_vec();
+        // Cannot be none: no table has the id 0xffff (a test looks).
+        self.buf.slice(&successor(low).unwrap_or_default());
+        self.push::<T>(OpKind::DeleteRange, start, middle);
+    }
+
+    /// Removes all rows from `first` to before `end`, those put earlier in this write included.
+    /// The bounds may hold no placeholder.
+    pub fn delete_between<T: Table>(&mut self, first: &T::Key, end: &T::Key) {
+        let start = self.buf.bytes.len();
+        self.buf.slice(&T::ID);
+        first.encode(&mut self.buf);
+        let middle = self.buf.bytes.len();
+        self.buf.slice(&T::ID);
+        end.encode(&mut self.buf);
+        self.push::<T>(OpKind::DeleteRange, start, middle);
     }
 
     fn push<T: Table>(&mut self, kind: OpKind, key: usize, value: usize) {
         let end = self.buf.bytes.len();
-        self.ops.push(Op { profile: T::PROFILE, kind, key, value, end });
+        self.ops.push(Op {
+            profile: T::PROFILE,
+            kind,
+            key,
+            value,
+            end,
+        });
     }
 
     /// Lets the commit fail with `Conflict` unless the row is then as expected. Checked against
@@ -116,7 +145,12 @@ impl Write {
             }
         };
         let key = row_key::<T>(key).bytes;
-        self.expects.push(Expected { table: T::NAME, profile: T::PROFILE, key, expect });
+        self.expects.push(Expected {
+            table: T::NAME,
+            profile: T::PROFILE,
+            key,
+            expect,
+        });
     }
 
     /// Adds a fact to the log, at a position of its own, and returns the placeholder for it.

@@ -140,7 +140,10 @@ impl Field for Order {
         self.n.put(out);
     }
     fn take(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-        Ok(Self { anchor: cur.pos()?, n: i64::take(cur)? })
+        Ok(Self {
+            anchor: cur.pos()?,
+            n: i64::take(cur)?,
+        })
     }
 }
 
@@ -160,7 +163,9 @@ impl Field for String {
     }
     fn take(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
         let n = cur.len()?;
-        std::str::from_utf8(cur.slice(n)?).map(str::to_owned).map_err(|_| Malformed)
+        std::str::from_utf8(cur.slice(n)?)
+            .map(str::to_owned)
+            .map_err(|_| Malformed)
     }
 }
 

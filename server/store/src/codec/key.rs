@@ -48,7 +48,8 @@ impl Key for i64 {
         out.slice(&((*self as u64) ^ SIGN).to_be_bytes());
     }
     fn decode(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-        cur.array().map(|bytes| (u64::from_be_bytes(bytes) ^ SIGN) as i64)
+        cur.array()
+            .map(|bytes| (u64::from_be_bytes(bytes) ^ SIGN) as i64)
     }
 }
 
@@ -94,7 +95,10 @@ impl Key for Order {
         self.n.encode(out);
     }
     fn decode(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-        Ok(Self { anchor: cur.pos()?, n: i64::decode(cur)? })
+        Ok(Self {
+            anchor: cur.pos()?,
+            n: i64::decode(cur)?,
+        })
     }
 }
 

@@ -58,7 +58,8 @@ impl Buf {
         if pos.is_stamp() {
             // A write stays far below 4 GiB; the offset of a larger one would be refused by
             // the commit's size check before it is used.
-            self.stamps.push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
+            self.stamps
+                .push(u32::try_from(self.bytes.len()).unwrap_or(u32::MAX));
         }
         self.bytes.extend_from_slice(&pos.0.to_be_bytes());
     }
@@ -148,7 +149,11 @@ impl<'a> Cur<'a> {
     /// `Malformed` for a length that cannot be true.
     pub fn len(&mut self) -> Result<usize, Malformed> {
         let n = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
-        if n > self.0.len() { Err(Malformed) } else { Ok(n) }
+        if n > self.0.len() {
+            Err(Malformed)
+        } else {
+            Ok(n)
+        }
     }
 
     /// A position.
@@ -169,7 +174,11 @@ impl<'a> Cur<'a> {
     /// # Errors
     /// `Malformed` when something is.
     pub fn end(&self) -> Result<(), Malformed> {
-        if self.0.is_empty() { Ok(()) } else { Err(Malformed) }
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed)
+        }
     }
 }
 

@@ -2,7 +2,9 @@
 //!
 //! Owned by `skerry-room`, which reads and writes them; everybody else calls its query functions.
 
-use skerry_core::{EventNid, Membership, Order, Pos, RoomNid, ServerNid, StateId, StateKeyNid, UserNid};
+use skerry_core::{
+    EventNid, Membership, Order, Pos, RoomNid, ServerNid, StateId, StateKeyNid, UserNid,
+};
 
 use crate::{code_enum, record, table, tables};
 
@@ -248,6 +250,20 @@ table!(
 );
 
 tables!(
-    Event, Meta, Timeline, Edge, Room, Head, State, StateNow, MemberTable, MemberOfTable,
-    Stripped, RoomServer, Relations, Alias, AliasOf, Directory,
+    Event,
+    Meta,
+    Timeline,
+    Edge,
+    Room,
+    Head,
+    State,
+    StateNow,
+    MemberTable,
+    MemberOfTable,
+    Stripped,
+    RoomServer,
+    Relations,
+    Alias,
+    AliasOf,
+    Directory,
 );

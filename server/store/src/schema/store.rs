@@ -74,4 +74,15 @@ table!(
     EventNameOf: "event_name_rev", Store, EventNid => Raw, profile Point
 );
 
-tables!(Head, Facts, Log, LogMark, Cursor, Outbox, Name, NameOf, EventName, EventNameOf);
+tables!(
+    Head,
+    Facts,
+    Log,
+    LogMark,
+    Cursor,
+    Outbox,
+    Name,
+    NameOf,
+    EventName,
+    EventNameOf
+);
