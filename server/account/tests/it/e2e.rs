@@ -1,0 +1,8 @@
+//! End-to-end encryption on a real store.
+
+mod backup;
+mod claim;
+mod cross;
+mod house;
+mod keys;
+mod to_device;

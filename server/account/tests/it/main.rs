@@ -1,0 +1,4 @@
+//! Accounts on a real store.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod e2e;
