@@ -100,7 +100,11 @@ impl Answer {
     fn with_type(content_type: HeaderValue, body: AnswerBody) -> Answer {
         let mut headers = HeaderMap::with_capacity(8);
         headers.insert(CONTENT_TYPE, content_type);
-        Answer { status: StatusCode::OK, headers, body }
+        Answer {
+            status: StatusCode::OK,
+            headers,
+            body,
+        }
     }
 
     pub(crate) fn into_response(self) -> Response<axum::body::Body> {

@@ -37,7 +37,9 @@ impl Call {
     /// 401 `M_MISSING_TOKEN` where nobody said who they are (only on routes where the token is
     /// optional or not looked at).
     pub fn requester(&self) -> Result<&Requester, ApiError> {
-        self.requester.as_ref().ok_or_else(|| ApiError::missing_token("Missing access token"))
+        self.requester
+            .as_ref()
+            .ok_or_else(|| ApiError::missing_token("Missing access token"))
     }
 
     /// Who asks, if they said so.
@@ -51,7 +53,11 @@ impl Call {
     /// # Errors
     /// 400 with `M_NOT_JSON`, `M_BAD_JSON`, `M_MISSING_PARAM` or `M_INVALID_PARAM`.
     pub fn parse<R: IncomingRequest>(&self) -> Result<R, ApiError> {
-        let args: Vec<&str> = self.params.iter().map(|(_, value)| value.as_str()).collect();
+        let args: Vec<&str> = self
+            .params
+            .iter()
+            .map(|(_, value)| value.as_str())
+            .collect();
         R::try_from_http_request(self.borrowed(), &args).map_err(|e| json::ruma_error(&e))
     }
 
@@ -77,20 +83,29 @@ impl Call {
     /// # Errors
     /// 400 with `M_NOT_JSON`, `M_BAD_JSON` or `M_MISSING_PARAM`.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
-        let body: &[u8] = if self.body.is_empty() { b"{}" } else { &self.body };
+        let body: &[u8] = if self.body.is_empty() {
+            b"{}"
+        } else {
+            &self.body
+        };
         serde_json::from_slice(body).map_err(|e| json::shape_error(&e))
     }
 
     /// The path parameter at the given place, decoded; empty where the path has fewer.
     #[must_use]
     pub fn path(&self, index: usize) -> &str {
-        self.params.get(index).map_or("", |(_, value)| value.as_str())
+        self.params
+            .get(index)
+            .map_or("", |(_, value)| value.as_str())
     }
 
     /// The path parameter of the given name, decoded; empty where the path has none such.
     #[must_use]
     pub fn param(&self, name: &str) -> &str {
-        self.params.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str())
+        self.params
+            .iter()
+            .find(|(key, _)| key == name)
+            .map_or("", |(_, value)| value.as_str())
     }
 
     /// The first value of a query parameter, decoded.
@@ -111,7 +126,9 @@ impl Call {
     /// # Errors
     /// 400 `M_INVALID_PARAM` where it is there and does not read.
     pub fn query_as<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, ApiError> {
-        let Some(text) = self.query(name) else { return Ok(None) };
+        let Some(text) = self.query(name) else {
+            return Ok(None);
+        };
         let wrong = || ApiError::invalid_param(format!("The query parameter {name} is not valid"));
         text.parse().map(Some).map_err(|_| wrong())
     }
@@ -127,16 +144,21 @@ impl Call {
     /// # Errors
     /// 500 where the route takes no stream or it was taken already, a fault of ours.
     pub fn take_stream(&mut self) -> Result<BodyStream, ApiError> {
-        self.stream.take().ok_or_else(|| ApiError::internal("no body stream on this route"))
+        self.stream
+            .take()
+            .ok_or_else(|| ApiError::internal("no body stream on this route"))
     }
 }
 
 /// The parts of a query string, decoded; what is not UTF-8 is replaced.
 pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
-    query.split('&').filter(|part| !part.is_empty()).map(|part| {
-        let (key, value) = part.split_once('=').unwrap_or((part, ""));
-        (decode(key), decode(value))
-    })
+    query
+        .split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            (decode(key), decode(value))
+        })
 }
 
 fn decode(text: &str) -> Cow<'_, str> {
@@ -144,7 +166,11 @@ fn decode(text: &str) -> Cow<'_, str> {
         return Cow::Borrowed(text);
     }
     let spaced = text.replace('+', " ");
-    Cow::Owned(percent_encoding::percent_decode_str(&spaced).decode_utf8_lossy().into_owned())
+    Cow::Owned(
+        percent_encoding::percent_decode_str(&spaced)
+            .decode_utf8_lossy()
+            .into_owned(),
+    )
 }
 
 /// A request's body, piece by piece.
@@ -156,7 +182,10 @@ pub struct BodyStream {
 
 impl BodyStream {
     pub(crate) fn new(body: axum::body::Body, length: Option<u64>) -> BodyStream {
-        BodyStream { inner: body.into_data_stream(), length }
+        BodyStream {
+            inner: body.into_data_stream(),
+            length,
+        }
     }
 
     /// The next piece; `None` at the end.
@@ -167,9 +196,7 @@ impl BodyStream {
         match self.inner.next().await {
             None => Ok(None),
             Some(Ok(bytes)) => Ok(Some(bytes)),
-            Some(Err(e)) => {
-                Err(ApiError::unknown("The upload ended before its end").caused_by(e))
-            }
+            Some(Err(e)) => Err(ApiError::unknown("The upload ended before its end").caused_by(e)),
         }
     }
 }

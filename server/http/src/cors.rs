@@ -18,7 +18,10 @@ pub(crate) fn mark(headers: &mut HeaderMap) {
         ACCESS_CONTROL_ALLOW_HEADERS,
         HeaderValue::from_static("X-Requested-With, Content-Type, Authorization"),
     );
-    headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("Retry-After"));
+    headers.insert(
+        ACCESS_CONTROL_EXPOSE_HEADERS,
+        HeaderValue::from_static("Retry-After"),
+    );
 }
 
 /// The answer to any `OPTIONS`: no logic of the endpoint runs.
@@ -27,6 +30,8 @@ pub(crate) fn preflight() -> Response<axum::body::Body> {
     *response.status_mut() = StatusCode::NO_CONTENT;
     mark(response.headers_mut());
     // Browsers ask again before each request otherwise.
-    response.headers_mut().insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
+    response
+        .headers_mut()
+        .insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("86400"));
     response
 }

@@ -4,6 +4,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::RequestExt;
 use axum::body::Body;
@@ -21,6 +22,9 @@ use crate::rate::Who;
 use crate::shell::{Entries, Entry};
 use crate::{ApiError, Auth, BodyKind, BodyStream, Call, Credentials, Requester, Shell, Verb};
 use crate::{cors, json};
+
+/// How long a client may take to send a body that is read whole.
+const READ_TIME: Duration = Duration::from_secs(120);
 
 /// Answers a request; `entries` are the routes of its path, if there are any.
 pub(crate) async fn serve(
@@ -91,7 +95,11 @@ async fn answer(
     let params = request
         .extract_parts::<RawPathParams>()
         .await
-        .map(|raw| raw.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect())
+        .map(|raw| {
+            raw.iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect()
+        })
         .or_else(|e| match e {
             axum::extract::rejection::RawPathParamsRejection::MissingPathParams(_) => {
                 Ok(Vec::new())
@@ -101,12 +109,29 @@ async fn answer(
     let (parts, body) = request.into_parts();
     let peer = peer_of(&parts);
     let requester = authenticate(shell, entry, &parts, peer).await?;
-    let who = requester.as_ref().map_or(Who::Peer(peer), |r| Who::User(r.user));
+    let who = requester
+        .as_ref()
+        .map_or(Who::Peer(peer), |r| Who::User(r.user));
     shell.limiter.take(entry.rate, who, shell.clock.now_ms())?;
     let (body, stream) = read_body(shell, entry, &parts.headers, body).await?;
-    let Parts { method, uri, headers, .. } = parts;
+    let Parts {
+        method,
+        uri,
+        headers,
+        ..
+    } = parts;
     let id = id.to_owned();
-    let call = Call { method, uri, headers, body, peer, id, params, requester, stream };
+    let call = Call {
+        method,
+        uri,
+        headers,
+        body,
+        peer,
+        id,
+        params,
+        requester,
+        stream,
+    };
     (entry.run)(call).await.map(crate::Answer::into_response)
 }
 
@@ -133,7 +158,11 @@ async fn authenticate(
     };
     let user_agent = parts.headers.get(USER_AGENT).and_then(|v| v.to_str().ok());
     let user_agent = user_agent.map(|text| text.get(..512).unwrap_or(text));
-    let credentials = Credentials { token: &token, peer, user_agent };
+    let credentials = Credentials {
+        token: &token,
+        peer,
+        user_agent,
+    };
     let requester = shell.authenticator.authenticate(credentials).await?;
     tracing::Span::current().record("user", &*requester.user_id);
     Ok(Some(requester))
@@ -144,11 +173,15 @@ fn token_of(parts: &Parts, query_tokens: bool) -> Result<Option<String>, ApiErro
     if let Some(value) = parts.headers.get(AUTHORIZATION) {
         let token = value.to_str().ok().and_then(|text| {
             let (scheme, token) = text.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+            scheme
+                .eq_ignore_ascii_case("bearer")
+                .then(|| token.trim().to_owned())
         });
         return match token {
             Some(token) if !token.is_empty() => Ok(Some(token)),
-            _ => Err(ApiError::missing_token("The Authorization header holds no access token")),
+            _ => Err(ApiError::missing_token(
+                "The Authorization header holds no access token",
+            )),
         };
     }
     if !query_tokens {
@@ -166,7 +199,9 @@ async fn read_body(
     headers: &HeaderMap,
     body: Body,
 ) -> Result<(Bytes, Option<BodyStream>), ApiError> {
-    let length = headers.get(CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
+    let length = headers
+        .get(CONTENT_LENGTH)
+        .and_then(|v| v.to_str().ok()?.parse::<u64>().ok());
     if entry.body == BodyKind::Stream {
         return Ok((Bytes::new(), Some(BodyStream::new(body, length))));
     }
@@ -175,7 +210,9 @@ async fn read_body(
     if length.is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
-    let read = Limited::new(body, limit).collect().await.map_err(|e| {
+    let reading = tokio::time::timeout(READ_TIME, Limited::new(body, limit).collect());
+    let slow = |_| ApiError::unknown("The request took too long to arrive");
+    let read = reading.await.map_err(slow)?.map_err(|e| {
         if e.is::<LengthLimitError>() {
             too_large()
         } else {

@@ -1,5 +1,8 @@
 //! The one error type of endpoints: a status and an errcode that always belong together.
 
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::fmt;
 
@@ -34,11 +37,11 @@ macro_rules! errors {
                     ApiError::new(StatusCode::$status, $code, message.into())
                 }
             )*
-        }
 
-        #[cfg(test)]
-        pub(crate) fn all_constructed() -> Vec<(&'static str, ApiError)> {
-            vec![$((stringify!($name), ApiError::$name("text")),)*]
+            #[cfg(test)]
+            fn all_constructed() -> Vec<(&'static str, ApiError)> {
+                vec![$((stringify!($name), ApiError::$name("text")),)*]
+            }
         }
     };
 }
@@ -68,6 +71,8 @@ errors! {
     unrecognized: NOT_FOUND "M_UNRECOGNIZED",
     /// 405 `M_UNRECOGNIZED`: the endpoint has no such method.
     wrong_method: METHOD_NOT_ALLOWED "M_UNRECOGNIZED",
+    /// 405 `M_BAD_JSON`: account data that only the server writes.
+    server_managed: METHOD_NOT_ALLOWED "M_BAD_JSON",
     /// 400 `M_UNKNOWN`: refused for a reason that has no code of its own.
     unknown: BAD_REQUEST "M_UNKNOWN",
     /// 409 `M_UNKNOWN`: clashes with something that exists (an alias in use).
@@ -104,6 +109,8 @@ errors! {
     missing_param: BAD_REQUEST "M_MISSING_PARAM",
     /// 400 `M_INVALID_PARAM`: a parameter has a value it cannot have.
     invalid_param: BAD_REQUEST "M_INVALID_PARAM",
+    /// 400 `M_INVALID_SIGNATURE`: a signature is missing or wrong.
+    invalid_signature: BAD_REQUEST "M_INVALID_SIGNATURE",
     /// 413 `M_TOO_LARGE`: the body or the event is too large.
     too_large: PAYLOAD_TOO_LARGE "M_TOO_LARGE",
     /// 400 `M_EXCLUSIVE`: reserved by an application service.
@@ -172,8 +179,12 @@ impl ApiError {
     #[must_use]
     pub fn limit(retry_after_ms: u64) -> ApiError {
         let status = StatusCode::TOO_MANY_REQUESTS;
-        ApiError::new(status, "M_LIMIT_EXCEEDED", Cow::Borrowed("Too many requests"))
-            .with("retry_after_ms", retry_after_ms)
+        ApiError::new(
+            status,
+            "M_LIMIT_EXCEEDED",
+            Cow::Borrowed("Too many requests"),
+        )
+        .with("retry_after_ms", retry_after_ms)
     }
 
     /// 401 with the given body: the next step of user-interactive authentication (`flows`,
@@ -257,7 +268,10 @@ impl ApiError {
             HeaderValue::from_static("application/json"),
         );
         if let Some(ms) = self.0.extra.get("retry_after_ms").and_then(Value::as_u64) {
-            headers.insert(http::header::RETRY_AFTER, HeaderValue::from(ms.div_ceil(1000)));
+            headers.insert(
+                http::header::RETRY_AFTER,
+                HeaderValue::from(ms.div_ceil(1000)),
+            );
         }
         response
     }
@@ -276,7 +290,13 @@ impl fmt::Debug for ApiError {
 
 impl fmt::Display for ApiError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.0.status.as_u16(), self.0.errcode, self.0.message)
+        write!(
+            f,
+            "{} {}: {}",
+            self.0.status.as_u16(),
+            self.0.errcode,
+            self.0.message
+        )
     }
 }
 

@@ -76,7 +76,11 @@ pub(crate) struct Limiter {
 impl Limiter {
     pub(crate) fn new(limits: RateLimits) -> Limiter {
         let shards = (0..SHARDS).map(|_| Mutex::new(HashMap::new())).collect();
-        Limiter { limits, hasher: RandomState::new(), shards }
+        Limiter {
+            limits,
+            hasher: RandomState::new(),
+            shards,
+        }
     }
 
     /// Takes one from the bucket, or says how long to wait.
@@ -84,16 +88,23 @@ impl Limiter {
         if !self.limits.enabled {
             return Ok(());
         }
-        let Some((per_second, burst)) = allowance(rate) else { return Ok(()) };
+        let Some((per_second, burst)) = allowance(rate) else {
+            return Ok(());
+        };
         let key = (rate, who);
         let place = self.hasher.hash_one(key) as usize % SHARDS;
-        let Some(shard) = self.shards.get(place) else { return Ok(()) };
+        let Some(shard) = self.shards.get(place) else {
+            return Ok(());
+        };
         let mut buckets = shard.lock();
         if buckets.len() >= MAX_BUCKETS / SHARDS && !buckets.contains_key(&key) {
             // A bucket untouched for ten minutes is full again in every class.
             buckets.retain(|_, bucket| bucket.at_ms + 600_000 > now_ms);
         }
-        let bucket = buckets.entry(key).or_insert(Bucket { left: burst, at_ms: now_ms });
+        let bucket = buckets.entry(key).or_insert(Bucket {
+            left: burst,
+            at_ms: now_ms,
+        });
         let passed = now_ms.saturating_sub(bucket.at_ms) as f64 / 1000.0;
         bucket.left = (bucket.left + passed * per_second).min(burst);
         bucket.at_ms = now_ms;

@@ -71,9 +71,17 @@ impl Shell {
         clock: Arc<dyn Clock>,
     ) -> ShellBuilder {
         let limiter = Limiter::new(options.rates);
-        let shell =
-            Shell { options, authenticator, clock, limiter, next_id: AtomicU64::new(1) };
-        ShellBuilder { shell, paths: BTreeMap::new() }
+        let shell = Shell {
+            options,
+            authenticator,
+            clock,
+            limiter,
+            next_id: AtomicU64::new(1),
+        };
+        ShellBuilder {
+            shell,
+            paths: BTreeMap::new(),
+        }
     }
 
     /// A name for the next request, unique in this process.
@@ -98,7 +106,10 @@ impl ShellBuilder {
                 max_body: route.max_body,
                 run: Box::new(move |call| handler(Arc::clone(&ctx), call)),
             };
-            self.paths.entry(route.path).or_default().insert(route.verb, entry);
+            self.paths
+                .entry(route.path)
+                .or_default()
+                .insert(route.verb, entry);
         }
         self
     }
@@ -120,8 +131,6 @@ impl ShellBuilder {
             };
             router = router.route(path, axum::routing::any(serve));
         }
-        router.fallback(move |request: Request| {
-            dispatch::serve(Arc::clone(&shell), None, request)
-        })
+        router.fallback(move |request: Request| dispatch::serve(Arc::clone(&shell), None, request))
     }
 }
