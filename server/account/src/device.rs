@@ -1,5 +1,6 @@
 //! Devices: list, name, delete.
 
+use serde_json::Value;
 use skerry_core::UserNid;
 use skerry_store::schema::account as t;
 use skerry_store::{Scan, StoreError};
@@ -7,7 +8,7 @@ use skerry_store::{Scan, StoreError};
 use crate::facade::Inner;
 use crate::login::{revoke, tokens_of};
 use crate::tx::Tx;
-use crate::{AccountError, Accounts, e2e, txn};
+use crate::{AccountError, Accounts, UiaScope, e2e, txn};
 
 /// Longest device id, in bytes.
 const MAX_DEVICE_ID_BYTES: usize = 255;
@@ -132,6 +133,21 @@ impl Accounts {
             Ok(())
         })
         .await
+    }
+
+    /// Lets a user delete devices of their own, after proving the password.
+    ///
+    /// # Errors
+    /// `Interactive`; `Invalid` for more than 1,000 at once.
+    pub async fn delete_own_devices(
+        &self,
+        scope: UiaScope,
+        auth: Option<&Value>,
+        devices: Vec<String>,
+    ) -> Result<(), AccountError> {
+        let user = scope.user.ok_or(AccountError::Forbidden("Not logged in"))?;
+        self.prove_owner(scope, auth).await?;
+        self.delete_devices(user, devices).await
     }
 
     /// Deletes devices; those that do not exist are passed over.

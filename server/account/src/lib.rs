@@ -48,6 +48,7 @@ pub use registration_token::TokenLimits;
 pub use secret::TokenHash;
 pub use session::Session;
 pub use settings::{AccountSettings, PasswordCost, RegistrationSettings, Terms};
+pub use shared_secret::SharedSecretRegistration;
 pub use txn::{TxnAnswer, TxnKey};
 pub use uia::{Stage, UiaPass, UiaScope};
 pub use username::localpart;

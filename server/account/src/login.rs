@@ -204,6 +204,10 @@ pub(crate) fn grant(
         }
         None => {
             check_display_name(wanted.display_name.as_deref())?;
+            if e2e::is_cross_signing_key(&tx.snap, user, &device)? {
+                let why = "The device id is the name of a cross-signing key";
+                return Err(AccountError::Invalid(why));
+            }
             e2e::device_added(&mut tx.w, user);
             t::Device {
                 display_name: wanted.display_name,

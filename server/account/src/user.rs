@@ -36,6 +36,16 @@ pub fn is_admin(snap: &Snapshot, user: UserNid) -> Result<bool, StoreError> {
         .is_some_and(|a| a.admin && !a.deactivated))
 }
 
+/// Whether this user registered as a guest.
+///
+/// # Errors
+/// Those of the store.
+pub fn is_guest(snap: &Snapshot, user: UserNid) -> Result<bool, StoreError> {
+    Ok(snap
+        .get::<t::Accounts>(&user)?
+        .is_some_and(|account| account.guest))
+}
+
 /// Whether this user asked at deactivation that new readers do not see their messages.
 ///
 /// # Errors

@@ -37,7 +37,7 @@ pub(crate) fn account(error: AccountError) -> ApiError {
         AccountError::TooLarge(why) => ApiError::too_large(why),
         AccountError::ProfileTooLarge => ApiError::profile_too_large(text),
         AccountError::KeyTooLarge => ApiError::key_too_large(text),
-        AccountError::ServerManaged => ApiError::wrong_method(text),
+        AccountError::ServerManaged => ApiError::server_managed(text),
         AccountError::Busy { retry_after_ms } => ApiError::limit(retry_after_ms),
         AccountError::Hashing(cause) => ApiError::internal(cause),
     }

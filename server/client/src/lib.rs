@@ -6,10 +6,23 @@
 //!
 //! Start reading at [`routes`]; each file lists its endpoints in `ROUTES` at its top.
 
+mod account;
+mod account_data;
 mod backup;
+mod capabilities;
+mod devices;
 mod fault;
+mod filters;
 mod keys;
+mod login;
+mod presence;
+mod profile;
+mod push_rules;
+mod register;
+mod scope;
+mod tags;
 mod to_device;
+mod versions;
 
 use std::sync::Arc;
 
@@ -59,9 +72,21 @@ pub struct ClientConfig {
 #[must_use]
 pub fn routes() -> Vec<Route<Ctx>> {
     let lists: &[&[Route<Ctx>]] = &[
+        account::ROUTES,
+        account_data::ROUTES,
         backup::ROUTES,
+        capabilities::ROUTES,
+        devices::ROUTES,
+        filters::ROUTES,
         keys::ROUTES,
+        login::ROUTES,
+        presence::ROUTES,
+        profile::ROUTES,
+        push_rules::ROUTES,
+        register::ROUTES,
+        tags::ROUTES,
         to_device::ROUTES,
+        versions::ROUTES,
     ];
     lists.concat()
 }

@@ -1,0 +1,34 @@
+//! What this server can do for its users.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use skerry_core::RoomVersion;
+use skerry_http::{Answer, ApiError, Call, Route, route};
+
+use crate::Ctx;
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] =
+    &[route!(GET "/_matrix/client/v3/capabilities", Token, Free, capabilities)];
+
+/// `GET /capabilities`
+async fn capabilities(ctx: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
+    let available: Map<String, Value> = RoomVersion::all()
+        .map(|version| (version.as_str().to_owned(), json!("stable")))
+        .collect();
+    Answer::json(&json!({
+        "capabilities": {
+            "m.room_versions": {
+                "default": ctx.config.default_room_version,
+                "available": available,
+            },
+            "m.change_password": { "enabled": true },
+            "m.set_displayname": { "enabled": true },
+            "m.set_avatar_url": { "enabled": true },
+            "m.profile_fields": { "enabled": true },
+            "m.3pid_changes": { "enabled": false },
+            "m.get_login_token": { "enabled": false },
+        }
+    }))
+}
