@@ -41,6 +41,20 @@ pub struct ListenerSpec {
     pub unix_mode: u32,
 }
 
+impl ListenerSpec {
+    /// Whether the certificate can be used, without listening.
+    ///
+    /// # Errors
+    /// [`ProxyError::Tls`].
+    pub fn check(&self) -> Result<(), ProxyError> {
+        self.tls
+            .as_ref()
+            .map(tls::server_config)
+            .transpose()
+            .map(drop)
+    }
+}
+
 /// Why a listener could not be set up. The texts are for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum ProxyError {
@@ -76,8 +90,10 @@ impl Listener {
     /// [`ProxyError`], with the reason in plain words.
     pub async fn bind(spec: &ListenerSpec) -> Result<Listener, ProxyError> {
         let tls = spec.tls.as_ref().map(tls::server_config).transpose()?;
-        let failed =
-            |e: &io::Error| ProxyError::Bind { addr: spec.addr.clone(), reason: plain_words(e) };
+        let failed = |e: &io::Error| ProxyError::Bind {
+            addr: spec.addr.clone(),
+            reason: plain_words(e),
+        };
         let (socket, addr) = match &spec.addr {
             Addr::Tcp(addr) => {
                 let listener = TcpListener::bind(addr).await.map_err(|e| failed(&e))?;
@@ -85,7 +101,9 @@ impl Listener {
                 (Socket::Tcp(listener), Addr::Tcp(bound))
             }
             Addr::Unix(path) => {
-                let listener = bind_unix(path, spec.unix_mode).await.map_err(|e| failed(&e))?;
+                let listener = bind_unix(path, spec.unix_mode)
+                    .await
+                    .map_err(|e| failed(&e))?;
                 (Socket::Unix(listener), spec.addr.clone())
             }
         };

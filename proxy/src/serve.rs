@@ -132,7 +132,10 @@ async fn accept_one(
     listener: &Listener,
     room: &Arc<Semaphore>,
 ) -> io::Result<(SocketAddr, Stream, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.map_err(io::Error::other)?;
+    let permit = Arc::clone(room)
+        .acquire_owned()
+        .await
+        .map_err(io::Error::other)?;
     match &listener.socket {
         Socket::Tcp(tcp) => {
             let (stream, peer) = tcp.accept().await?;
@@ -152,7 +155,10 @@ async fn accept_one(
 /// has to wait, or the loop would spin.
 async fn refused(error: &io::Error) {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
-    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+    if matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted
+    ) {
         return;
     }
     tracing::warn!(%error, "cannot accept a connection");

@@ -11,7 +11,6 @@ mod error;
 mod tokens;
 mod users;
 
-
 use skerry_account::Accounts;
 use skerry_http::{Route, route};
 

@@ -49,6 +49,10 @@ pub(crate) async fn create(admin: Arc<Admin>, call: Call) -> Result<Answer, ApiE
 
 /// `DELETE /_synapse/admin/v1/registration_tokens/{token}`
 pub(crate) async fn revoke(admin: Arc<Admin>, call: Call) -> Result<Answer, ApiError> {
-    admin.accounts.revoke_registration_token(call.param("token")).await.map_err(refuse)?;
+    admin
+        .accounts
+        .revoke_registration_token(call.param("token"))
+        .await
+        .map_err(refuse)?;
     Ok(Answer::empty())
 }

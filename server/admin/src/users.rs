@@ -49,7 +49,11 @@ pub(crate) async fn list(admin: Arc<Admin>, call: Call) -> Result<Answer, ApiErr
     let after: u64 = call.query_as("from")?.unwrap_or(0);
     let limit = call.query_as("limit")?.unwrap_or(100).clamp(1, MAX_PAGE);
     let after = (after > 0).then_some(UserNid(after));
-    let page = admin.accounts.list_users(after, limit).await.map_err(refuse)?;
+    let page = admin
+        .accounts
+        .list_users(after, limit)
+        .await
+        .map_err(refuse)?;
     let users: Vec<_> = page.iter().map(|(_, user)| shown(user)).collect();
     let mut body = json!({ "users": users });
     if let (Some((last, _)), true) = (page.last(), page.len() == limit) {
@@ -86,7 +90,11 @@ pub(crate) async fn reset_password(admin: Arc<Admin>, call: Call) -> Result<Answ
     if wanted.new_password.is_empty() {
         return Err(ApiError::weak_password("The password is empty"));
     }
-    let user = admin.accounts.find_user(call.param("userId")).await.map_err(refuse)?;
+    let user = admin
+        .accounts
+        .find_user(call.param("userId"))
+        .await
+        .map_err(refuse)?;
     admin
         .accounts
         .set_password(user, wanted.new_password, wanted.logout_devices, None)
@@ -104,8 +112,16 @@ struct Deactivate {
 /// `POST /_synapse/admin/v1/deactivate/{userId}`: closes an account for good.
 pub(crate) async fn deactivate(admin: Arc<Admin>, call: Call) -> Result<Answer, ApiError> {
     let wanted: Deactivate = call.json()?;
-    let user = admin.accounts.find_user(call.param("userId")).await.map_err(refuse)?;
-    admin.accounts.deactivate(user, wanted.erase).await.map_err(refuse)?;
+    let user = admin
+        .accounts
+        .find_user(call.param("userId"))
+        .await
+        .map_err(refuse)?;
+    admin
+        .accounts
+        .deactivate(user, wanted.erase)
+        .await
+        .map_err(refuse)?;
     Answer::json(&json!({ "id_server_unbind_result": "success" }))
 }
 
@@ -117,7 +133,15 @@ struct SetAdmin {
 /// `PUT /_synapse/admin/v1/users/{userId}/admin`: makes someone an administrator, or no longer.
 pub(crate) async fn set_admin(admin: Arc<Admin>, call: Call) -> Result<Answer, ApiError> {
     let wanted: SetAdmin = call.json()?;
-    let user = admin.accounts.find_user(call.param("userId")).await.map_err(refuse)?;
-    admin.accounts.set_admin(user, wanted.admin).await.map_err(refuse)?;
+    let user = admin
+        .accounts
+        .find_user(call.param("userId"))
+        .await
+        .map_err(refuse)?;
+    admin
+        .accounts
+        .set_admin(user, wanted.admin)
+        .await
+        .map_err(refuse)?;
     Ok(Answer::empty())
 }
