@@ -6,14 +6,15 @@
 use std::sync::Arc;
 
 use skerry_core::{
-    EventNid, Membership, Order, Pos, RoomNid, RoomVersion, RuledEvent, ServerNid, StateId,
-    StateKeyNid, StoredEvent, UserNid,
+    EventNid, Membership, Order, Pos, RoomNid, RoomVersion, ServerNid, StateDelta, StateId,
+    StateKeyNid, StateMap, StoredEvent, UserNid,
 };
+use skerry_core::event::RuledEvent;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead, RoomRow, SentBy};
 use skerry_store::{Scan, Snapshot, StoreError, Table};
 
-use crate::{Rooms, StateMap};
+use crate::Rooms;
 
 /// An event as it is held here.
 #[derive(Clone, Debug)]
@@ -141,39 +142,32 @@ impl Rooms {
     ///
     /// # Errors
     /// The store's, also where a version it builds on is missing.
-    pub fn state_map(&self, snap: &Snapshot, id: StateId) -> Result<Arc<StateMap>, StoreError> {
+    pub fn state_map(&self, snap: &Snapshot, id: StateId) -> Result<StateMap, StoreError> {
         if let Some(map) = self.inner.states.get(id) {
             return Ok(map);
         }
-        let (mut deltas, mut next, mut map) = (Vec::new(), Some(id), Arc::new(StateMap::new()));
+        let (mut deltas, mut next, mut map) = (Vec::new(), Some(id), StateMap::new());
         while let Some(at) = next {
             if let Some(found) = self.inner.states.get(at) {
                 map = found;
                 break;
             }
-            let delta = snap
+            let row = snap
                 .get::<t::State>(&at)?
                 .ok_or_else(|| StoreError::missing(<t::State as Table>::NAME, at))?;
-            next = delta.parent;
-            deltas.push(delta);
+            next = row.parent;
+            deltas.push(StateDelta { set: row.adds, removed: row.removes });
         }
-        let mut built = StateMap::clone(&map);
         for delta in deltas.iter().rev() {
-            for key in &delta.removes {
-                built.remove(*key);
-            }
-            for (key, event) in &delta.adds {
-                built.insert(*key, *event);
-            }
+            map = map.apply(delta);
         }
-        let built = Arc::new(built);
-        self.hold_state(id, &built);
-        Ok(built)
+        self.hold_state(id, &map);
+        Ok(map)
     }
 
     /// Keeps a version of state in memory, for [`Self::state_map`].
-    pub(crate) fn hold_state(&self, id: StateId, map: &Arc<StateMap>) {
-        self.inner.states.put(id, map.clone(), map.weight());
+    pub(crate) fn hold_state(&self, id: StateId, map: &StateMap) {
+        self.inner.states.put(id, map.clone(), map.memory_bytes());
     }
 
     /// The current state of a room; `None` if this server does not know the room.
@@ -184,7 +178,7 @@ impl Rooms {
         &self,
         snap: &Snapshot,
         room: RoomNid,
-    ) -> Result<Option<(StateId, Arc<StateMap>)>, StoreError> {
+    ) -> Result<Option<(StateId, StateMap)>, StoreError> {
         let Some(head) = self.head(snap, room)? else { return Ok(None) };
         Ok(Some((head.state, self.state_map(snap, head.state)?)))
     }

@@ -46,14 +46,12 @@ impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
         self.add(&mut inner, key, value, bytes);
     }
 
-    /// Takes a value out.
-    pub(crate) fn remove(&self, key: K) -> Option<V> {
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
-        if let Some((value, bytes)) = inner.young.remove(&key) {
-            inner.young_bytes = inner.young_bytes.saturating_sub(bytes);
-            return Some(value);
-        }
-        inner.old.remove(&key).map(|entry| entry.0)
+        inner.young.clear();
+        inner.old.clear();
+        inner.young_bytes = 0;
     }
 
     fn add(&self, inner: &mut Generations<K, V>, key: K, value: V, bytes: usize) {
@@ -83,7 +81,7 @@ mod tests {
             assert!(inner.young.len() + inner.old.len() <= 102);
         }
         assert_eq!(cache.get(500), None);
-        assert_eq!(cache.remove(0), Some(0));
+        cache.clear();
         assert_eq!(cache.get(0), None);
     }
 }

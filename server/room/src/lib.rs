@@ -11,27 +11,58 @@
 //! Start reading at [`send`]: one message's way through the house. Then `append.rs` for what a
 //! new event writes, `base.rs` for the questions that reading is built from.
 
+mod alias;
+mod append;
 mod base;
 mod cache;
+mod change;
+mod compose;
+mod create;
+mod directory;
+mod draft;
 mod error;
-mod statemap;
+pub mod flags;
+mod job;
+mod membership;
+pub mod read;
+mod restricted;
+mod send;
+mod stripped;
+mod tip;
+pub mod typing;
+mod upgrade;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use skerry_account::Accounts;
 use skerry_core::{
-    Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, RuledEvent, SigningKey, StateId,
+    Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, StateId,
 };
+use skerry_core::event::RuledEvent;
+use skerry_core::keys::SigningKey;
 use skerry_store::schema::room as tables;
 use skerry_store::{Lanes, Scan, Store, StoreError};
 
 pub use base::{Held, RoomFacts};
+pub use change::Who;
+pub use create::{CreateRoom, InitialState, Preset};
+pub use directory::{DirectoryAsk, DirectoryPage, PublicRoom};
 pub use error::RoomError;
-pub use statemap::StateMap;
+pub use membership::Move;
+pub use read::{
+    ContextAsk, Cut, EventFilter, Facts, Form, MembersAsk, MessagesAsk, PAGE_MAX, Page, PageAsk,
+    Placed, Recent, Relates, RelationsAsk, Standing, Summary, ThreadsAsk, View, Viewer, glob_matches,
+    rel_kind,
+};
+pub use send::{Message, Redaction, StateEvent};
+pub use skerry_core::StateMap;
 
 use cache::Cache;
+use read::Reads;
+use tip::Tip;
 
 /// What the rooms are told once, at start.
 #[derive(Clone)]
@@ -61,9 +92,15 @@ pub(crate) struct Inner {
     pub(crate) dice: Arc<dyn DiceSource>,
     /// One writer at a time per room.
     pub(crate) lanes: Lanes<RoomNid>,
-    pub(crate) states: Cache<StateId, Arc<StateMap>>,
+    pub(crate) states: Cache<StateId, StateMap>,
     pub(crate) auth_events: Cache<EventNid, RuledEvent>,
+    /// The newest ends of rooms; only inside their lanes.
+    pub(crate) tips: Cache<RoomNid, Arc<Tip>>,
+    /// What readers look at.
+    pub(crate) reads: Reads,
     pub(crate) last: LastPositions,
+    /// How often the store was opened anew when the caches were last known to be true.
+    pub(crate) generation: AtomicU64,
 }
 
 impl Rooms {
@@ -79,7 +116,8 @@ impl Rooms {
         dice: Arc<dyn DiceSource>,
     ) -> Result<Rooms, StoreError> {
         let last = LastPositions::read(&store)?;
-        let half = config.cache_bytes / 2;
+        let generation = store.generation();
+        let share = config.cache_bytes / 6;
         Ok(Rooms {
             inner: Arc::new(Inner {
                 store,
@@ -87,9 +125,12 @@ impl Rooms {
                 clock,
                 dice,
                 lanes: Lanes::new(),
-                states: Cache::new(half),
-                auth_events: Cache::new(half),
+                states: Cache::new(2 * share),
+                auth_events: Cache::new(share),
+                tips: Cache::new(share),
+                reads: Reads::new(2 * share),
                 last,
+                generation: AtomicU64::new(generation),
                 config,
             }),
         })
@@ -137,10 +178,14 @@ impl LastPositions {
         self.0.read().get(&room).copied().unwrap_or(Pos::ZERO)
     }
 
+    /// Something is about to be committed, and may be published before [`Self::set`] is called:
+    /// until then the room counts as having news. Gives what to set if the commit fails.
+    pub(crate) fn begin(&self, room: RoomNid) -> Pos {
+        self.0.write().insert(room, Pos(u64::MAX)).unwrap_or(Pos::ZERO)
+    }
+
     /// To be called inside the room's lane, once its write is applied.
     pub(crate) fn set(&self, room: RoomNid, pos: Pos) {
-        let mut map = self.0.write();
-        let last = map.entry(room).or_default();
-        *last = pos.max(*last);
+        self.0.write().insert(room, pos);
     }
 }

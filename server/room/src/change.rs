@@ -1,0 +1,165 @@
+//! The one shape of every change of a room: lane, newest snapshot, plan, one commit, durable.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use skerry_core::{Pos, RoomNid, UserNid};
+use skerry_store::schema::room::SentBy;
+use skerry_store::{Applied, Snapshot, StoreError, Write, blocking};
+
+use crate::compose::{Author, Composed};
+use crate::draft::Draft;
+use crate::tip::Tip;
+use crate::{RoomError, Rooms};
+
+/// Who asks for something, as the token said.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The full user id.
+    pub user_id: Arc<str>,
+    /// Its number.
+    pub user: UserNid,
+    /// The device.
+    pub device: Arc<str>,
+    /// A guest account: may not do everything.
+    pub guest: bool,
+    /// A server administrator.
+    pub admin: bool,
+}
+
+/// A change of one room being planned: what it sees, and what it writes.
+pub(crate) struct Change<'a> {
+    pub(crate) rooms: &'a Rooms,
+    /// The newest applied state.
+    pub(crate) snap: Snapshot,
+    /// The batch.
+    pub(crate) w: Write,
+    /// The room's end, moving with each event.
+    pub(crate) tip: Tip,
+    /// The time of the change, in ms since the epoch.
+    pub(crate) now_ms: u64,
+}
+
+impl Change<'_> {
+    /// Makes an event at the room's end, checks it, and adds it to the batch.
+    pub(crate) fn add(
+        &mut self,
+        user_id: &str,
+        draft: Draft,
+        sent: Option<SentBy>,
+    ) -> Result<Composed, RoomError> {
+        let author = Author { user_id, now_ms: self.now_ms };
+        self.rooms.compose(&mut self.w, &self.snap, &mut self.tip, author, draft, sent)
+    }
+}
+
+/// An answer, and what has to be durable before it is given.
+pub(crate) type Outcome<T> = (Result<T, RoomError>, Applied);
+
+impl Rooms {
+    /// Does one change of one room, and answers when it is durable. A refusal waits too: it was
+    /// decided on what may not be durable yet.
+    pub(crate) async fn change<T: Send + 'static>(
+        &self,
+        room: RoomNid,
+        plan: impl FnOnce(&mut Change<'_>) -> Result<T, RoomError> + Send + 'static,
+    ) -> Result<T, RoomError> {
+        let lane = self.inner.lanes.lock(room).await;
+        self.write(lane, move |this| this.change_now(room, plan)).await
+    }
+
+    /// Runs a change on a blocking thread, and waits until what it says may be told. `guard` is
+    /// held until the change is applied.
+    pub(crate) async fn write<T: Send + 'static, G: Send + 'static>(
+        &self,
+        guard: G,
+        work: impl FnOnce(&Rooms) -> Result<Outcome<T>, StoreError> + Send + 'static,
+    ) -> Result<T, RoomError> {
+        let this = self.clone();
+        let (answer, applied) = blocking(move || {
+            let _guard = guard;
+            work(&this)
+        })
+        .await??;
+        self.store().durable(&applied).await?;
+        answer
+    }
+
+    /// Reads the published state on a blocking thread.
+    pub(crate) async fn query<T: Send + 'static>(
+        &self,
+        ask: impl FnOnce(&Rooms, &Snapshot) -> Result<T, RoomError> + Send + 'static,
+    ) -> Result<T, RoomError> {
+        let this = self.clone();
+        blocking(move || ask(&this, &this.store().snapshot())).await?
+    }
+
+    /// Inside the room's lane: plans on the newest snapshot and commits.
+    fn change_now<T>(
+        &self,
+        room: RoomNid,
+        plan: impl FnOnce(&mut Change<'_>) -> Result<T, RoomError>,
+    ) -> Result<Outcome<T>, StoreError> {
+        let snap = self.newest();
+        let Some(tip) = self.tip(&snap, room)? else {
+            let unknown = RoomError::NotFound("unknown room".into());
+            return Ok((Err(unknown), self.store().barrier()));
+        };
+        let now_ms = self.inner.clock.now_ms();
+        let mut change = Change { rooms: self, snap, w: self.store().write(), tip, now_ms };
+        let answer = plan(&mut change);
+        self.apply(change, answer)
+    }
+
+    /// Commits a change whose plan came out well, and notes it in memory.
+    pub(crate) fn apply<T>(
+        &self,
+        change: Change<'_>,
+        answer: Result<T, RoomError>,
+    ) -> Result<Outcome<T>, StoreError> {
+        let Change { w, tip, .. } = change;
+        match answer {
+            Err(RoomError::Store(error)) => return Err(error),
+            answer if answer.is_err() || w.is_empty() => {
+                return Ok((answer, self.store().barrier()));
+            }
+            answer => Ok((answer, self.commit(w, vec![tip])?)),
+        }
+    }
+
+    /// Commits a write and notes in memory what it made of the rooms. Inside all their lanes.
+    pub(crate) fn commit(&self, mut w: Write, tips: Vec<Tip>) -> Result<Applied, StoreError> {
+        let moved = tips.into_iter().filter(|tip| tip.head.last.is_stamp());
+        let moved: Vec<(Pos, Tip)> =
+            moved.map(|tip| (self.inner.last.begin(tip.room), tip)).collect();
+        for (_, tip) in &moved {
+            self.finish(&mut w, tip);
+        }
+        match self.store().commit(w) {
+            Ok(applied) => {
+                for (_, tip) in moved {
+                    self.settle(tip, &applied);
+                }
+                Ok(applied)
+            }
+            Err(error) => {
+                for (before, tip) in &moved {
+                    self.inner.last.set(tip.room, *before);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The newest snapshot. Where the store had to be opened anew since, what it lost may lie in
+    /// our memory still: that is dropped first.
+    pub(crate) fn newest(&self) -> Snapshot {
+        let generation = self.store().generation();
+        if self.inner.generation.swap(generation, Ordering::AcqRel) != generation {
+            self.inner.tips.clear();
+            self.inner.states.clear();
+            self.inner.auth_events.clear();
+        }
+        self.store().newest()
+    }
+}

@@ -1,0 +1,99 @@
+//! What a change of an account leaves to be done in the user's rooms (`skerry_account::job`).
+
+use skerry_account::job::{self, Job, RoomJob};
+use skerry_core::canonical::Object;
+use skerry_core::{Membership, RoomNid};
+use skerry_store::{StoreError, blocking};
+
+use crate::change::Change;
+use crate::{RoomError, Rooms};
+
+/// Jobs taken up at once.
+const BATCH: usize = 64;
+
+impl Rooms {
+    /// Does all work that is waiting. Each step may be repeated, so that a restart in the middle
+    /// only does some of it again.
+    ///
+    /// # Errors
+    /// The store's; the rest of the work is still waiting then.
+    pub async fn run_jobs(&self) -> Result<(), RoomError> {
+        loop {
+            let jobs = self.query(|_, snap| Ok(job::pending(snap, BATCH)?)).await?;
+            if jobs.is_empty() {
+                return Ok(());
+            }
+            for job in jobs {
+                self.run_job(job).await?;
+            }
+        }
+    }
+
+    async fn run_job(&self, job: Job) -> Result<(), RoomError> {
+        let user_id = self.store().user_id(job.user)?.to_string();
+        let rooms = self.query(move |this, snap| Ok(this.rooms_of(snap, job.user)?)).await?;
+        for (room, row) in rooms {
+            let there = match job.kind {
+                RoomJob::Profile => row.membership == Membership::Join,
+                RoomJob::Leave => !matches!(row.membership, Membership::Leave | Membership::Ban),
+            };
+            if there {
+                self.run_in_room(job.kind, room, user_id.clone()).await?;
+            }
+        }
+        let this = self.clone();
+        let finished = blocking(move || {
+            let mut w = this.store().write();
+            job::done(&mut w, job);
+            this.store().commit(w)
+        });
+        match finished.await? {
+            Ok(applied) => Ok(self.store().durable(&applied).await?),
+            // The account changed again meanwhile: the job is still there.
+            Err(StoreError::Conflict { .. }) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn run_in_room(
+        &self,
+        kind: RoomJob,
+        room: RoomNid,
+        user_id: String,
+    ) -> Result<(), RoomError> {
+        let id = user_id.clone();
+        let done = self.change(room, move |change| match kind {
+            RoomJob::Profile => change.show_profile(&user_id),
+            RoomJob::Leave => change.shift(&user_id, &user_id, Membership::Leave, Object::new()),
+        });
+        match done.await {
+            Err(RoomError::Store(error)) => Err(error.into()),
+            Err(refusal) => {
+                tracing::info!(user = id, %refusal, "a room does not let a profile change in");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+impl Change<'_> {
+    /// Writes the present profile into a joined user's member event.
+    fn show_profile(&mut self, user_id: &str) -> Result<(), RoomError> {
+        if self.membership(user_id)? != Some(Membership::Join) {
+            return Ok(());
+        }
+        let Some(mut content) = self.content("m.room.member", user_id)? else { return Ok(()) };
+        let before = content.clone();
+        // Whoever let the user in then, and why they came, is no part of the new event.
+        for name in ["displayname", "avatar_url", "reason", "join_authorised_via_users_server"] {
+            content.remove(name);
+        }
+        crate::membership::merge(&mut content, self.profile_of(user_id)?);
+        let same = |name| content.get(name) == before.get(name);
+        if same("displayname") && same("avatar_url") {
+            return Ok(());
+        }
+        self.shift(user_id, user_id, Membership::Join, content)
+    }
+}

@@ -1,0 +1,243 @@
+//! One message's way into a room; and state, and redactions.
+//!
+//! Lane of the transaction, lane of the room, newest snapshot, the room's tip from memory; parse
+//! the content, build and sign, check by the rules, list the rows; one commit; wait until durable.
+
+use skerry_account::{TxnAnswer, TxnKey, txn};
+use skerry_core::canonical::Object;
+use skerry_core::power::Action;
+use skerry_core::{RoomNid, names};
+use skerry_store::StoreError;
+use skerry_store::schema::room::SentBy;
+
+use crate::change::Change;
+use crate::draft::{Draft, parse};
+use crate::{RoomError, Rooms, Who};
+
+/// A message to be sent: an event that is no state.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// The event type.
+    pub kind: String,
+    /// Its content, as JSON.
+    pub content: Vec<u8>,
+    /// The client's transaction, and its id: the same one makes no second event.
+    pub txn: Option<(TxnKey, String)>,
+}
+
+/// A state event to be set.
+#[derive(Clone, Debug)]
+pub struct StateEvent {
+    /// The event type.
+    pub kind: String,
+    /// The state key.
+    pub key: String,
+    /// Its content, as JSON.
+    pub content: Vec<u8>,
+}
+
+/// An event to be redacted.
+#[derive(Clone, Debug)]
+pub struct Redaction {
+    /// The target's event id.
+    pub target: String,
+    /// The redaction's content, as JSON: `reason` and what else the client says.
+    pub content: Vec<u8>,
+    /// The client's transaction, and its id.
+    pub txn: Option<(TxnKey, String)>,
+}
+
+impl Rooms {
+    /// Sends a message; gives the event's id. With a transaction that was answered before, also
+    /// before a restart, it gives that answer and sends nothing.
+    ///
+    /// # Errors
+    /// `Forbidden`, `TooLarge`, `BadJson`, `NotFound` (a redaction's target), or the store's.
+    pub async fn send(
+        &self,
+        who: Who,
+        room_id: &str,
+        message: Message,
+    ) -> Result<String, RoomError> {
+        let room = self.inside(room_id)?;
+        let Message { kind, content, txn } = message;
+        let device = who.device.clone();
+        self.once(room, txn, &device, move |change, sent| {
+            let content = parse(&content, change.tip.version.json_mode())?;
+            if kind == "m.room.redaction" {
+                return change.redact(&who, None, content, sent);
+            }
+            let draft = Draft::message(&kind, content);
+            change.vet(&draft)?;
+            Ok(change.add(&who.user_id, draft, sent)?.event.event_id().to_owned())
+        })
+        .await
+    }
+
+    /// Redacts an event; gives the redaction's id.
+    ///
+    /// # Errors
+    /// `Forbidden`, `NotFound` for an unknown target, `InvalidParam` for one in another room, or
+    /// as [`Self::send`].
+    pub async fn redact(
+        &self,
+        who: Who,
+        room_id: &str,
+        redaction: Redaction,
+    ) -> Result<String, RoomError> {
+        let room = self.inside(room_id)?;
+        let Redaction { target, content, txn } = redaction;
+        let device = who.device.clone();
+        self.once(room, txn, &device, move |change, sent| {
+            let content = parse(&content, change.tip.version.json_mode())?;
+            change.redact(&who, Some(target), content, sent)
+        })
+        .await
+    }
+
+    /// Sets state; gives the event's id. Setting what is already there, by the same user, makes
+    /// no event and gives the present one's id.
+    ///
+    /// # Errors
+    /// `Forbidden`, `TooLarge`, `BadJson`, `BadAlias`, `InvalidParam`, or the store's.
+    pub async fn set_state(
+        &self,
+        who: Who,
+        room_id: &str,
+        state: StateEvent,
+    ) -> Result<String, RoomError> {
+        let room = self.inside(room_id)?;
+        self.change(room, move |change| {
+            let content = parse(&state.content, change.tip.version.json_mode())?;
+            if state.kind == "m.room.member" {
+                return change.member_state(&who, &state.key, content);
+            }
+            let draft = Draft::state(&state.kind, &state.key, content);
+            change.set(&who, draft)
+        })
+        .await
+    }
+
+    /// A room that a client speaks into. Of an unknown one it hears that it is not in it.
+    pub(crate) fn inside(&self, room_id: &str) -> Result<RoomNid, RoomError> {
+        let found = self.store().room_nid(room_id)?;
+        found.ok_or_else(|| RoomError::Forbidden("You are not in this room".into()))
+    }
+
+    /// A room that a client names. Of an unknown one it hears that it is unknown.
+    pub(crate) fn known(&self, room_id: &str) -> Result<RoomNid, RoomError> {
+        let found = self.store().room_nid(room_id)?;
+        found.ok_or_else(|| RoomError::NotFound("Unknown room".into()))
+    }
+
+    /// A change that makes one event, at most once per transaction.
+    async fn once(
+        &self,
+        room: RoomNid,
+        txn: Option<(TxnKey, String)>,
+        device: &str,
+        plan: impl FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError>
+        + Send
+        + 'static,
+    ) -> Result<String, RoomError> {
+        let Some((key, id)) = txn else {
+            return self.change(room, move |change| plan(change, None)).await;
+        };
+        let sent = SentBy { device: device.to_owned(), txn: id };
+        // An equal transaction names the same room, so the room's lane already makes the second
+        // one wait until the first one's row is there.
+        self.change(room, move |change| {
+            if let Some(before) = txn::lookup(&change.snap, &key)? {
+                return Ok(before.answer);
+            }
+            let event_id = plan(change, Some(sent))?;
+            let answer = TxnAnswer { status: 200, answer: event_id.clone() };
+            txn::record(&mut change.w, &key, &answer, change.now_ms);
+            Ok(event_id)
+        })
+        .await
+    }
+}
+
+impl Change<'_> {
+    /// Sets state, unless the same user set the same before.
+    pub(crate) fn set(&mut self, who: &Who, draft: Draft) -> Result<String, RoomError> {
+        self.vet(&draft)?;
+        if let Some(event_id) = self.same(&who.user_id, &draft)? {
+            return Ok(event_id);
+        }
+        let closes = draft.kind == "m.room.guest_access"
+            && draft.content.str("guest_access") != Some("can_join");
+        let event_id = self.add(&who.user_id, draft, None)?.event.event_id().to_owned();
+        if closes {
+            self.remove_guests()?;
+        }
+        Ok(event_id)
+    }
+
+    /// The present state event, where it says the same and comes from the same user.
+    pub(crate) fn same(&self, user_id: &str, draft: &Draft) -> Result<Option<String>, StoreError> {
+        let key = draft.state_key.as_deref().unwrap_or_default();
+        let present = self.rooms.tip_state(&self.snap, &self.tip, &draft.kind, key)?;
+        Ok(present.and_then(|present| {
+            let event = present.event();
+            let same = event.sender() == user_id && event.content() == draft.content.to_string();
+            same.then(|| event.event_id().to_owned())
+        }))
+    }
+
+    /// What this server asks of events of its own users beyond the rules of the room.
+    fn vet(&self, draft: &Draft) -> Result<(), RoomError> {
+        match draft.kind.as_str() {
+            "m.room.tombstone"
+                if draft.content.str("replacement_room") == Some(&self.tip.room_id) =>
+            {
+                Err(RoomError::InvalidParam("A room cannot replace itself".into()))
+            }
+            "m.room.canonical_alias" if draft.is_state("m.room.canonical_alias") => {
+                self.vet_canonical_alias(&draft.content)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes a redaction, and lets it take effect.
+    fn redact(
+        &mut self,
+        who: &Who,
+        target: Option<String>,
+        mut content: Object,
+        sent: Option<SentBy>,
+    ) -> Result<String, RoomError> {
+        let named = content.remove("redacts").and_then(|id| id.as_str().map(str::to_owned));
+        let target = target
+            .or(named)
+            .ok_or_else(|| RoomError::BadJson("A redaction needs `redacts`".into()))?;
+        let unknown = || RoomError::NotFound("Unknown event".into());
+        let nid = self.rooms.store().event_nid(&self.snap, &target)?.ok_or_else(unknown)?;
+        let meta = self.rooms.meta(&self.snap, nid)?.ok_or_else(unknown)?;
+        if meta.room != self.tip.room {
+            let text = "The event to redact is in another room";
+            return Err(RoomError::InvalidParam(text.into()));
+        }
+        if meta.sender != who.user {
+            let power = self.rooms.power(&self.snap, &mut self.tip)?;
+            if !power.may(&who.user_id, Action::Redact) {
+                let text = "You may not redact the events of others here";
+                return Err(RoomError::Forbidden(text.into()));
+            }
+        }
+        let mut draft = Draft::message("m.room.redaction", content);
+        draft.redacts = Some(target);
+        Ok(self.add(&who.user_id, draft, sent)?.event.event_id().to_owned())
+    }
+}
+
+/// A user id, or the answer that it is none.
+pub(crate) fn checked_user(user_id: &str) -> Result<(), RoomError> {
+    if names::is_user_id(user_id) {
+        Ok(())
+    } else {
+        Err(RoomError::InvalidParam(format!("{user_id:?} is not a user id")))
+    }
+}
