@@ -9,6 +9,7 @@ mod glob;
 mod tests;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ruma_common::push::{
     Action, AnyPushRuleRef, ComparisonOperator, PushCondition, Ruleset, ScalarJsonValue,
@@ -23,10 +24,10 @@ const MAX_PATTERN_BYTES: usize = 1024;
 
 /// What the rules may ask about an event.
 #[derive(Clone, Debug)]
-pub struct EventFacts<'a> {
+pub struct EventFacts {
     sender: String,
     member_count: u64,
-    power: &'a PowerLevels,
+    power: Arc<PowerLevels>,
     /// Values by their dot-separated path.
     flat: HashMap<String, Flat>,
     has_mentions: bool,
@@ -81,11 +82,11 @@ pub struct Verdict<'a> {
     pub actions: &'a [Action],
 }
 
-impl<'a> EventFacts<'a> {
+impl EventFacts {
     /// Flattens an event. `member_count` is how many users are joined, `power` what the room's
     /// levels are at the event.
     #[must_use]
-    pub fn new(event: &StoredEvent, member_count: u64, power: &'a PowerLevels) -> Self {
+    pub fn new(event: &StoredEvent, member_count: u64, power: Arc<PowerLevels>) -> Self {
         let mut facts = EventFacts {
             sender: event.sender().to_owned(),
             member_count,
@@ -246,7 +247,7 @@ fn string(s: &str) -> Flat {
 #[must_use]
 pub fn evaluate<'r>(
     rules: &'r Ruleset,
-    facts: &EventFacts<'_>,
+    facts: &EventFacts,
     display_name: Option<&str>,
     user_id: &str,
 ) -> Verdict<'r> {
