@@ -159,6 +159,7 @@ impl Rooms {
             self.inner.tips.clear();
             self.inner.states.clear();
             self.inner.auth_events.clear();
+            self.inner.reads.clear();
         }
         self.store().newest()
     }

@@ -25,11 +25,13 @@ pub mod flags;
 mod job;
 mod membership;
 pub mod read;
+mod receipts;
 mod restricted;
 mod send;
 mod stripped;
 mod tip;
 pub mod typing;
+pub mod unread;
 mod upgrade;
 
 use std::collections::HashMap;
@@ -54,11 +56,15 @@ pub use error::RoomError;
 pub use membership::Move;
 pub use read::{
     ContextAsk, Cut, EventFilter, Facts, Form, MembersAsk, MessagesAsk, PAGE_MAX, Page, PageAsk,
-    Placed, Recent, Relates, RelationsAsk, Standing, Summary, ThreadsAsk, View, Viewer, glob_matches,
+    Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, View, Viewer, glob_matches,
     rel_kind,
 };
 pub use send::{Message, Redaction, StateEvent};
+pub use receipts::ReadMarks;
 pub use skerry_core::StateMap;
+pub use typing::Typing;
+pub use unread::{Count, Unread};
+pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
 
 use cache::Cache;
 use read::Reads;

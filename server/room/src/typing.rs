@@ -5,7 +5,10 @@ use std::collections::HashMap;
 
 use parking_lot::Mutex;
 use skerry_core::{Clock, RoomNid, UserNid};
+use skerry_store::Snapshot;
 use tokio::sync::{Notify, watch};
+
+use crate::{RoomError, Rooms};
 
 /// The longest a user counts as typing after one call, in ms.
 pub const TYPING_MAX_MS: u64 = 120_000;
@@ -168,6 +171,47 @@ impl Typing {
             inner.forget_half();
         }
         self.newest.send_replace(pos);
+    }
+}
+
+impl Rooms {
+    /// Who is typing where.
+    #[must_use]
+    pub fn typing(&self) -> &Typing {
+        &self.inner.reads.typing
+    }
+
+    /// A user types in a room for so many ms (at most two minutes), or stops.
+    ///
+    /// # Errors
+    /// [`RoomError::Forbidden`] if the user is not in the room; the store's.
+    pub fn set_typing(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+        room_id: &str,
+        for_ms: Option<u64>,
+    ) -> Result<(), RoomError> {
+        let room = self.room_nid(snap, room_id)?;
+        let joined = room.map(|room| self.is_joined(snap, room, user)).transpose()?;
+        let Some(room) = room.filter(|_| joined == Some(true)) else {
+            return Err(RoomError::Forbidden("You are not in this room".to_owned()));
+        };
+        match for_ms {
+            Some(ms) => {
+                let until = self.inner.clock.now_ms().saturating_add(ms.min(TYPING_MAX_MS));
+                self.typing().start(room, user, until);
+            }
+            None => {
+                self.typing().stop(room, user);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends typing when its time runs out; never returns. Costs nothing while nobody types.
+    pub async fn run_typing(&self) {
+        self.typing().run(&*self.inner.clock).await;
     }
 }
 

@@ -1,10 +1,14 @@
 //! What `skerry-sync` asks of rooms, beyond what every reader asks.
 
-use skerry_core::{EventNid, Membership, Order, Pos, RoomNid, StateId, UserNid};
+use std::sync::Arc;
+
+use skerry_core::canonical::write_string_bytes;
+use skerry_core::{EventIdFormat, EventNid, Membership, Order, Pos, RoomNid, StateId, UserNid};
 use skerry_store::schema::room::{self as t};
+use skerry_store::schema::room_read::Receipts;
 use skerry_store::{Scan, Snapshot, StoreError};
 
-use crate::Rooms;
+use crate::{Placed, Rooms, View};
 
 impl Rooms {
     /// The newest events of a room after one place and up to and including another, newest first.
@@ -40,6 +44,25 @@ impl Rooms {
         Ok(self.meta(snap, *event)?.map(|meta| meta.after))
     }
 
+    /// Whether a receipt of the user's own in a room moved after `since`.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn has_read_since(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        user: UserNid,
+        since: Pos,
+    ) -> Result<bool, StoreError> {
+        for row in snap.scan::<Receipts>(Scan::prefix(&(room, user))) {
+            if row?.1.pos > since {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// The users joined to a room.
     ///
     /// # Errors
@@ -53,4 +76,36 @@ impl Rooms {
         let joined = members.filter(|(_, member)| member.membership == Membership::Join);
         Ok(joined.map(|(user, _)| user).collect())
     }
+}
+
+impl View {
+    /// Appends a JSON array of events in the form that servers exchange, with the ids that this
+    /// form may lack (filter: `event_format`).
+    pub fn write_federation(&self, events: &[Arc<Placed>], out: &mut Vec<u8>) {
+        out.push(b'[');
+        for (at, event) in events.iter().enumerate() {
+            if at > 0 {
+                out.push(b',');
+            }
+            let event = &event.event;
+            event.write_federation(out);
+            // An object with members: its brace is opened again for more.
+            out.pop();
+            if event.version().event_id_format() != EventIdFormat::Chosen {
+                member(b"event_id", event.event_id(), out);
+            }
+            if !event.has_room_id_field() {
+                member(b"room_id", event.room_id(), out);
+            }
+            out.push(b'}');
+        }
+        out.push(b']');
+    }
+}
+
+fn member(name: &[u8], value: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name);
+    out.extend_from_slice(b"\":");
+    write_string_bytes(value, out);
 }

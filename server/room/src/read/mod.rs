@@ -16,7 +16,6 @@ mod placed;
 mod relations;
 mod standing;
 mod state;
-mod summary;
 mod timestamp;
 mod view;
 mod visibility;
@@ -25,8 +24,11 @@ mod write;
 use std::sync::Arc;
 
 use skerry_core::{EventNid, Pos, StateId, UserNid};
+use skerry_store::Lanes;
 
 use crate::cache::Cache;
+use crate::typing::Typing;
+use crate::unread::UnreadCaches;
 use visibility::Access;
 
 pub use cut::Cut;
@@ -37,7 +39,6 @@ pub use placed::{Placed, Relates, rel_kind};
 pub use relations::{RelationsAsk, ThreadsAsk};
 pub use standing::Standing;
 pub use state::MembersAsk;
-pub use summary::Summary;
 pub use view::{View, Viewer};
 pub use write::Form;
 
@@ -49,6 +50,12 @@ pub(crate) struct Reads {
     pub(crate) access: Cache<(StateId, UserNid), Access>,
     /// Events of whole states, by version and by the room's newest redaction.
     pub(crate) states: Cache<(StateId, Pos), Arc<[Arc<Placed>]>>,
+    /// What unread counts are made from.
+    pub(crate) unread: UnreadCaches,
+    /// One writer of receipts at a time per user.
+    pub(crate) readers: Lanes<UserNid>,
+    /// Who is typing.
+    pub(crate) typing: Typing,
 }
 
 impl Reads {
@@ -58,7 +65,18 @@ impl Reads {
         Reads {
             events: Cache::new(4 * eighth),
             access: Cache::new(eighth),
-            states: Cache::new(3 * eighth),
+            states: Cache::new(2 * eighth),
+            unread: UnreadCaches::new(eighth),
+            readers: Lanes::new(),
+            typing: Typing::new(),
         }
+    }
+
+    /// Forgets what was read from the store, for when it was opened anew.
+    pub(crate) fn clear(&self) {
+        self.events.clear();
+        self.access.clear();
+        self.states.clear();
+        self.unread.clear();
     }
 }
