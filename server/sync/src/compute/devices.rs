@@ -1,0 +1,209 @@
+//! Who has come and gone, and so whose lists of devices a client has to look at again or need not
+//! follow any more.
+//!
+//! Users count as sharing a room whether or not it is encrypted: a client that follows nobody of a
+//! plain room passes over them. Only when the user joins a room are its members named just if the
+//! room is encrypted, so that joining a large public room does not name thousands.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use skerry_account::e2e;
+use skerry_core::{EventNid, Membership, Pos, RoomNid, StateId, UserNid};
+use skerry_store::StoreError;
+
+use super::changes::{Changes, Lists};
+use super::{Mine, Query};
+use crate::delta::DeviceLists;
+
+const MEMBER: &str = "m.room.member";
+const ENCRYPTION: &str = "m.room.encryption";
+
+/// Whether a user shares a room with the asking one, asked once per user.
+pub(super) type Sharing = HashMap<UserNid, bool>;
+
+/// Who has come and gone since a position, and where.
+#[derive(Debug, Default)]
+pub(super) struct Moves {
+    /// Others who joined, or are joined no more, in rooms the user is in.
+    pub others: Vec<(UserNid, Membership)>,
+    /// Rooms the user joined.
+    pub joined: Vec<RoomNid>,
+    /// Rooms the user left.
+    pub left: Vec<RoomNid>,
+    /// Rooms the user is in that became encrypted.
+    pub encrypted: Vec<RoomNid>,
+}
+
+impl Query<'_> {
+    /// Who has come and gone in the rooms that may have changed.
+    pub(super) fn moves(&self, changes: &Changes) -> Result<Moves, StoreError> {
+        let rooms = &self.sync.rooms;
+        let mut moves = Moves::default();
+        let Some(since) = self.req.since.map(|token| token.pos) else {
+            return Ok(moves);
+        };
+        for (room, _) in changes.rooms.iter().filter(|(_, hint)| hint.timeline) {
+            let Some(own) = rooms.member_of(self.snap, self.req.user, *room)? else {
+                continue;
+            };
+            match own.membership {
+                Membership::Join if own.since > since => moves.joined.push(*room),
+                Membership::Join => {
+                    let Some(head) = rooms.head(self.snap, *room)? else {
+                        continue;
+                    };
+                    if head.state_pos > since {
+                        self.moves_in(*room, since, head.state, &mut moves)?;
+                    }
+                }
+                Membership::Leave | Membership::Ban if own.since > since => moves.left.push(*room),
+                _ => {}
+            }
+        }
+        Ok(moves)
+    }
+
+    /// Others whose membership of a room the user is in is not what it was.
+    fn moves_in(
+        &self,
+        room: RoomNid,
+        since: Pos,
+        now: StateId,
+        moves: &mut Moves,
+    ) -> Result<(), StoreError> {
+        let rooms = &self.sync.rooms;
+        let Some(before) = rooms.state_id_at(self.snap, room, since)? else {
+            return Ok(());
+        };
+        if before == now {
+            return Ok(());
+        }
+        let (before, now) = (
+            rooms.state_map(self.snap, before)?,
+            rooms.state_map(self.snap, now)?,
+        );
+        for (key, event) in before.diff(&now).set {
+            let (kind, state_key) = rooms.store().state_key(key)?;
+            if *kind == *ENCRYPTION && state_key.is_empty() && before.get(key).is_none() {
+                moves.encrypted.push(room);
+            }
+            if *kind != *MEMBER || *state_key == *self.req.user_id {
+                continue;
+            }
+            let was = self.membership(room, before.get(key))?;
+            let is = self.membership(room, Some(event))?;
+            // Who was invited and declined was never shared with.
+            let joined = [was, is].contains(&Some(Membership::Join));
+            if let Some(is) = is.filter(|_| was != is && joined)
+                && let Some(user) = rooms.store().user_nid(&state_key)?
+            {
+                moves.others.push((user, is));
+            }
+        }
+        Ok(())
+    }
+
+    /// The membership that an event sets.
+    fn membership(
+        &self,
+        room: RoomNid,
+        event: Option<EventNid>,
+    ) -> Result<Option<Membership>, StoreError> {
+        let Some(event) = event else { return Ok(None) };
+        Ok(self
+            .sync
+            .rooms
+            .placed(self.snap, room, event)?
+            .and_then(|event| event.membership()))
+    }
+
+    /// Changed and left users since a position.
+    pub(super) fn device_lists(
+        &self,
+        changes: &Changes,
+        moves: &Moves,
+        mine: &mut Mine,
+        since: Pos,
+    ) -> Result<DeviceLists, StoreError> {
+        let rooms = &self.sync.rooms;
+        let mut sharing = Sharing::from([(self.req.user, true)]);
+        let (mut changed, mut left) = (BTreeSet::new(), BTreeSet::new());
+        if changes.private_lists {
+            changed.extend(e2e::private_changes(self.snap, self.req.user, since)?);
+        }
+        let candidates: Vec<UserNid> = match &changes.lists {
+            Lists::These(users) => users.iter().copied().collect(),
+            Lists::Any => self.everybody(mine)?,
+        };
+        for user in e2e::lists_changed(self.snap, &candidates, since)? {
+            if self.shares(user, &mut sharing)? {
+                changed.insert(user);
+            }
+        }
+        for room in &moves.joined {
+            if rooms.current(self.snap, *room, ENCRYPTION, "")?.is_some() {
+                changed.extend(rooms.joined_users(self.snap, *room)?);
+            }
+        }
+        for room in &moves.encrypted {
+            changed.extend(rooms.joined_users(self.snap, *room)?);
+        }
+        let mut gone: Vec<UserNid> = Vec::new();
+        for room in &moves.left {
+            gone.extend(rooms.joined_users(self.snap, *room)?);
+        }
+        for (user, membership) in &moves.others {
+            match membership {
+                Membership::Join => drop(changed.insert(*user)),
+                _ => gone.push(*user),
+            }
+        }
+        for user in gone {
+            if !self.shares(user, &mut sharing)? {
+                changed.remove(&user);
+                left.insert(user);
+            }
+        }
+        Ok(DeviceLists {
+            changed: self.names(changed)?,
+            left: self.names(left)?,
+        })
+    }
+
+    fn names(&self, users: BTreeSet<UserNid>) -> Result<Vec<Arc<str>>, StoreError> {
+        users
+            .into_iter()
+            .map(|user| self.sync.rooms.store().user_id(user))
+            .collect()
+    }
+
+    /// Whether a user shares a joined room with the asking one; the user does with themselves.
+    pub(super) fn shares(&self, other: UserNid, sharing: &mut Sharing) -> Result<bool, StoreError> {
+        if let Some(shares) = sharing.get(&other) {
+            return Ok(*shares);
+        }
+        let mut shares = false;
+        for (room, member) in self.sync.rooms.rooms_of(self.snap, other)? {
+            if member.membership == Membership::Join
+                && self.sync.rooms.is_joined(self.snap, room, self.req.user)?
+            {
+                shares = true;
+                break;
+            }
+        }
+        sharing.insert(other, shares);
+        Ok(shares)
+    }
+
+    /// Everybody who shares a room with the user, and the user.
+    fn everybody(&self, mine: &mut Mine) -> Result<Vec<UserNid>, StoreError> {
+        let mut users = BTreeSet::from([self.req.user]);
+        for (room, member) in self.mine(mine)?.iter() {
+            if member.membership == Membership::Join {
+                users.extend(self.sync.rooms.joined_users(self.snap, *room)?);
+            }
+        }
+        Ok(users.into_iter().collect())
+    }
+}

@@ -1,0 +1,248 @@
+//! News of one room that the user is in, or has just left.
+
+use std::sync::Arc;
+
+use skerry_account::data;
+use skerry_core::{Order, StateId};
+use skerry_room::unread::Unread;
+use skerry_room::{Cut, Form, Placed, Recent, Standing, View, Viewer};
+use skerry_store::StoreError;
+
+use super::state::{Between, Shown};
+use super::{Query, RoomAsk, account_event};
+use crate::delta::{AccountEvent, EventList, RoomDelta, StateSection, Summary, Timeline};
+use crate::filter;
+use crate::lazy::Handed;
+use crate::project;
+
+impl Query<'_> {
+    /// A room the user is in, and whether there is anything to tell of it.
+    pub(super) fn joined(
+        &self,
+        ask: &RoomAsk,
+        data: &[data::Datum],
+        handed: &mut Vec<Handed>,
+    ) -> Result<(RoomDelta, bool), StoreError> {
+        let rooms = &self.sync.rooms;
+        let mut view = self.view(ask)?;
+        let mut room = self.blank(ask);
+        if ask.full || ask.hint.timeline {
+            let mut recent = self.recent(&mut view, ask, Order::MAX)?;
+            if let Some(head) = rooms.head(self.snap, ask.room)? {
+                let known = self.known_state(ask, head.state, head.state_pos)?;
+                if known != Some(head.state) {
+                    room.summary = self.new_summary(ask, &head, known)?;
+                }
+                if let Some(since) = self.req.since.filter(|_| ask.after.is_none()) {
+                    // The room was there before: what is told does not follow what was known.
+                    let before = rooms.state_id_at(self.snap, ask.room, since.pos)?;
+                    recent.limited |= before.is_some();
+                }
+                let heroes = room.summary.heroes.as_deref().unwrap_or_default();
+                let shown = Shown {
+                    timeline: &recent.events,
+                    heroes,
+                };
+                let between = Between {
+                    known,
+                    end: head.state,
+                };
+                let state = self.state(ask, between, &shown, handed)?;
+                room.state =
+                    self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
+            }
+            room.timeline = self.timeline(&mut view, &recent)?;
+        }
+        room.account_data = self.data_of(ask, data)?;
+        let read = self.ephemeral(ask, &view, &mut room)?;
+        let show = ask.full || read || !room.is_empty();
+        if show {
+            room.unread = Some(self.unread(&view)?);
+        }
+        Ok((room, show))
+    }
+
+    /// A room the user has left: up to the event that ended it, and nothing after.
+    pub(super) fn left(
+        &self,
+        ask: &RoomAsk,
+        data: &[data::Datum],
+        handed: &mut Vec<Handed>,
+    ) -> Result<RoomDelta, StoreError> {
+        let mut view = self.view(ask)?;
+        let mut room = self.blank(ask);
+        let upto = match self.sync.rooms.meta(self.snap, ask.member.event)? {
+            Some(meta) => meta.order,
+            None => Order::MIN,
+        };
+        let recent = self.recent(&mut view, ask, upto)?;
+        if let Standing::Departed { state: end, .. } = view.standing() {
+            let known = match ask.after.filter(|_| !ask.full) {
+                Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since)?,
+                None => None,
+            };
+            let shown = Shown {
+                timeline: &recent.events,
+                heroes: &[],
+            };
+            let state = self.state(ask, Between { known, end }, &shown, handed)?;
+            room.state = self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
+        }
+        room.timeline = self.timeline(&mut view, &recent)?;
+        room.account_data = self.data_of(ask, data)?;
+        Ok(room)
+    }
+
+    fn view(&self, ask: &RoomAsk) -> Result<View, StoreError> {
+        let viewer = Viewer {
+            user: self.req.user,
+            user_id: Arc::clone(&self.req.user_id),
+            device: Arc::clone(&self.req.device),
+        };
+        self.sync.rooms.view(self.snap, &viewer, ask.room)
+    }
+
+    /// A room of which nothing is told.
+    fn blank(&self, ask: &RoomAsk) -> RoomDelta {
+        RoomDelta {
+            room: ask.room,
+            room_id: Arc::clone(&ask.room_id),
+            timeline: Timeline {
+                events: EventList::empty(),
+                limited: false,
+                prev_batch: Cut::at(self.snap.head()).to_string(),
+            },
+            state: self.section(EventList::empty()),
+            account_data: Vec::new(),
+            ephemeral: Vec::new(),
+            unread: None,
+            summary: Summary::default(),
+        }
+    }
+
+    fn section(&self, events: EventList) -> StateSection {
+        if self.req.state_after {
+            StateSection::End(events)
+        } else {
+            StateSection::Start(events)
+        }
+    }
+
+    /// The newest events of the room that the user wants and may see.
+    fn recent(&self, view: &mut View, ask: &RoomAsk, upto: Order) -> Result<Recent, StoreError> {
+        let since = ask.after.map_or(Cut::START, Cut::at);
+        let upto = Cut::after(upto).min(Cut::at(self.snap.head()));
+        let wanted = &self.req.filter.room.timeline;
+        if !wanted.wants_room(&ask.room_id) {
+            return Ok(Recent {
+                events: Vec::new(),
+                limited: false,
+                prev_batch: upto,
+            });
+        }
+        view.recent(since, upto, self.req.filter.timeline_limit(), Some(wanted))
+    }
+
+    fn timeline(&self, view: &mut View, recent: &Recent) -> Result<Timeline, StoreError> {
+        Ok(Timeline {
+            events: self.render(view, &recent.events, Form::SYNC, recent.limited)?,
+            limited: recent.limited,
+            prev_batch: recent.prev_batch.to_string(),
+        })
+    }
+
+    /// The state that the client has of the room; the current one where nothing changed.
+    fn known_state(
+        &self,
+        ask: &RoomAsk,
+        now: StateId,
+        changed: skerry_core::Pos,
+    ) -> Result<Option<StateId>, StoreError> {
+        match ask.after.filter(|_| !ask.full) {
+            None => Ok(None),
+            Some(since) if changed <= since => Ok(Some(now)),
+            Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since),
+        }
+    }
+
+    /// The summary, if something changed that it is made from.
+    fn new_summary(
+        &self,
+        ask: &RoomAsk,
+        head: &skerry_room::RoomHead,
+        known: Option<StateId>,
+    ) -> Result<Summary, StoreError> {
+        let rooms = &self.sync.rooms;
+        let now = rooms.state_map(self.snap, head.state)?;
+        if let Some(known) = known {
+            let mut concerns = false;
+            for (key, _) in rooms.state_map(self.snap, known)?.diff(&now).set {
+                let kind = rooms.store().state_key(key)?.0;
+                concerns |= matches!(
+                    &*kind,
+                    "m.room.member" | "m.room.name" | "m.room.canonical_alias"
+                );
+            }
+            if !concerns {
+                return Ok(Summary::default());
+            }
+        }
+        self.summary(ask.room, head, &now)
+    }
+
+    /// The user's data of the room: all where the room is new to the client.
+    fn data_of(
+        &self,
+        ask: &RoomAsk,
+        changed: &[data::Datum],
+    ) -> Result<Vec<AccountEvent>, StoreError> {
+        let wanted = &self.req.filter.room.account_data;
+        if !wanted.wants_room(&ask.room_id) {
+            return Ok(Vec::new());
+        }
+        let data = match ask.after {
+            None => data::all(self.snap, self.req.user, Some(ask.room))?,
+            Some(_) => changed.to_vec(),
+        };
+        let data = data.into_iter();
+        let data = data.filter(|datum| filter::wants(wanted, &datum.kind, &self.req.user_id));
+        Ok(data.map(account_event).collect())
+    }
+
+    /// Events in the form that the filter asks for.
+    fn render(
+        &self,
+        view: &mut View,
+        events: &[Arc<Placed>],
+        form: Form,
+        bundled: bool,
+    ) -> Result<EventList, StoreError> {
+        let mut json = Vec::with_capacity(64 + events.len() * 512);
+        if self.req.filter.federation_format {
+            view.write_federation(events, &mut json);
+        } else if bundled {
+            view.write_bundled(events, form, &mut json)?;
+        } else {
+            view.write_plain(events, form, &mut json)?;
+        }
+        if let Some(fields) = &self.req.filter.event_fields {
+            json = project::events(&json, fields);
+        }
+        Ok(EventList {
+            json,
+            count: events.len(),
+        })
+    }
+
+    /// Unread counts as the client wants them.
+    fn unread(&self, view: &View) -> Result<Unread, StoreError> {
+        let unread = view.unread()?;
+        if self.req.filter.by_thread() {
+            return Ok(unread);
+        }
+        Ok(Unread {
+            main: unread.total(),
+            threads: Vec::new(),
+        })
+    }
+}

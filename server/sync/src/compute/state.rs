@@ -1,0 +1,184 @@
+//! What of a room's state has to be told so that a client, once it has applied the answer, has
+//! the state that the room has.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use skerry_core::{EventNid, RoomNid, StateId, StateKeyNid, StateMap, UserNid};
+use skerry_room::{Facts, Placed};
+use skerry_store::StoreError;
+
+use super::{Query, RoomAsk};
+use crate::lazy::Handed;
+
+const MEMBER: &str = "m.room.member";
+/// State events read in one go.
+const CHUNK: usize = 512;
+
+/// The states between which a room is told.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Between {
+    /// What the client has; `None`: nothing, or nothing that counts.
+    pub known: Option<StateId>,
+    /// What the room has at the end of the timeline.
+    pub end: StateId,
+}
+
+/// Who has to be told of because the client is to show them, beside the timeline's senders.
+pub(super) struct Shown<'a> {
+    /// The timeline.
+    pub timeline: &'a [Arc<Placed>],
+    /// Users the summary names.
+    pub heroes: &'a [Arc<str>],
+}
+
+impl Query<'_> {
+    /// The state events to tell, in no particular order.
+    pub(super) fn state(
+        &self,
+        ask: &RoomAsk,
+        between: Between,
+        shown: &Shown<'_>,
+        handed: &mut Vec<Handed>,
+    ) -> Result<Vec<Arc<Placed>>, StoreError> {
+        let filter = &self.req.filter.room.state;
+        if !filter.wants_room(&ask.room_id) {
+            return Ok(Vec::new());
+        }
+        let rooms = &self.sync.rooms;
+        let lazy = self.req.filter.lazy();
+        let end = rooms.state_map(self.snap, between.end)?;
+        // Where the timeline starts; it is told of in `state` what was so then.
+        let start = match shown.timeline.first() {
+            Some(first) if !self.req.state_after => {
+                rooms.state_map(self.snap, first.meta.before)?
+            }
+            _ => end.clone(),
+        };
+        let mut told = BTreeMap::new();
+        if between.known != Some(between.end) {
+            let known = match between.known {
+                Some(known) => rooms.state_map(self.snap, known)?,
+                None => StateMap::new(),
+            };
+            let leave_members = lazy && between.known.is_none();
+            told = self.differences(&known, &start, &end, shown.timeline, leave_members)?;
+        }
+        if lazy {
+            for key in self.wanted_members(ask, shown, between.known.is_none())? {
+                let Some((key, member)) = key else { continue };
+                let Some(event) = start.get(key) else {
+                    continue;
+                };
+                let known = !self.tells_all_members(ask)
+                    && self.sync.lazy.knows(
+                        self.req.user,
+                        &self.req.device,
+                        (ask.room, member, event),
+                    );
+                if !known {
+                    told.entry(key).or_insert(event);
+                }
+            }
+        }
+        let events = self.filtered(ask.room, told.values().copied().collect())?;
+        if lazy {
+            self.note_members(ask.room, events.iter().chain(shown.timeline), handed)?;
+        }
+        Ok(events)
+    }
+
+    /// Whether members are told of again although the device knows them.
+    fn tells_all_members(&self, ask: &RoomAsk) -> bool {
+        self.req.filter.room.state.include_redundant_members
+            || self.req.full_state
+            || ask.after.is_none()
+    }
+
+    /// From the known state to that at the end, without what the timeline tells by itself.
+    fn differences(
+        &self,
+        known: &StateMap,
+        start: &StateMap,
+        end: &StateMap,
+        timeline: &[Arc<Placed>],
+        leave_members: bool,
+    ) -> Result<BTreeMap<StateKeyNid, EventNid>, StoreError> {
+        let in_timeline: HashSet<EventNid> = timeline.iter().map(|event| event.nid).collect();
+        let mut told = BTreeMap::new();
+        for (key, event) in known.diff(end).set {
+            if leave_members && *self.sync.rooms.store().state_key(key)?.0 == *MEMBER {
+                continue;
+            }
+            if self.req.state_after || !in_timeline.contains(&event) {
+                told.insert(key, event);
+            } else if let Some(before) = start.get(key).filter(|b| known.get(key) != Some(*b)) {
+                told.insert(key, before);
+            }
+        }
+        Ok(told)
+    }
+
+    /// The places in the state of those whom the client needs: senders, heroes, and the user
+    /// where all of the state is told.
+    fn wanted_members(
+        &self,
+        ask: &RoomAsk,
+        shown: &Shown<'_>,
+        all: bool,
+    ) -> Result<Vec<Option<(StateKeyNid, UserNid)>>, StoreError> {
+        let mut users: Vec<&str> = shown
+            .timeline
+            .iter()
+            .map(|event| event.event.sender())
+            .collect();
+        users.extend(shown.heroes.iter().map(|user| &**user));
+        if all || ask.after.is_none() {
+            users.push(&self.req.user_id);
+        }
+        users.sort_unstable();
+        users.dedup();
+        let store = self.sync.rooms.store();
+        let place = |user: &str| {
+            let (key, nid) = (store.state_key_nid(MEMBER, user)?, store.user_nid(user)?);
+            Ok(key.zip(nid))
+        };
+        users.into_iter().map(place).collect()
+    }
+
+    /// The events themselves, without those the filter drops.
+    fn filtered(&self, room: RoomNid, nids: Vec<EventNid>) -> Result<Vec<Arc<Placed>>, StoreError> {
+        let filter = &self.req.filter.room.state;
+        let mut events = Vec::with_capacity(nids.len());
+        for chunk in nids.chunks(CHUNK) {
+            let found = self.sync.rooms.placed_many(self.snap, room, chunk)?;
+            events.extend(found.into_iter().flatten().filter(|event| {
+                let facts = Facts {
+                    kind: event.event.event_type(),
+                    sender: event.event.sender(),
+                    has_url: filter.contains_url.map(|_| event.has_url()),
+                };
+                filter.wants(facts)
+            }));
+        }
+        Ok(events)
+    }
+
+    /// Notes the member events among those that go out.
+    fn note_members<'a>(
+        &self,
+        room: RoomNid,
+        events: impl Iterator<Item = &'a Arc<Placed>>,
+        handed: &mut Vec<Handed>,
+    ) -> Result<(), StoreError> {
+        for event in events.filter(|event| event.event.event_type() == MEMBER) {
+            let Some(user) = event.event.state_key() else {
+                continue;
+            };
+            if let Some(user) = self.sync.rooms.store().user_nid(user)? {
+                handed.push((room, user, event.nid));
+            }
+        }
+        Ok(())
+    }
+}

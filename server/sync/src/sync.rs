@@ -1,0 +1,210 @@
+//! The facade: what doors hold of this crate.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skerry_account::e2e::Keys;
+use skerry_account::{Accounts, PresenceState};
+use skerry_core::{Pos, StateId, UserNid};
+use skerry_room::Rooms;
+use skerry_store::{Cache, Store, StoreError};
+use tokio::time::Instant;
+
+use crate::compute::Query;
+use crate::compute::summary::Heroes;
+use crate::delta::Delta;
+use crate::filter::{BadFilter, Filter};
+use crate::lazy::LazyMemory;
+use crate::notifier::Notifier;
+use crate::token::Token;
+
+/// The longest a sync waits for news, whatever the client asks for.
+pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// Memory for lists of heroes, in bytes.
+const HEROES_BYTES: usize = 2 << 20;
+/// Memory for parsed filters, in bytes of their JSON.
+const FILTERS_BYTES: usize = 4 << 20;
+
+/// What one device asks.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Who asks.
+    pub user: UserNid,
+    /// The full user id.
+    pub user_id: Arc<str>,
+    /// The device.
+    pub device: Arc<str>,
+    /// Where the client stands; `None`: it knows nothing.
+    pub since: Option<Token>,
+    /// What it wants.
+    pub filter: Arc<Filter>,
+    /// All state of all rooms is wanted, whatever `since` says.
+    pub full_state: bool,
+    /// State is wanted as it is at the end of each timeline, not at its start.
+    pub state_after: bool,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SyncError {
+    /// The token is of a time that this server has not reached.
+    #[error("the token is not of this server")]
+    UnknownPos,
+    /// No filter of the user has this id.
+    #[error("no such filter")]
+    NoFilter,
+    /// The filter cannot be read.
+    #[error(transparent)]
+    Filter(#[from] BadFilter),
+    /// Accounts could not answer.
+    #[error(transparent)]
+    Account(#[from] skerry_account::AccountError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What changed, and waiting for it. Cheap to clone.
+#[derive(Clone)]
+pub struct Sync {
+    pub(crate) inner: Arc<Inner>,
+}
+
+/// What all handles share.
+pub(crate) struct Inner {
+    pub(crate) store: Arc<Store>,
+    pub(crate) accounts: Accounts,
+    pub(crate) keys: Keys,
+    pub(crate) rooms: Rooms,
+    pub(crate) notifier: Arc<Notifier>,
+    pub(crate) lazy: LazyMemory,
+    pub(crate) heroes: HeroesCache,
+    filters: Mutex<Cache<(UserNid, String), Arc<Filter>>>,
+}
+
+/// Lists of heroes by version of state.
+pub(crate) struct HeroesCache(Mutex<Cache<StateId, Heroes>>);
+
+impl HeroesCache {
+    pub(crate) fn get(&self, state: StateId) -> Option<Heroes> {
+        self.0.lock().get(&state).cloned()
+    }
+
+    pub(crate) fn put(&self, state: StateId, heroes: Heroes) {
+        let bytes = 64 + heroes.len() * size_of::<UserNid>();
+        self.0.lock().put(state, heroes, bytes);
+    }
+}
+
+impl Sync {
+    /// Sync over a store. Nobody is woken before [`Sync::run`] runs.
+    #[must_use]
+    pub fn new(accounts: Accounts, rooms: Rooms) -> Sync {
+        let store = Arc::clone(rooms.store());
+        let notifier = Notifier::new(Arc::clone(&store), accounts.clone(), rooms.clone());
+        let inner = Inner {
+            store,
+            keys: accounts.keys(),
+            accounts,
+            rooms,
+            notifier,
+            lazy: LazyMemory::default(),
+            heroes: HeroesCache(Mutex::new(Cache::new(HEROES_BYTES))),
+            filters: Mutex::new(Cache::new(FILTERS_BYTES)),
+        };
+        Sync {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Wakes those who wait, until the store closes. To be spawned once.
+    pub async fn run(self) {
+        Arc::clone(&self.inner.notifier).run().await;
+    }
+
+    /// The filter that a client names: by id, or the filter itself where the text begins with a
+    /// brace. Parsed once per user and id.
+    ///
+    /// # Errors
+    /// [`SyncError::NoFilter`], [`SyncError::Filter`]; the store's.
+    pub async fn filter(&self, user: UserNid, text: &str) -> Result<Arc<Filter>, SyncError> {
+        if text.starts_with('{') {
+            return Ok(Arc::new(Filter::parse(text.as_bytes())?));
+        }
+        let key = (user, text.to_owned());
+        if let Some(filter) = self.inner.filters.lock().get(&key) {
+            return Ok(Arc::clone(filter));
+        }
+        let json = match self.inner.accounts.filter(user, text).await {
+            Err(skerry_account::AccountError::NotFound(_)) => return Err(SyncError::NoFilter),
+            other => other?,
+        };
+        let filter = Arc::new(Filter::parse(json.as_bytes())?);
+        let bytes = 256 + 2 * json.len();
+        self.inner
+            .filters
+            .lock()
+            .put(key, Arc::clone(&filter), bytes);
+        Ok(filter)
+    }
+
+    /// What is new for a device, at once or as soon as there is something; when `timeout` is over
+    /// the answer is empty. An initial sync and one with full state never wait.
+    ///
+    /// Messages to the device that the token says it has are deleted.
+    ///
+    /// # Errors
+    /// [`SyncError::UnknownPos`]; the store's.
+    pub async fn wait(
+        &self,
+        request: Request,
+        presence: PresenceState,
+        timeout: Duration,
+    ) -> Result<Delta, SyncError> {
+        let deadline = Instant::now() + timeout.min(TIMEOUT_MAX);
+        let request = Arc::new(request);
+        let board = self.inner.accounts.presence();
+        let _syncing = board.syncing(request.user, &request.device, presence);
+        // Subscribed before the snapshot is taken, so that no wake-up is missed.
+        let mut bell = self.inner.notifier.subscribe(request.user);
+        let mut first = true;
+        loop {
+            bell.borrow_and_update();
+            let delta = self.at_once(&request, first).await?;
+            let waits = request.since.is_some() && !request.full_state && delta.is_empty();
+            if !waits || Instant::now() >= deadline {
+                return Ok(delta);
+            }
+            first = false;
+            match tokio::time::timeout_at(deadline, bell.changed()).await {
+                Ok(Ok(())) => {}
+                // The time is over, or the server ends: what was found is the answer.
+                Ok(Err(_)) | Err(_) => return Ok(delta),
+            }
+        }
+    }
+
+    /// What is new for a device on the newest published snapshot.
+    async fn at_once(&self, request: &Arc<Request>, first: bool) -> Result<Delta, SyncError> {
+        let (this, request) = (self.clone(), Arc::clone(request));
+        skerry_store::blocking(move || this.delta(&request, first)).await?
+    }
+
+    fn delta(&self, request: &Request, first: bool) -> Result<Delta, SyncError> {
+        let inner = &*self.inner;
+        if first && let Some(token) = request.since {
+            let upto: Pos = token.to_device;
+            inner
+                .keys
+                .acknowledge(request.user, &request.device, upto)?;
+        }
+        let snap = inner.store.snapshot();
+        Query {
+            sync: inner,
+            snap: &snap,
+            req: request,
+        }
+        .run()
+    }
+}
