@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -27,7 +28,8 @@ pub struct Call {
     pub id: String,
     pub(crate) params: Vec<(String, String)>,
     pub(crate) requester: Option<Requester>,
-    pub(crate) stream: Option<BodyStream>,
+    /// In a mutex only so that a call can be shared between threads, as handlers do across awaits.
+    pub(crate) stream: Mutex<Option<BodyStream>>,
 }
 
 impl Call {
@@ -145,6 +147,8 @@ impl Call {
     /// 500 where the route takes no stream or it was taken already, a fault of ours.
     pub fn take_stream(&mut self) -> Result<BodyStream, ApiError> {
         self.stream
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
             .take()
             .ok_or_else(|| ApiError::internal("no body stream on this route"))
     }

@@ -15,16 +15,23 @@ use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
 use http::request::Parts;
 use http::{HeaderMap, Method, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::call::query_pairs;
 use crate::rate::Who;
 use crate::shell::{Entries, Entry};
-use crate::{ApiError, Auth, BodyKind, BodyStream, Call, Credentials, Requester, Shell, Verb};
+use crate::{
+    Answer, ApiError, Auth, BodyKind, BodyStream, Call, Credentials, HandlerFuture, Requester,
+    Shell, Verb,
+};
 use crate::{cors, json};
 
 /// How long a client may take to send a body that is read whole.
 const READ_TIME: Duration = Duration::from_secs(120);
+
+/// How long a read may go on once the server stops.
+const STOP_GRACE: Duration = Duration::from_millis(200);
 
 /// Answers a request; `entries` are the routes of its path, if there are any.
 pub(crate) async fn serve(
@@ -130,9 +137,33 @@ async fn answer(
         id,
         params,
         requester,
-        stream,
+        stream: std::sync::Mutex::new(stream),
     };
-    (entry.run)(call).await.map(crate::Answer::into_response)
+    let reads = call.method == Method::GET;
+    let running = (entry.run)(call);
+    let answer = match &shell.options.stop {
+        Some(stop) if reads => unless_stopped(stop.clone(), running).await,
+        _ => running.await,
+    };
+    answer.map(Answer::into_response)
+}
+
+/// A write goes on to its end; a read that still waits a moment after the server began to stop
+/// is given up, so that long polls do not hold it.
+async fn unless_stopped(
+    mut stop: watch::Receiver<bool>,
+    running: HandlerFuture,
+) -> Result<Answer, ApiError> {
+    let stopping = async {
+        if stop.wait_for(|stop| *stop).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        answer = running => answer,
+        () = stopping => Err(ApiError::unavailable("The server is stopping")),
+    }
 }
 
 /// Where the connection comes from; this machine for a connection that has no address.

@@ -7,13 +7,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use axum::Router;
 use axum::extract::Request;
 use skerry_core::Clock;
+use tokio::sync::watch;
 
 use crate::dispatch;
 use crate::rate::Limiter;
 use crate::{Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Verb};
 
 /// What the shell itself can be told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// The largest body of a request, in bytes, where the route names no other.
     pub max_body: usize,
@@ -22,6 +23,9 @@ pub struct Options {
     pub query_tokens: bool,
     /// Rate limits.
     pub rates: RateLimits,
+    /// Becomes true when the server stops: reads that are still waiting then, such as long
+    /// polls, are answered 503 soon after.
+    pub stop: Option<watch::Receiver<bool>>,
 }
 
 impl Default for Options {
@@ -30,6 +34,7 @@ impl Default for Options {
             max_body: 1024 * 1024,
             query_tokens: true,
             rates: RateLimits { enabled: true },
+            stop: None,
         }
     }
 }
