@@ -1,4 +1,5 @@
 //! Accounts on a real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod accounts;
 mod e2e;

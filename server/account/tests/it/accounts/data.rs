@@ -1,0 +1,209 @@
+use serde_json::{Value, json};
+use skerry_account::{AccountError, data};
+use skerry_core::Pos;
+
+use super::home::Home;
+
+const ROOM: &str = "!room:skerry.test";
+
+#[tokio::test]
+async fn account_data_is_kept_globally_and_by_room() {
+    let home = Home::new();
+    let (alice, bob) = (home.person("alice").await, home.person("bob").await);
+    let accounts = &home.accounts;
+    accounts
+        .set_account_data(alice, None, "org.a", json!({ "n": 1 }))
+        .await
+        .unwrap();
+    accounts
+        .set_account_data(alice, Some(ROOM), "org.a", json!({ "n": 2 }))
+        .await
+        .unwrap();
+    let read = async |user, room| accounts.account_data(user, room, "org.a").await;
+    assert_eq!(read(alice, None).await.unwrap(), r#"{"n":1}"#);
+    assert_eq!(read(alice, Some(ROOM)).await.unwrap(), r#"{"n":2}"#);
+    for missing in [
+        read(bob, None).await,
+        read(alice, Some("!other:skerry.test")).await,
+    ] {
+        assert!(matches!(missing, Err(AccountError::NotFound(_))));
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_account_data_is_refused() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    let set = async |room, kind: &str, content: Value| {
+        home.accounts
+            .set_account_data(alice, room, kind, content)
+            .await
+    };
+    for kind in ["m.fully_read", "m.push_rules"] {
+        for room in [None, Some(ROOM)] {
+            assert!(matches!(
+                set(room, kind, json!({})).await,
+                Err(AccountError::ServerManaged)
+            ));
+        }
+    }
+    assert!(matches!(
+        set(None, "org.a", json!([])).await,
+        Err(AccountError::BadJson(_))
+    ));
+    assert!(matches!(
+        set(None, "", json!({})).await,
+        Err(AccountError::Invalid(_))
+    ));
+    assert!(matches!(
+        set(Some("room"), "org.a", json!({})).await,
+        Err(AccountError::Invalid(_))
+    ));
+    let huge = json!({ "x": "x".repeat(300_000) });
+    assert!(matches!(
+        set(None, "org.a", huge).await,
+        Err(AccountError::TooLarge(_))
+    ));
+}
+
+#[tokio::test]
+async fn changes_since_a_position_are_the_newest_of_each_in_order() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    let set = async |room, kind: &str, n: u32| {
+        let content = json!({ "n": n });
+        home.accounts
+            .set_account_data(alice, room, kind, content)
+            .await
+            .unwrap();
+    };
+    set(None, "org.a", 1).await;
+    set(Some(ROOM), "org.b", 2).await;
+    let since = home.snap().head();
+    let changed = |since| {
+        let found = data::changed(&home.snap(), alice, since).unwrap();
+        found
+            .into_iter()
+            .map(|d| (d.room.is_some(), d.kind, d.json))
+            .collect::<Vec<_>>()
+    };
+    let row = |room: bool, kind: &str, n: u32| (room, kind.to_owned(), format!(r#"{{"n":{n}}}"#));
+    assert_eq!(
+        changed(Pos::ZERO),
+        [row(false, "org.a", 1), row(true, "org.b", 2)]
+    );
+    assert!(changed(since).is_empty());
+    set(None, "org.c", 3).await;
+    set(None, "org.a", 4).await;
+    set(None, "org.c", 5).await;
+    assert_eq!(
+        changed(since),
+        [row(false, "org.a", 4), row(false, "org.c", 5)]
+    );
+    assert_eq!(changed(Pos::ZERO).len(), 3);
+    assert_eq!(data::all(&home.snap(), alice, None).unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn tags_are_account_data_of_the_room() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    let accounts = &home.accounts;
+    assert!(accounts.tags(alice, ROOM).await.unwrap().is_empty());
+    accounts
+        .set_tag(alice, ROOM, "m.favourite", json!({ "order": 0.25 }))
+        .await
+        .unwrap();
+    accounts
+        .set_tag(alice, ROOM, "u.work", json!({}))
+        .await
+        .unwrap();
+    accounts.remove_tag(alice, ROOM, "nothing").await.unwrap();
+    let tags = json!({ "m.favourite": { "order": 0.25 }, "u.work": {} });
+    assert_eq!(
+        Value::Object(accounts.tags(alice, ROOM).await.unwrap()),
+        tags
+    );
+    let datum = accounts
+        .account_data(alice, Some(ROOM), "m.tag")
+        .await
+        .unwrap();
+    assert_eq!(
+        serde_json::from_str::<Value>(&datum).unwrap(),
+        json!({ "tags": tags })
+    );
+    accounts
+        .remove_tag(alice, ROOM, "m.favourite")
+        .await
+        .unwrap();
+    assert_eq!(accounts.tags(alice, ROOM).await.unwrap().len(), 1);
+    let order = accounts
+        .set_tag(alice, ROOM, "u.a", json!({ "order": 2 }))
+        .await;
+    assert!(matches!(order, Err(AccountError::Invalid(_))));
+    let order = accounts
+        .set_tag(alice, ROOM, "u.a", json!({ "order": "0.2" }))
+        .await;
+    assert!(matches!(order, Err(AccountError::BadJson(_))));
+}
+
+#[tokio::test]
+async fn ignored_users_follow_the_account_data() {
+    let home = Home::new();
+    let (alice, bob) = (home.person("alice").await, home.person("bob").await);
+    let ignored = || home.accounts.ignored(&home.snap(), alice).unwrap();
+    assert!(ignored().is_empty());
+    let list = |ids: &[&str]| {
+        let users: serde_json::Map<String, Value> =
+            ids.iter().map(|id| ((*id).to_owned(), json!({}))).collect();
+        json!({ "ignored_users": users })
+    };
+    let set = async |content| {
+        home.accounts
+            .set_account_data(alice, None, "m.ignored_user_list", content)
+            .await
+            .unwrap();
+    };
+    let before = home.snap();
+    set(list(&[
+        "@bob:skerry.test",
+        "@carol:skerry.test",
+        "@alice:skerry.test",
+    ]))
+    .await;
+    assert_eq!(*ignored(), [bob].into());
+    let carol = home.person("carol").await;
+    assert_eq!(*ignored(), [bob, carol].into());
+    set(list(&["@carol:skerry.test"])).await;
+    assert_eq!(*ignored(), [carol].into());
+    set(json!({ "ignored_users": 3 })).await;
+    assert!(ignored().is_empty());
+    assert!(home.accounts.ignored(&before, alice).unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn filters_have_ids_made_from_their_content() {
+    let home = Home::new();
+    let (alice, bob) = (home.person("alice").await, home.person("bob").await);
+    let filter = json!({ "room": { "timeline": { "limit": 10 } } });
+    let id = home.accounts.create_filter(alice, &filter).await.unwrap();
+    assert_eq!(
+        home.accounts.create_filter(alice, &filter).await.unwrap(),
+        id
+    );
+    let other = home
+        .accounts
+        .create_filter(alice, &json!({}))
+        .await
+        .unwrap();
+    assert_ne!(other, id);
+    let home = home.restart();
+    assert_eq!(
+        home.accounts.filter(alice, &id).await.unwrap(),
+        filter.to_string()
+    );
+    for (user, id) in [(bob, id.as_str()), (alice, "0"), (alice, "x"), (alice, "")] {
+        let missing = home.accounts.filter(user, id).await;
+        assert!(matches!(missing, Err(AccountError::NotFound(_))), "{id}");
+    }
+}
