@@ -6,6 +6,13 @@
 //!
 //! Start reading at [`routes`]; each file lists its endpoints in `ROUTES` at its top.
 
+mod alias;
+mod create;
+mod directory;
+mod in_room;
+mod membership;
+mod send;
+mod upgrade;
 mod account;
 mod account_data;
 mod backup;
@@ -20,7 +27,17 @@ mod profile;
 mod push_rules;
 mod register;
 mod scope;
+mod events;
+mod members;
+mod messages;
+mod reading;
+mod receipts;
+mod relations;
+mod state;
+mod typing;
 mod tags;
+mod sync;
+mod sync_v3;
 mod to_device;
 mod versions;
 
@@ -84,9 +101,23 @@ pub fn routes() -> Vec<Route<Ctx>> {
         profile::ROUTES,
         push_rules::ROUTES,
         register::ROUTES,
+        sync::ROUTES,
+        events::ROUTES,
+        members::ROUTES,
+        messages::ROUTES,
+        receipts::ROUTES,
+        relations::ROUTES,
+        state::ROUTES,
+        typing::ROUTES,
         tags::ROUTES,
         to_device::ROUTES,
         versions::ROUTES,
+        upgrade::ROUTES,
+        send::ROUTES,
+        membership::ROUTES,
+        directory::ROUTES,
+        create::ROUTES,
+        alias::ROUTES,
     ];
     lists.concat()
 }

@@ -1,0 +1,51 @@
+//! Single events, what stands around them, and finding them by time.
+
+use serde_json::json;
+use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::ContextAsk;
+
+use crate::Ctx;
+use crate::reading::{Context, ask, filter, is_back, limit, param};
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] = &[
+    route!(GET "/_matrix/client/v3/rooms/{roomId}/event/{eventId}", Token, Free, event),
+    route!(GET "/_matrix/client/v3/rooms/{roomId}/context/{eventId}", Token, Free, context),
+    route!(GET "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", Token, Free, by_time),
+];
+
+/// `GET /rooms/{roomId}/event/{eventId}`
+async fn event(ctx: Context, call: Call) -> Result<Answer, ApiError> {
+    let (room, event) = (param(&call, "roomId"), param(&call, "eventId"));
+    let json = ask(&ctx, &call, move |rooms, snap, viewer| {
+        rooms.event_json(snap, viewer, &room, &event)
+    });
+    Ok(Answer::json_bytes(json.await?))
+}
+
+/// `GET /rooms/{roomId}/context/{eventId}`: 10 events around it unless asked otherwise.
+async fn context(ctx: Context, call: Call) -> Result<Answer, ApiError> {
+    let room = param(&call, "roomId");
+    let about = ContextAsk {
+        event_id: param(&call, "eventId"),
+        limit: limit(&call, 0, 10)?,
+        filter: filter(&call)?,
+    };
+    let json = ask(&ctx, &call, move |rooms, snap, viewer| {
+        rooms.context_json(snap, viewer, &room, &about)
+    });
+    Ok(Answer::json_bytes(json.await?))
+}
+
+/// `GET /rooms/{roomId}/timestamp_to_event`
+async fn by_time(ctx: Context, call: Call) -> Result<Answer, ApiError> {
+    let room = param(&call, "roomId");
+    let ts = call.query_as::<u64>("ts")?;
+    let ts = ts.ok_or_else(|| ApiError::missing_param("ts is missing"))?;
+    let back = is_back(&call, None)?;
+    let (event_id, at) = ask(&ctx, &call, move |rooms, snap, viewer| {
+        rooms.event_at_time(snap, viewer, &room, ts, back)
+    })
+    .await?;
+    Answer::json(&json!({ "event_id": event_id, "origin_server_ts": at }))
+}

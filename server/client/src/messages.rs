@@ -1,0 +1,30 @@
+//! Paging through a room.
+
+use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::MessagesAsk;
+
+use crate::Ctx;
+use crate::reading::{Context, ask, cut, filter, is_back, limit, param};
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] =
+    &[route!(GET "/_matrix/client/v3/rooms/{roomId}/messages", Token, Free, messages)];
+
+/// `GET /rooms/{roomId}/messages`: 10 events unless asked otherwise; `end` is absent where there
+/// is nothing more.
+async fn messages(ctx: Context, call: Call) -> Result<Answer, ApiError> {
+    let room = param(&call, "roomId");
+    let filter = filter(&call)?;
+    let default = filter.limit.map_or(10, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let page = MessagesAsk {
+        from: cut(&call, "from")?,
+        to: cut(&call, "to")?,
+        back: is_back(&call, None)?,
+        limit: limit(&call, 1, default)?,
+        filter,
+    };
+    let json = ask(&ctx, &call, move |rooms, snap, viewer| {
+        rooms.messages_json(snap, viewer, &room, &page)
+    });
+    Ok(Answer::json_bytes(json.await?))
+}
