@@ -45,17 +45,31 @@ impl Rooms {
         .await
     }
 
+    /// The aliases of this server that point to a room, for who is in it, and for everybody where
+    /// everybody may read it.
+    ///
+    /// # Errors
+    /// `Forbidden`, or the store's.
+    pub async fn aliases(&self, who: Who, room_id: &str) -> Result<Vec<String>, RoomError> {
+        let room = self.inside(room_id)?;
+        self.query(move |this, snap| {
+            let open = this
+                .public_room(snap, room)?
+                .is_some_and(|room| room.world_readable);
+            if !open && !this.is_joined(snap, room, who.user)? {
+                return Err(RoomError::Forbidden("You are not in this room".into()));
+            }
+            Ok(this.aliases_of(snap, room)?)
+        })
+        .await
+    }
+
     /// Gives a room an alias of this server.
     ///
     /// # Errors
     /// `AliasInUse`, `InvalidParam` for an alias that is not of this server or malformed,
     /// `Forbidden` for who is not in the room, or the store's.
-    pub async fn add_alias(
-        &self,
-        who: Who,
-        alias: &str,
-        room_id: &str,
-    ) -> Result<(), RoomError> {
+    pub async fn add_alias(&self, who: Who, alias: &str, room_id: &str) -> Result<(), RoomError> {
         self.own_alias(alias)?;
         let (room, alias) = (self.known(room_id)?, alias.to_owned());
         let added = self.change(room, move |change| {
@@ -67,7 +81,11 @@ impl Rooms {
             if change.rooms.alias(&change.snap, &alias)?.is_some() {
                 return Err(in_use(&alias));
             }
-            let row = AliasRow { room, creator: who.user, at_ms: change.now_ms };
+            let row = AliasRow {
+                room,
+                creator: who.user,
+                at_ms: change.now_ms,
+            };
             put_alias(&mut change.w, &alias, &row);
             Ok(())
         });
@@ -85,7 +103,8 @@ impl Rooms {
         let unknown = || RoomError::NotFound("Unknown room alias".into());
         let found = {
             let alias = alias.clone();
-            self.query(move |this, snap| Ok(this.alias(snap, &alias)?)).await?
+            self.query(move |this, snap| Ok(this.alias(snap, &alias)?))
+                .await?
         };
         let room = found.ok_or_else(unknown)?.room;
         self.change(room, move |change| {
@@ -100,7 +119,11 @@ impl Rooms {
             change.w.expect::<t::Alias>(&alias, Expect::Is(&row));
             change.w.delete::<t::Alias>(&alias);
             change.w.delete::<t::AliasOf>(&(room, alias.clone()));
-            if may { change.drop_canonical(&who, &alias) } else { Ok(()) }
+            if may {
+                change.drop_canonical(&who, &alias)
+            } else {
+                Ok(())
+            }
         })
         .await
     }
@@ -133,7 +156,9 @@ impl Change<'_> {
             checked_alias(&alias)?;
             let row = self.rooms.alias(&self.snap, &alias)?;
             if row.is_none_or(|row| row.room != self.tip.room) {
-                return Err(RoomError::BadAlias(format!("{alias} does not point to this room")));
+                return Err(RoomError::BadAlias(format!(
+                    "{alias} does not point to this room"
+                )));
             }
         }
         Ok(())
@@ -145,8 +170,14 @@ impl Change<'_> {
         let Some(present) = self.rooms.tip_state(&self.snap, &self.tip, kind, "")? else {
             return Ok(());
         };
-        let Ok(mut content) = present.event().content_object() else { return Ok(()) };
-        if !named(&content).unwrap_or_default().iter().any(|name| name == alias) {
+        let Ok(mut content) = present.event().content_object() else {
+            return Ok(());
+        };
+        if !named(&content)
+            .unwrap_or_default()
+            .iter()
+            .any(|name| name == alias)
+        {
             return Ok(());
         }
         if content.str("alias") == Some(alias) {
@@ -189,13 +220,16 @@ fn checked_alias(alias: &str) -> Result<(), RoomError> {
     if names::is_room_alias(alias) {
         Ok(())
     } else {
-        Err(RoomError::InvalidParam(format!("{alias:?} is not a room alias")))
+        Err(RoomError::InvalidParam(format!(
+            "{alias:?} is not a room alias"
+        )))
     }
 }
 
 /// The aliases that content of a canonical alias event names.
 fn named(content: &Object) -> Result<Vec<String>, RoomError> {
-    let malformed = |field| RoomError::BadJson(format!("`{field}` is not of the form it must have"));
+    let malformed =
+        |field| RoomError::BadJson(format!("`{field}` is not of the form it must have"));
     let mut aliases = Vec::new();
     match content.get("alias") {
         None | Some(Value::Null) => {}

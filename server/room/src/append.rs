@@ -8,9 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use skerry_core::event::RuledEvent;
-use skerry_core::{
-    EventNid, Membership, Order, Pos, StateId, StateKeyNid, StoredEvent, names,
-};
+use skerry_core::{EventNid, Membership, Order, Pos, StateId, StateKeyNid, StoredEvent, names};
 use skerry_store::Change;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{
@@ -22,13 +20,6 @@ use crate::read::notes;
 use crate::tip::Tip;
 use crate::{RoomError, Rooms, flags, stripped};
 
-/// How an event got its place.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Placed {
-    pub(crate) nid: EventNid,
-    pub(crate) pos: Pos,
-}
-
 /// What an event did to the state.
 struct StateChange {
     key: StateKeyNid,
@@ -38,7 +29,8 @@ struct StateChange {
 }
 
 impl Rooms {
-    /// Adds everything to the write that a new event at the tip of its room touches.
+    /// Adds everything to the write that a new event at the tip of its room touches; gives its
+    /// number.
     pub(crate) fn append(
         &self,
         w: &mut Write,
@@ -46,10 +38,14 @@ impl Rooms {
         tip: &mut Tip,
         event: Arc<StoredEvent>,
         sent: Option<SentBy>,
-    ) -> Result<Placed, RoomError> {
+    ) -> Result<EventNid, RoomError> {
         let sender = self.user(event.sender())?;
         let nid = w.new_event(event.event_id());
-        let pos = w.log(Change::Timeline { room: tip.room, event: nid, sender });
+        let pos = w.log(Change::Timeline {
+            room: tip.room,
+            event: nid,
+            sender,
+        });
         let order = Order::live(pos);
 
         let change = self.change_state(w, snap, tip, nid, &event, pos)?;
@@ -80,7 +76,11 @@ impl Rooms {
         }
         self.relate(w, snap, tip, nid, &event, pos)?;
         self.redact_target(w, snap, tip, nid, &event, pos)?;
-        let row = EventRow { redacted_by: None, sent, event: event.encode() };
+        let row = EventRow {
+            redacted_by: None,
+            sent,
+            event: event.encode(),
+        };
         w.put::<t::Event>(&nid, &row);
 
         tip.head.extremities = vec![nid];
@@ -88,7 +88,7 @@ impl Rooms {
         tip.head.last = pos;
         tip.ends = vec![event.clone()];
         tip.fresh.events.insert(nid, event);
-        Ok(Placed { nid, pos })
+        Ok(nid)
     }
 
     /// Closes the write of a room: the row that says where it now ends.
@@ -106,8 +106,12 @@ impl Rooms {
         event: &Arc<StoredEvent>,
         pos: Pos,
     ) -> Result<Option<StateChange>, StoreError> {
-        let Some(state_key) = event.state_key() else { return Ok(None) };
-        let key = self.store().intern_state_key(event.event_type(), state_key)?;
+        let Some(state_key) = event.state_key() else {
+            return Ok(None);
+        };
+        let key = self
+            .store()
+            .intern_state_key(event.event_type(), state_key)?;
         let (before, after) = (tip.head.state, w.new_state());
         let replaces = tip.state.get(key);
         let map = tip.state.with(key, nid);
@@ -122,13 +126,20 @@ impl Rooms {
         tip.seq = delta.seq;
         tip.fresh.deltas.insert(after, delta);
         tip.fresh.states.insert(after, map.clone());
-        tip.fresh.ruled.insert(nid, RuledEvent::new(event.clone(), false));
+        tip.fresh
+            .ruled
+            .insert(nid, RuledEvent::new(event.clone(), false));
         tip.state = map;
         tip.head.state = after;
         tip.head.state_pos = pos;
         // Before the create event there is no state, and so no number for it.
         let before = if before == StateId(0) { after } else { before };
-        Ok(Some(StateChange { key, before, after, replaces }))
+        Ok(Some(StateChange {
+            key,
+            before,
+            after,
+            replaces,
+        }))
     }
 
     /// The row of the version that follows the tip's.
@@ -168,7 +179,12 @@ impl Rooms {
             parent = delta.parent;
         }
         let (adds, removes) = (merged.into_iter().collect(), removes.into_iter().collect());
-        Ok(StateDelta { parent, seq, adds, removes })
+        Ok(StateDelta {
+            parent,
+            seq,
+            adds,
+            removes,
+        })
     }
 
     /// A member event moves a user: rows by room and by user, counts, the user's stripped state.
@@ -184,18 +200,33 @@ impl Rooms {
             return Ok(());
         };
         let user = self.user(user_id)?;
-        let pos = w.log(Change::Member { room: tip.room, user, membership: now });
+        let pos = w.log(Change::Member {
+            room: tip.room,
+            user,
+            membership: now,
+        });
         let was = self.membership_before(snap, tip, event)?;
-        let row = Member { membership: now, event: nid, pos, forgotten: false };
+        let row = Member {
+            membership: now,
+            event: nid,
+            pos,
+            forgotten: false,
+        };
         w.put::<t::MemberTable>(&(tip.room, user), &row);
         let since = match was {
             Some(was) if was == now => {
                 let of = self.member_of(snap, user, tip.room)?;
-                of.filter(|of| of.membership == now).map_or(pos, |of| of.since)
+                of.filter(|of| of.membership == now)
+                    .map_or(pos, |of| of.since)
             }
             _ => pos,
         };
-        let row = MemberOf { membership: now, event: nid, pos, since };
+        let row = MemberOf {
+            membership: now,
+            event: nid,
+            pos,
+            since,
+        };
         w.put::<t::MemberOfTable>(&(user, tip.room), &row);
         self.count(w, snap, tip, user_id, was, now)?;
         if matches!(now, Membership::Invite | Membership::Knock) {
@@ -216,7 +247,9 @@ impl Rooms {
     ) -> Result<Option<Membership>, StoreError> {
         // The tip's state holds the event already; the prior one is what it replaced, and that
         // was the user's member row, unless this very write made it.
-        let Some(user_id) = event.state_key() else { return Ok(None) };
+        let Some(user_id) = event.state_key() else {
+            return Ok(None);
+        };
         let earlier = tip.fresh.events.values().filter(|other| {
             other.is("m.room.member", user_id) && other.event_id() != event.event_id()
         });
@@ -257,11 +290,16 @@ impl Rooms {
         if joined == 0 || self.is_local(user_id) {
             return Ok(());
         }
-        let Some(server) = names::server_of(user_id) else { return Ok(()) };
+        let Some(server) = names::server_of(user_id) else {
+            return Ok(());
+        };
         let key = (tip.room, self.store().intern_server(server)?);
         let before = snap.get::<t::RoomServer>(&key)?.unwrap_or(0);
         let after = before.saturating_add_signed(if joined > 0 { 1 } else { -1 });
-        tip.head.remote = tip.head.remote.saturating_add_signed(if joined > 0 { 1 } else { -1 });
+        tip.head.remote = tip
+            .head
+            .remote
+            .saturating_add_signed(if joined > 0 { 1 } else { -1 });
         if after == 0 {
             w.delete::<t::RoomServer>(&key);
         } else {
@@ -298,9 +336,15 @@ impl Rooms {
         event: &StoredEvent,
         pos: Pos,
     ) -> Result<(), StoreError> {
-        let Some((kind, parent)) = self.relation(snap, tip, event)? else { return Ok(()) };
+        let Some((kind, parent)) = self.relation(snap, tip, event)? else {
+            return Ok(());
+        };
         let sender = self.user(event.sender())?;
-        let row = Relation { child: nid, sender, pos };
+        let row = Relation {
+            child: nid,
+            sender,
+            pos,
+        };
         w.put::<t::Relations>(&(parent, kind, Order::live(pos)), &row);
         notes::relation(w, tip.room, kind, parent);
         Ok(())
@@ -317,13 +361,21 @@ impl Rooms {
         if event.is_state() || !event.content().contains("\"m.relates_to\"") {
             return Ok(None);
         }
-        let Ok(content) = event.content_object() else { return Ok(None) };
-        let Some(relates) = content.object("m.relates_to") else { return Ok(None) };
+        let Ok(content) = event.content_object() else {
+            return Ok(None);
+        };
+        let Some(relates) = content.object("m.relates_to") else {
+            return Ok(None);
+        };
         let (Some(kind), Some(id)) = (relates.str("rel_type"), relates.str("event_id")) else {
             return Ok(None);
         };
-        let Some(parent) = self.store().event_nid(snap, id)? else { return Ok(None) };
-        let same_room = self.meta(snap, parent)?.is_some_and(|meta| meta.room == tip.room);
+        let Some(parent) = self.store().event_nid(snap, id)? else {
+            return Ok(None);
+        };
+        let same_room = self
+            .meta(snap, parent)?
+            .is_some_and(|meta| meta.room == tip.room);
         let kind = match kind {
             "m.annotation" => RelKind::Annotation,
             "m.replace" => RelKind::Replace,
@@ -347,8 +399,12 @@ impl Rooms {
         if event.event_type() != "m.room.redaction" || event.is_state() {
             return Ok(());
         }
-        let Some(target) = event.redacts() else { return Ok(()) };
-        let Some(target) = self.store().event_nid(snap, target)? else { return Ok(()) };
+        let Some(target) = event.redacts() else {
+            return Ok(());
+        };
+        let Some(target) = self.store().event_nid(snap, target)? else {
+            return Ok(());
+        };
         let (Some(held), Some(meta)) = (self.event(snap, target)?, self.meta(snap, target)?) else {
             return Ok(());
         };
@@ -373,7 +429,9 @@ impl Rooms {
         let redacted = Arc::new(redacted);
         if redacted.is_state() {
             (tip.create, tip.power) = (None, None);
-            tip.fresh.ruled.insert(target, RuledEvent::new(redacted.clone(), false));
+            tip.fresh
+                .ruled
+                .insert(target, RuledEvent::new(redacted.clone(), false));
         }
         // What follows the target is built on its id and hash, which stay.
         tip.fresh.events.insert(target, redacted);

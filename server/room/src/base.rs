@@ -5,11 +5,11 @@
 
 use std::sync::Arc;
 
+use skerry_core::event::RuledEvent;
 use skerry_core::{
     EventNid, Membership, Order, Pos, RoomNid, RoomVersion, ServerNid, StateDelta, StateId,
     StateKeyNid, StateMap, StoredEvent, UserNid,
 };
-use skerry_core::event::RuledEvent;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead, RoomRow, SentBy};
 use skerry_store::{Scan, Snapshot, StoreError, Table};
@@ -33,7 +33,12 @@ impl Held {
     fn from_row(nid: EventNid, row: t::EventRow) -> Result<Held, StoreError> {
         let event = StoredEvent::decode(&row.event)
             .map_err(|error| damaged::<t::Event>(nid, &error.to_string()))?;
-        Ok(Held { nid, event, redacted_by: row.redacted_by, sent: row.sent })
+        Ok(Held {
+            nid,
+            event,
+            redacted_by: row.redacted_by,
+            sent: row.sent,
+        })
     }
 }
 
@@ -54,7 +59,9 @@ impl Rooms {
     /// # Errors
     /// The store's.
     pub fn event(&self, snap: &Snapshot, nid: EventNid) -> Result<Option<Held>, StoreError> {
-        snap.get::<t::Event>(&nid)?.map(|row| Held::from_row(nid, row)).transpose()
+        snap.get::<t::Event>(&nid)?
+            .map(|row| Held::from_row(nid, row))
+            .transpose()
     }
 
     /// Events by number, in the order asked for.
@@ -68,7 +75,9 @@ impl Rooms {
     ) -> Result<Vec<Option<Held>>, StoreError> {
         let rows = snap.get_many::<t::Event>(nids)?;
         let pairs = nids.iter().zip(rows);
-        pairs.map(|(nid, row)| row.map(|row| Held::from_row(*nid, row)).transpose()).collect()
+        pairs
+            .map(|(nid, row)| row.map(|row| Held::from_row(*nid, row)).transpose())
+            .collect()
     }
 
     /// An event by id.
@@ -115,10 +124,16 @@ impl Rooms {
     /// # Errors
     /// The store's.
     pub fn facts(&self, snap: &Snapshot, room: RoomNid) -> Result<Option<RoomFacts>, StoreError> {
-        let Some(row) = self.room_row(snap, room)? else { return Ok(None) };
+        let Some(row) = self.room_row(snap, room)? else {
+            return Ok(None);
+        };
         let version = RoomVersion::from_number(row.version)
             .ok_or_else(|| damaged::<t::Room>(room, "unknown room version"))?;
-        Ok(Some(RoomFacts { version, create: row.create, creator: row.creator }))
+        Ok(Some(RoomFacts {
+            version,
+            create: row.create,
+            creator: row.creator,
+        }))
     }
 
     /// The newest end of a room.
@@ -134,7 +149,9 @@ impl Rooms {
     /// # Errors
     /// The store's.
     pub fn room_nid(&self, snap: &Snapshot, id: &str) -> Result<Option<RoomNid>, StoreError> {
-        let Some(nid) = self.store().room_nid(id)? else { return Ok(None) };
+        let Some(nid) = self.store().room_nid(id)? else {
+            return Ok(None);
+        };
         Ok(self.room_row(snap, nid)?.map(|_| nid))
     }
 
@@ -156,7 +173,10 @@ impl Rooms {
                 .get::<t::State>(&at)?
                 .ok_or_else(|| StoreError::missing(<t::State as Table>::NAME, at))?;
             next = row.parent;
-            deltas.push(StateDelta { set: row.adds, removed: row.removes });
+            deltas.push(StateDelta {
+                set: row.adds,
+                removed: row.removes,
+            });
         }
         for delta in deltas.iter().rev() {
             map = map.apply(delta);
@@ -179,7 +199,9 @@ impl Rooms {
         snap: &Snapshot,
         room: RoomNid,
     ) -> Result<Option<(StateId, StateMap)>, StoreError> {
-        let Some(head) = self.head(snap, room)? else { return Ok(None) };
+        let Some(head) = self.head(snap, room)? else {
+            return Ok(None);
+        };
         Ok(Some((head.state, self.state_map(snap, head.state)?)))
     }
 
@@ -227,7 +249,10 @@ impl Rooms {
         kind: &str,
         key: &str,
     ) -> Result<Option<EventNid>, StoreError> {
-        Ok(self.store().state_key_nid(kind, key)?.and_then(|nid| map.get(nid)))
+        Ok(self
+            .store()
+            .state_key_nid(kind, key)?
+            .and_then(|nid| map.get(nid)))
     }
 
     /// All current state events of a room.
@@ -240,7 +265,8 @@ impl Rooms {
         room: RoomNid,
     ) -> Result<Vec<(StateKeyNid, EventNid)>, StoreError> {
         let rows = snap.scan::<t::StateNow>(Scan::prefix(&room));
-        rows.map(|row| row.map(|((_, key), event)| (key, event))).collect()
+        rows.map(|row| row.map(|((_, key), event)| (key, event)))
+            .collect()
     }
 
     /// A state event for authorising others, from memory where possible. Only inside its room's
@@ -305,7 +331,8 @@ impl Rooms {
         room: RoomNid,
     ) -> Result<Vec<(UserNid, Member)>, StoreError> {
         let rows = snap.scan::<t::MemberTable>(Scan::prefix(&room));
-        rows.map(|row| row.map(|((_, user), member)| (user, member))).collect()
+        rows.map(|row| row.map(|((_, user), member)| (user, member)))
+            .collect()
     }
 
     /// All rooms a user has to do with, except forgotten ones.
@@ -318,7 +345,8 @@ impl Rooms {
         user: UserNid,
     ) -> Result<Vec<(RoomNid, MemberOf)>, StoreError> {
         let rows = snap.scan::<t::MemberOfTable>(Scan::prefix(&user));
-        rows.map(|row| row.map(|((_, room), member)| (room, member))).collect()
+        rows.map(|row| row.map(|((_, room), member)| (room, member)))
+            .collect()
     }
 
     /// A user's membership in a room, as [`Self::rooms_of`] tells it; `None` also if forgotten.
@@ -357,7 +385,8 @@ impl Rooms {
         room: RoomNid,
     ) -> Result<Vec<(ServerNid, u32)>, StoreError> {
         let rows = snap.scan::<t::RoomServer>(Scan::prefix(&room));
-        rows.map(|row| row.map(|((_, server), count)| (server, count))).collect()
+        rows.map(|row| row.map(|((_, server), count)| (server, count)))
+            .collect()
     }
 
     /// The event at a place in a room's timeline.
@@ -377,11 +406,7 @@ impl Rooms {
     ///
     /// # Errors
     /// The store's.
-    pub fn children(
-        &self,
-        snap: &Snapshot,
-        event: EventNid,
-    ) -> Result<Vec<EventNid>, StoreError> {
+    pub fn children(&self, snap: &Snapshot, event: EventNid) -> Result<Vec<EventNid>, StoreError> {
         let rows = snap.scan::<t::Edge>(Scan::prefix(&event));
         rows.map(|row| row.map(|((_, child), ())| child)).collect()
     }
@@ -397,5 +422,8 @@ impl Rooms {
 
 /// A row that decodes to something that cannot be.
 pub(crate) fn damaged<T: Table>(key: impl std::fmt::Debug, what: &str) -> StoreError {
-    StoreError::Corrupt { table: T::NAME, key: format!("{key:?} ({what})").into() }
+    StoreError::Corrupt {
+        table: T::NAME,
+        key: format!("{key:?} ({what})").into(),
+    }
 }

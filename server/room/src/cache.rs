@@ -24,8 +24,15 @@ struct Generations<K, V> {
 impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
     /// A cache that holds about `budget` bytes.
     pub(crate) fn new(budget: usize) -> Cache<K, V> {
-        let inner = Generations { young: HashMap::new(), old: HashMap::new(), young_bytes: 0 };
-        Cache { half: budget / 2, inner: Mutex::new(inner) }
+        let inner = Generations {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            young_bytes: 0,
+        };
+        Cache {
+            half: budget / 2,
+            inner: Mutex::new(inner),
+        }
     }
 
     /// The value under a key, if it is still held.

@@ -7,7 +7,7 @@ use skerry_core::{Pos, RoomNid, UserNid};
 use skerry_store::schema::room::SentBy;
 use skerry_store::{Applied, Snapshot, StoreError, Write, blocking};
 
-use crate::compose::{Author, Composed};
+use crate::compose::Author;
 use crate::draft::Draft;
 use crate::tip::Tip;
 use crate::{RoomError, Rooms};
@@ -41,15 +41,20 @@ pub(crate) struct Change<'a> {
 }
 
 impl Change<'_> {
-    /// Makes an event at the room's end, checks it, and adds it to the batch.
+    /// Makes an event at the room's end, checks it, and adds it to the batch; gives its
+    /// id.
     pub(crate) fn add(
         &mut self,
         user_id: &str,
         draft: Draft,
         sent: Option<SentBy>,
-    ) -> Result<Composed, RoomError> {
-        let author = Author { user_id, now_ms: self.now_ms };
-        self.rooms.compose(&mut self.w, &self.snap, &mut self.tip, author, draft, sent)
+    ) -> Result<String, RoomError> {
+        let author = Author {
+            user_id,
+            now_ms: self.now_ms,
+        };
+        self.rooms
+            .compose(&mut self.w, &self.snap, &mut self.tip, author, draft, sent)
     }
 }
 
@@ -65,7 +70,8 @@ impl Rooms {
         plan: impl FnOnce(&mut Change<'_>) -> Result<T, RoomError> + Send + 'static,
     ) -> Result<T, RoomError> {
         let lane = self.inner.lanes.lock(room).await;
-        self.write(lane, move |this| this.change_now(room, plan)).await
+        self.write(lane, move |this| this.change_now(room, plan))
+            .await
     }
 
     /// Runs a change on a blocking thread, and waits until what it says may be told. `guard` is
@@ -106,7 +112,13 @@ impl Rooms {
             return Ok((Err(unknown), self.store().barrier()));
         };
         let now_ms = self.inner.clock.now_ms();
-        let mut change = Change { rooms: self, snap, w: self.store().write(), tip, now_ms };
+        let mut change = Change {
+            rooms: self,
+            snap,
+            w: self.store().write(),
+            tip,
+            now_ms,
+        };
         let answer = plan(&mut change);
         self.apply(change, answer)
     }
@@ -130,8 +142,9 @@ impl Rooms {
     /// Commits a write and notes in memory what it made of the rooms. Inside all their lanes.
     pub(crate) fn commit(&self, mut w: Write, tips: Vec<Tip>) -> Result<Applied, StoreError> {
         let moved = tips.into_iter().filter(|tip| tip.head.last.is_stamp());
-        let moved: Vec<(Pos, Tip)> =
-            moved.map(|tip| (self.inner.last.begin(tip.room), tip)).collect();
+        let moved: Vec<(Pos, Tip)> = moved
+            .map(|tip| (self.inner.last.begin(tip.room), tip))
+            .collect();
         for (_, tip) in &moved {
             self.finish(&mut w, tip);
         }

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
+use skerry_core::StoredEvent;
 use skerry_core::auth::{self, AuthState};
 use skerry_core::build::{self, EventRef, Place, Signer};
 use skerry_core::canonical::Object;
 use skerry_core::event::{FormatError, RuledEvent};
 use skerry_core::power::Action;
-use skerry_core::StoredEvent;
 use skerry_store::schema::room::SentBy;
 use skerry_store::{Snapshot, StoreError, Write};
 
-use crate::append::Placed;
 use crate::draft::Draft;
 use crate::tip::Tip;
 use crate::{RoomError, Rooms};
@@ -24,14 +23,8 @@ pub(crate) struct Author<'a> {
     pub(crate) now_ms: u64,
 }
 
-/// An event in its place.
-pub(crate) struct Composed {
-    pub(crate) event: Arc<StoredEvent>,
-    pub(crate) placed: Placed,
-}
-
 impl Rooms {
-    /// Makes an event at the tip, checks it by the rules and adds it to the write.
+    /// Makes an event at the tip, checks it by the rules and adds it to the write; gives its id.
     pub(crate) fn compose(
         &self,
         w: &mut Write,
@@ -40,11 +33,12 @@ impl Rooms {
         author: Author<'_>,
         draft: Draft,
         sent: Option<SentBy>,
-    ) -> Result<Composed, RoomError> {
+    ) -> Result<String, RoomError> {
         let event = Arc::new(self.build(snap, tip, author, draft)?);
         self.check(snap, tip, &event)?;
-        let placed = self.append(w, snap, tip, event.clone(), sent)?;
-        Ok(Composed { event, placed })
+        let event_id = event.event_id().to_owned();
+        self.append(w, snap, tip, event, sent)?;
+        Ok(event_id)
     }
 
     /// Makes an event at the tip: signed, not yet judged.
@@ -81,7 +75,10 @@ impl Rooms {
         place: Place<'_>,
     ) -> Result<StoredEvent, RoomError> {
         let config = &self.inner.config;
-        let signer = Signer { server: &config.server_name, key: &config.key };
+        let signer = Signer {
+            server: &config.server_name,
+            key: &config.key,
+        };
         let mut dice = self.inner.dice.dice();
         build::build(draft, place, signer, &mut *dice).map_err(misshapen)
     }
@@ -115,7 +112,11 @@ impl Rooms {
         if !auth::is_special(event.event_type(), tip.version) {
             let (create, power) = (self.create_facts(snap, tip)?, self.power(snap, tip)?);
             let sender = self.tip_membership(snap, tip, event.sender())?;
-            let state = AuthState { create: &create, power: &power, sender };
+            let state = AuthState {
+                create: &create,
+                power: &power,
+                sender,
+            };
             if let Some(verdict) = auth::check_ordinary(event, state) {
                 return verdict.map_err(|refusal| RoomError::Forbidden(refusal.reason));
             }
@@ -148,13 +149,17 @@ impl Rooms {
         if server(redaction.sender()) == server(target.sender()) {
             return Ok(true);
         }
-        Ok(self.power(snap, tip)?.may(redaction.sender(), Action::Redact))
+        Ok(self
+            .power(snap, tip)?
+            .may(redaction.sender(), Action::Redact))
     }
 
     /// The member content of a user's profile: display name and avatar.
     pub(crate) fn profile(&self, snap: &Snapshot, user_id: &str) -> Result<Object, StoreError> {
         let mut content = Object::new();
-        let Some(user) = self.store().user_nid(user_id)? else { return Ok(content) };
+        let Some(user) = self.store().user_nid(user_id)? else {
+            return Ok(content);
+        };
         let face = skerry_account::profile::face(snap, user)?;
         if let Some(name) = face.display_name {
             content.insert("displayname", name);

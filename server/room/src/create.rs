@@ -97,25 +97,25 @@ impl Rooms {
             let beginning = blocking(move || this.begin(&asker, &asked, attempt)).await??;
             let lane = self.inner.lanes.lock(beginning.room).await;
             let (who, request) = (who.clone(), request.clone());
-            let made =
-                self.write(lane, move |this| this.create_now(&who, &request, beginning)).await;
+            let made = self
+                .write(lane, move |this| this.create_now(&who, &request, beginning))
+                .await;
             match made.map_err(alias::taken)? {
                 Some(room_id) => return Ok(room_id),
                 None => continue,
             }
         }
-        Err(RoomError::InvalidParam("too many equal rooms at once".into()))
+        Err(RoomError::InvalidParam(
+            "too many equal rooms at once".into(),
+        ))
     }
 
     /// Reads the request and makes the create event, and with it the room's id.
-    fn begin(
-        &self,
-        who: &Who,
-        request: &CreateRoom,
-        attempt: u64,
-    ) -> Result<Beginning, RoomError> {
+    fn begin(&self, who: &Who, request: &CreateRoom, attempt: u64) -> Result<Beginning, RoomError> {
         if who.guest {
-            return Err(RoomError::GuestForbidden("Guests may not make rooms".into()));
+            return Err(RoomError::GuestForbidden(
+                "Guests may not make rooms".into(),
+            ));
         }
         let version = match request.version.as_deref() {
             None => self.default_version(),
@@ -137,14 +137,23 @@ impl Rooms {
             }
             None => None,
         };
-        let creator = Creator { user_id: &who.user_id, profile: self.profile(&snap, &who.user_id)? };
+        let creator = Creator {
+            user_id: &who.user_id,
+            profile: self.profile(&snap, &who.user_id)?,
+        };
         let mut plan = plan(request, version, creator, alias.as_deref())?;
         let now_ms = self.inner.clock.now_ms() + attempt;
         let content = std::mem::take(&mut plan.create);
         let room_id = self.chosen_room_id(version);
         let create = self.create_event(&who.user_id, version, room_id, content, now_ms)?;
         let room = self.store().intern_room(create.room_id())?;
-        Ok(Beginning { room, create, plan, alias, now_ms })
+        Ok(Beginning {
+            room,
+            create,
+            plan,
+            alias,
+            now_ms,
+        })
     }
 
     /// The create event of a new room, checked by the rules.
@@ -164,7 +173,12 @@ impl Rooms {
             content,
             redacts: None,
         };
-        let place = Place { version, prev: &[], auth: &[], origin_server_ts: now_ms };
+        let place = Place {
+            version,
+            prev: &[],
+            auth: &[],
+            origin_server_ts: now_ms,
+        };
         let create = Arc::new(self.sign(draft, place)?);
         auth::check_auth_events(&create, |_| None)
             .map_err(|refusal| RoomError::InvalidState(refusal.reason))?;
@@ -185,22 +199,41 @@ impl Rooms {
         request: &CreateRoom,
         beginning: Beginning,
     ) -> Result<Outcome<Option<String>>, StoreError> {
-        let Beginning { room, create, plan, alias, now_ms } = beginning;
+        let Beginning {
+            room,
+            create,
+            plan,
+            alias,
+            now_ms,
+        } = beginning;
         let snap = self.newest();
         if self.room_row(&snap, room)?.is_some() {
             return Ok((Ok(None), self.store().barrier()));
         }
         let room_id: Arc<str> = create.room_id().into();
         let tip = Tip::new(room, room_id.clone(), create.version());
-        let mut change = Change { rooms: self, snap, w: self.store().write(), tip, now_ms };
+        let mut change = Change {
+            rooms: self,
+            snap,
+            w: self.store().write(),
+            tip,
+            now_ms,
+        };
         let made = change.begin_room(who, create).and_then(|()| {
             change.fill_room(who, request, plan)?;
             if let Some(alias) = &alias {
-                let row = AliasRow { room, creator: who.user, at_ms: now_ms };
+                let row = AliasRow {
+                    room,
+                    creator: who.user,
+                    at_ms: now_ms,
+                };
                 alias::put_alias(&mut change.w, alias, &row);
             }
             if request.public {
-                let row = DirectoryRow { by: who.user, at_ms: now_ms };
+                let row = DirectoryRow {
+                    by: who.user,
+                    at_ms: now_ms,
+                };
                 change.w.put::<t::Directory>(&room, &row);
             }
             Ok(Some(room_id.to_string()))
@@ -216,15 +249,15 @@ impl Change<'_> {
         who: &Who,
         create: Arc<StoredEvent>,
     ) -> Result<(), RoomError> {
-        let content = create.content_object().map_err(|error| {
-            RoomError::BadJson(error.to_string())
-        })?;
+        let content = create
+            .content_object()
+            .map_err(|error| RoomError::BadJson(error.to_string()))?;
         let version = create.version().number();
         let (rooms, room) = (self.rooms, self.tip.room);
-        let placed = rooms.append(&mut self.w, &self.snap, &mut self.tip, create, None)?;
+        let nid = rooms.append(&mut self.w, &self.snap, &mut self.tip, create, None)?;
         let row = RoomRow {
             version,
-            create: placed.nid,
+            create: nid,
             creator: who.user,
             room_type: content.str("type").map(str::to_owned),
             since_ms: self.now_ms,
@@ -234,12 +267,7 @@ impl Change<'_> {
     }
 
     /// The events after the create event.
-    fn fill_room(
-        &mut self,
-        who: &Who,
-        request: &CreateRoom,
-        plan: Plan,
-    ) -> Result<(), RoomError> {
+    fn fill_room(&mut self, who: &Who, request: &CreateRoom, plan: Plan) -> Result<(), RoomError> {
         for draft in plan.events {
             self.add(&who.user_id, draft, None).map_err(contradiction)?;
         }
@@ -256,7 +284,11 @@ impl Change<'_> {
 
     /// A draft of the creator's own join.
     pub(crate) fn own_join(&self, who: &Who) -> Result<Draft, StoreError> {
-        Ok(Draft::member(&who.user_id, Membership::Join, self.profile_of(&who.user_id)?))
+        Ok(Draft::member(
+            &who.user_id,
+            Membership::Join,
+            self.profile_of(&who.user_id)?,
+        ))
     }
 }
 

@@ -90,7 +90,10 @@ impl Rooms {
                 return Err(RoomError::Forbidden(text.into()));
             }
             if listed {
-                let row = DirectoryRow { by: who.user, at_ms: change.now_ms };
+                let row = DirectoryRow {
+                    by: who.user,
+                    at_ms: change.now_ms,
+                };
                 change.w.put::<t::Directory>(&room, &row);
             } else {
                 change.w.delete::<t::Directory>(&room);
@@ -121,7 +124,11 @@ impl Rooms {
             let total = rooms.len();
             let end = ask.offset.saturating_add(ask.limit);
             let rooms = rooms.into_iter().skip(ask.offset).take(ask.limit).collect();
-            Ok(DirectoryPage { rooms, total, next: (end < total).then_some(end) })
+            Ok(DirectoryPage {
+                rooms,
+                total,
+                next: (end < total).then_some(end),
+            })
         })
         .await
     }
@@ -141,7 +148,10 @@ impl Rooms {
         let state = self.state_map(snap, head.state)?;
         let text = |kind: &str, field: &str| -> Result<Option<String>, StoreError> {
             let content = self.content_in(snap, &state, kind)?;
-            Ok(content.str(field).filter(|text| !text.is_empty()).map(str::to_owned))
+            Ok(content
+                .str(field)
+                .filter(|text| !text.is_empty())
+                .map(str::to_owned))
         };
         let history = text("m.room.history_visibility", "history_visibility")?;
         let guests = text("m.room.guest_access", "guest_access")?;
@@ -166,15 +176,22 @@ impl Rooms {
         state: &StateMap,
         kind: &str,
     ) -> Result<Object, StoreError> {
-        let Some(nid) = self.in_state(state, kind, "")? else { return Ok(Object::new()) };
+        let Some(nid) = self.in_state(state, kind, "")? else {
+            return Ok(Object::new());
+        };
         let held = self.event(snap, nid)?;
-        Ok(held.and_then(|held| held.event.content_object().ok()).unwrap_or_default())
+        Ok(held
+            .and_then(|held| held.event.content_object().ok())
+            .unwrap_or_default())
     }
 }
 
 impl DirectoryAsk {
     fn wants(&self, room: &PublicRoom) -> bool {
-        let kind = self.room_types.as_ref().is_none_or(|kinds| kinds.contains(&room.room_type));
+        let kind = self
+            .room_types
+            .as_ref()
+            .is_none_or(|kinds| kinds.contains(&room.room_type));
         let term = self.term.as_deref().unwrap_or_default().to_lowercase();
         let texts = [&room.name, &room.topic, &room.canonical_alias];
         let mut texts = texts.into_iter().flatten();

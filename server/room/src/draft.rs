@@ -33,7 +33,12 @@ impl Draft {
 
     /// An event that is no state.
     pub(crate) fn message(kind: &str, content: Object) -> Draft {
-        Draft { kind: kind.to_owned(), state_key: None, content, redacts: None }
+        Draft {
+            kind: kind.to_owned(),
+            state_key: None,
+            content,
+            redacts: None,
+        }
     }
 
     /// An event that moves a user.
@@ -50,7 +55,10 @@ impl Draft {
 
 /// An object of a few fields.
 pub(crate) fn object<const N: usize>(fields: [(&str, Value); N]) -> Object {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// Content from a client, as the room version reads numbers.

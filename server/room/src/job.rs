@@ -31,7 +31,9 @@ impl Rooms {
 
     async fn run_job(&self, job: Job) -> Result<(), RoomError> {
         let user_id = self.store().user_id(job.user)?.to_string();
-        let rooms = self.query(move |this, snap| Ok(this.rooms_of(snap, job.user)?)).await?;
+        let rooms = self
+            .query(move |this, snap| Ok(this.rooms_of(snap, job.user)?))
+            .await?;
         for (room, row) in rooms {
             let there = match job.kind {
                 RoomJob::Profile => row.membership == Membership::Join,
@@ -83,10 +85,17 @@ impl Change<'_> {
         if self.membership(user_id)? != Some(Membership::Join) {
             return Ok(());
         }
-        let Some(mut content) = self.content("m.room.member", user_id)? else { return Ok(()) };
+        let Some(mut content) = self.content("m.room.member", user_id)? else {
+            return Ok(());
+        };
         let before = content.clone();
         // Whoever let the user in then, and why they came, is no part of the new event.
-        for name in ["displayname", "avatar_url", "reason", "join_authorised_via_users_server"] {
+        for name in [
+            "displayname",
+            "avatar_url",
+            "reason",
+            "join_authorised_via_users_server",
+        ] {
             content.remove(name);
         }
         crate::membership::merge(&mut content, self.profile_of(user_id)?);

@@ -40,11 +40,9 @@ use std::sync::atomic::AtomicU64;
 
 use parking_lot::RwLock;
 use skerry_account::Accounts;
-use skerry_core::{
-    Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, StateId,
-};
 use skerry_core::event::RuledEvent;
 use skerry_core::keys::SigningKey;
+use skerry_core::{Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, StateId};
 use skerry_store::schema::room as tables;
 use skerry_store::{Lanes, Scan, Store, StoreError};
 
@@ -59,12 +57,12 @@ pub use read::{
     Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, View, Viewer, glob_matches,
     rel_kind,
 };
-pub use send::{Message, Redaction, StateEvent};
 pub use receipts::ReadMarks;
+pub use send::{Message, Redaction, StateEvent};
 pub use skerry_core::StateMap;
+pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
 pub use typing::Typing;
 pub use unread::{Count, Unread};
-pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
 
 use cache::Cache;
 use read::Reads;
@@ -163,7 +161,9 @@ impl Rooms {
     /// Whether a user id belongs to this server.
     #[must_use]
     pub fn is_local(&self, user_id: &str) -> bool {
-        user_id.split_once(':').is_some_and(|(_, server)| server == self.server_name())
+        user_id
+            .split_once(':')
+            .is_some_and(|(_, server)| server == self.server_name())
     }
 }
 
@@ -187,7 +187,10 @@ impl LastPositions {
     /// Something is about to be committed, and may be published before [`Self::set`] is called:
     /// until then the room counts as having news. Gives what to set if the commit fails.
     pub(crate) fn begin(&self, room: RoomNid) -> Pos {
-        self.0.write().insert(room, Pos(u64::MAX)).unwrap_or(Pos::ZERO)
+        self.0
+            .write()
+            .insert(room, Pos(u64::MAX))
+            .unwrap_or(Pos::ZERO)
     }
 
     /// To be called inside the room's lane, once its write is applied.

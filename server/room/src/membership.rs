@@ -257,7 +257,9 @@ impl Change<'_> {
             return Err(RoomError::Forbidden("You are banned from this room".into()));
         }
         if who.guest && !self.guests_may_join()? {
-            return Err(RoomError::GuestForbidden("Guests may not join this room".into()));
+            return Err(RoomError::GuestForbidden(
+                "Guests may not join this room".into(),
+            ));
         }
         if was != Some(Membership::Invite)
             && let Some(voucher) = self.voucher(who.user)?
@@ -269,7 +271,9 @@ impl Change<'_> {
 
     /// Whether the room is open to guests.
     fn guests_may_join(&self) -> Result<bool, RoomError> {
-        let event = self.rooms.tip_state(&self.snap, &self.tip, "m.room.guest_access", "")?;
+        let event = self
+            .rooms
+            .tip_state(&self.snap, &self.tip, "m.room.guest_access", "")?;
         let content = event.and_then(|event| event.event().content_object().ok());
         Ok(content.is_some_and(|content| content.str("guest_access") == Some("can_join")))
     }
@@ -293,7 +297,9 @@ impl Change<'_> {
             return Ok(());
         }
         let server = skerry_core::names::server_of(target).unwrap_or_default();
-        Err(RoomError::NotFound(format!("Cannot reach the server {server}")))
+        Err(RoomError::NotFound(format!(
+            "Cannot reach the server {server}"
+        )))
     }
 
     /// A member event that a client wrote itself, through the endpoint for state.
@@ -331,7 +337,7 @@ impl Change<'_> {
         if let Some(event_id) = self.same(&who.user_id, &draft)? {
             return Ok(event_id);
         }
-        Ok(self.add(&who.user_id, draft, None)?.event.event_id().to_owned())
+        self.add(&who.user_id, draft, None)
     }
 
     /// The room was closed to guests: those of this server leave (client-server API, "Guest
@@ -350,7 +356,10 @@ impl Change<'_> {
 
     fn joined_guests(&self) -> Result<Vec<UserNid>, StoreError> {
         let mut guests = Vec::new();
-        for row in self.snap.scan::<t::MemberTable>(Scan::prefix(&self.tip.room)) {
+        for row in self
+            .snap
+            .scan::<t::MemberTable>(Scan::prefix(&self.tip.room))
+        {
             let ((_, user), member) = row?;
             let joined = member.membership == Membership::Join;
             if joined && skerry_account::user::is_guest(&self.snap, user)? {

@@ -20,13 +20,17 @@ impl Change<'_> {
     /// `Forbidden` for a user in none of the rooms named; `UnableToAuthoriseJoin` where nobody
     /// of this server may invite.
     pub(crate) fn voucher(&mut self, user: UserNid) -> Result<Option<String>, RoomError> {
-        let Some(rule) = self.restricted_rule()? else { return Ok(None) };
+        let Some(rule) = self.restricted_rule()? else {
+            return Ok(None);
+        };
         if !self.is_in_any(user, &rule)? {
             let text = "You are in none of the rooms whose members may join this one";
             return Err(RoomError::Forbidden(text.into()));
         }
         let power = self.rooms.power(&self.snap, &mut self.tip)?;
-        for (user_id, _) in power.users().filter(|(user_id, _)| power.may(user_id, Action::Invite))
+        for (user_id, _) in power
+            .users()
+            .filter(|(user_id, _)| power.may(user_id, Action::Invite))
         {
             let local = self.rooms.is_local(user_id);
             if local && self.membership(user_id)? == Some(Membership::Join) {
@@ -43,7 +47,9 @@ impl Change<'_> {
 
     /// Content of the join rules, if they are restricted ones that the room version knows.
     fn restricted_rule(&self) -> Result<Option<Object>, RoomError> {
-        let event = self.rooms.tip_state(&self.snap, &self.tip, "m.room.join_rules", "")?;
+        let event = self
+            .rooms
+            .tip_state(&self.snap, &self.tip, "m.room.join_rules", "")?;
         let content = event.and_then(|event| event.event().content_object().ok());
         let version = self.tip.version;
         Ok(content.filter(|content| match content.str("join_rule") {
@@ -54,7 +60,10 @@ impl Change<'_> {
     }
 
     fn is_in_any(&self, user: UserNid, rule: &Object) -> Result<bool, StoreError> {
-        let allow = rule.get("allow").and_then(Value::as_array).unwrap_or_default();
+        let allow = rule
+            .get("allow")
+            .and_then(Value::as_array)
+            .unwrap_or_default();
         let conditions = allow.iter().filter_map(Value::as_object);
         let rooms = conditions
             .filter(|condition| condition.str("type") == Some("m.room_membership"))
@@ -74,7 +83,10 @@ impl Change<'_> {
         &self,
         power: &skerry_core::power::PowerLevels,
     ) -> Result<Option<String>, StoreError> {
-        for row in self.snap.scan::<t::MemberTable>(Scan::prefix(&self.tip.room)) {
+        for row in self
+            .snap
+            .scan::<t::MemberTable>(Scan::prefix(&self.tip.room))
+        {
             let ((_, user), member) = row?;
             if member.membership != Membership::Join {
                 continue;

@@ -7,8 +7,9 @@ use skerry_account::{TxnAnswer, TxnKey, txn};
 use skerry_core::canonical::Object;
 use skerry_core::power::Action;
 use skerry_core::{RoomNid, names};
-use skerry_store::StoreError;
-use skerry_store::schema::room::SentBy;
+use skerry_store::schema::room as t;
+use skerry_store::schema::room::{RelKind, SentBy};
+use skerry_store::{Scan, StoreError};
 
 use crate::change::Change;
 use crate::draft::{Draft, parse};
@@ -69,7 +70,8 @@ impl Rooms {
             }
             let draft = Draft::message(&kind, content);
             change.vet(&draft)?;
-            Ok(change.add(&who.user_id, draft, sent)?.event.event_id().to_owned())
+            change.vet_annotation(&who, &draft)?;
+            change.add(&who.user_id, draft, sent)
         })
         .await
     }
@@ -86,7 +88,11 @@ impl Rooms {
         redaction: Redaction,
     ) -> Result<String, RoomError> {
         let room = self.inside(room_id)?;
-        let Redaction { target, content, txn } = redaction;
+        let Redaction {
+            target,
+            content,
+            txn,
+        } = redaction;
         let device = who.device.clone();
         self.once(room, txn, &device, move |change, sent| {
             let content = parse(&content, change.tip.version.json_mode())?;
@@ -136,14 +142,15 @@ impl Rooms {
         room: RoomNid,
         txn: Option<(TxnKey, String)>,
         device: &str,
-        plan: impl FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError>
-        + Send
-        + 'static,
+        plan: impl FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError> + Send + 'static,
     ) -> Result<String, RoomError> {
         let Some((key, id)) = txn else {
             return self.change(room, move |change| plan(change, None)).await;
         };
-        let sent = SentBy { device: device.to_owned(), txn: id };
+        let sent = SentBy {
+            device: device.to_owned(),
+            txn: id,
+        };
         // An equal transaction names the same room, so the room's lane already makes the second
         // one wait until the first one's row is there.
         self.change(room, move |change| {
@@ -151,7 +158,10 @@ impl Rooms {
                 return Ok(before.answer);
             }
             let event_id = plan(change, Some(sent))?;
-            let answer = TxnAnswer { status: 200, answer: event_id.clone() };
+            let answer = TxnAnswer {
+                status: 200,
+                answer: event_id.clone(),
+            };
             txn::record(&mut change.w, &key, &answer, change.now_ms);
             Ok(event_id)
         })
@@ -168,7 +178,7 @@ impl Change<'_> {
         }
         let closes = draft.kind == "m.room.guest_access"
             && draft.content.str("guest_access") != Some("can_join");
-        let event_id = self.add(&who.user_id, draft, None)?.event.event_id().to_owned();
+        let event_id = self.add(&who.user_id, draft, None)?;
         if closes {
             self.remove_guests()?;
         }
@@ -178,7 +188,9 @@ impl Change<'_> {
     /// The present state event, where it says the same and comes from the same user.
     pub(crate) fn same(&self, user_id: &str, draft: &Draft) -> Result<Option<String>, StoreError> {
         let key = draft.state_key.as_deref().unwrap_or_default();
-        let present = self.rooms.tip_state(&self.snap, &self.tip, &draft.kind, key)?;
+        let present = self
+            .rooms
+            .tip_state(&self.snap, &self.tip, &draft.kind, key)?;
         Ok(present.and_then(|present| {
             let event = present.event();
             let same = event.sender() == user_id && event.content() == draft.content.to_string();
@@ -192,13 +204,51 @@ impl Change<'_> {
             "m.room.tombstone"
                 if draft.content.str("replacement_room") == Some(&self.tip.room_id) =>
             {
-                Err(RoomError::InvalidParam("A room cannot replace itself".into()))
+                Err(RoomError::InvalidParam(
+                    "A room cannot replace itself".into(),
+                ))
             }
             "m.room.canonical_alias" if draft.is_state("m.room.canonical_alias") => {
                 self.vet_canonical_alias(&draft.content)
             }
             _ => Ok(()),
         }
+    }
+
+    /// One user says the same of an event once (client-server API, "Event annotations and
+    /// reactions").
+    fn vet_annotation(&self, who: &Who, draft: &Draft) -> Result<(), RoomError> {
+        let Some(relates) = draft.content.object("m.relates_to") else {
+            return Ok(());
+        };
+        let (Some("m.annotation"), Some(parent)) =
+            (relates.str("rel_type"), relates.str("event_id"))
+        else {
+            return Ok(());
+        };
+        let rooms = self.rooms;
+        let Some(parent) = rooms.store().event_nid(&self.snap, parent)? else {
+            return Ok(());
+        };
+        let prefix = (parent, RelKind::Annotation);
+        for row in self.snap.scan::<t::Relations>(Scan::prefix(&prefix)) {
+            let (_, row) = row?;
+            if row.sender != who.user {
+                continue;
+            }
+            let Some(held) = rooms.event(&self.snap, row.child)? else {
+                continue;
+            };
+            let content = held.event.content_object().unwrap_or_default();
+            let key = content
+                .object("m.relates_to")
+                .and_then(|relates| relates.get("key"));
+            if held.event.event_type() == draft.kind && key == relates.get("key") {
+                let text = "You have said this of the event before";
+                return Err(RoomError::DuplicateAnnotation(text.into()));
+            }
+        }
+        Ok(())
     }
 
     /// Makes a redaction, and lets it take effect.
@@ -209,12 +259,18 @@ impl Change<'_> {
         mut content: Object,
         sent: Option<SentBy>,
     ) -> Result<String, RoomError> {
-        let named = content.remove("redacts").and_then(|id| id.as_str().map(str::to_owned));
+        let named = content
+            .remove("redacts")
+            .and_then(|id| id.as_str().map(str::to_owned));
         let target = target
             .or(named)
             .ok_or_else(|| RoomError::BadJson("A redaction needs `redacts`".into()))?;
         let unknown = || RoomError::NotFound("Unknown event".into());
-        let nid = self.rooms.store().event_nid(&self.snap, &target)?.ok_or_else(unknown)?;
+        let nid = self
+            .rooms
+            .store()
+            .event_nid(&self.snap, &target)?
+            .ok_or_else(unknown)?;
         let meta = self.rooms.meta(&self.snap, nid)?.ok_or_else(unknown)?;
         if meta.room != self.tip.room {
             let text = "The event to redact is in another room";
@@ -229,7 +285,7 @@ impl Change<'_> {
         }
         let mut draft = Draft::message("m.room.redaction", content);
         draft.redacts = Some(target);
-        Ok(self.add(&who.user_id, draft, sent)?.event.event_id().to_owned())
+        self.add(&who.user_id, draft, sent)
     }
 }
 
@@ -238,6 +294,8 @@ pub(crate) fn checked_user(user_id: &str) -> Result<(), RoomError> {
     if names::is_user_id(user_id) {
         Ok(())
     } else {
-        Err(RoomError::InvalidParam(format!("{user_id:?} is not a user id")))
+        Err(RoomError::InvalidParam(format!(
+            "{user_id:?} is not a user id"
+        )))
     }
 }

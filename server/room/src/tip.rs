@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use skerry_core::event::RuledEvent;
 use skerry_core::power::{CreateFacts, PowerLevels};
-use skerry_core::{EventNid, Membership, Pos, RoomNid, RoomVersion, StateId, StateMap, StoredEvent, UserNid};
+use skerry_core::{
+    EventNid, Membership, Pos, RoomNid, RoomVersion, StateId, StateMap, StoredEvent, UserNid,
+};
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{RoomHead, StateDelta};
 use skerry_store::{Applied, Snapshot, StoreError, Table};
@@ -196,11 +198,6 @@ impl Rooms {
     ) -> Result<Option<Membership>, StoreError> {
         let event = self.tip_state(snap, tip, "m.room.member", user_id)?;
         Ok(event.and_then(|event| event.event().membership()))
-    }
-
-    /// The tip of a room, or the answer that there is no such room.
-    pub(crate) fn known_tip(&self, snap: &Snapshot, room: RoomNid) -> Result<Tip, RoomError> {
-        self.tip(snap, room)?.ok_or_else(|| RoomError::NotFound("unknown room".into()))
     }
 
     /// A user's number, given one if it has none.

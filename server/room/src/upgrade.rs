@@ -51,7 +51,9 @@ impl Rooms {
         let version = RoomVersion::parse(version)
             .ok_or_else(|| RoomError::UnsupportedVersion(version.to_owned()))?;
         if additional_creators.len() > MAX_ADDITIONAL_CREATORS {
-            return Err(RoomError::InvalidParam("too many additional creators".into()));
+            return Err(RoomError::InvalidParam(
+                "too many additional creators".into(),
+            ));
         }
         for user_id in &additional_creators {
             checked_user(user_id)?;
@@ -65,8 +67,19 @@ impl Rooms {
                 return Ok((Err(unknown), this.store().barrier()));
             };
             let now_ms = this.inner.clock.now_ms();
-            let old = Change { rooms: this, snap, w: this.store().write(), tip, now_ms };
-            Upgrade { who, version, additional_creators }.run(old)
+            let old = Change {
+                rooms: this,
+                snap,
+                w: this.store().write(),
+                tip,
+                now_ms,
+            };
+            Upgrade {
+                who,
+                version,
+                additional_creators,
+            }
+            .run(old)
         })
         .await
     }
@@ -127,7 +140,7 @@ impl Upgrade {
             ("replacement_room", room_id.into()),
         ]);
         let draft = Draft::state("m.room.tombstone", "", content);
-        Ok(old.add(&self.who.user_id, draft, None)?.event.event_id().to_owned())
+        old.add(&self.who.user_id, draft, None)
     }
 
     /// The new room's create event.
@@ -156,8 +169,13 @@ impl Upgrade {
             content.insert("creator", who);
         }
         if self.version.creators_are_privileged() && !self.additional_creators.is_empty() {
-            let others = self.additional_creators.iter().filter(|user_id| **user_id != *who);
-            let others: Vec<Value> = others.map(|user_id| Value::from(user_id.as_str())).collect();
+            let others = self
+                .additional_creators
+                .iter()
+                .filter(|user_id| **user_id != *who);
+            let others: Vec<Value> = others
+                .map(|user_id| Value::from(user_id.as_str()))
+                .collect();
             content.insert("additional_creators", others);
         }
         for attempt in 0..ATTEMPTS {
@@ -174,7 +192,9 @@ impl Upgrade {
                 return Ok(create);
             }
         }
-        Err(RoomError::InvalidParam("too many equal rooms at once".into()))
+        Err(RoomError::InvalidParam(
+            "too many equal rooms at once".into(),
+        ))
     }
 
     /// The new room, with what it takes over.
@@ -218,10 +238,18 @@ impl Upgrade {
             }
         }
         for (key, content) in old.space_children()? {
-            new.add(&who.user_id, Draft::state("m.space.child", &key, content), None)?;
+            new.add(
+                &who.user_id,
+                Draft::state("m.space.child", &key, content),
+                None,
+            )?;
         }
         for (user_id, content) in bans {
-            new.add(&who.user_id, Draft::state("m.room.member", &user_id, content), None)?;
+            new.add(
+                &who.user_id,
+                Draft::state("m.room.member", &user_id, content),
+                None,
+            )?;
         }
         if let Some(content) = old.content("m.room.canonical_alias", "")?
             && !content.is_empty()
@@ -242,8 +270,15 @@ impl Upgrade {
         for alias in old.rooms.aliases_of(&old.snap, room)? {
             let row = old.rooms.alias(&old.snap, &alias)?;
             let row = row.map_or(
-                AliasRow { room: new.room, creator: self.who.user, at_ms: old.now_ms },
-                |row| AliasRow { room: new.room, ..row },
+                AliasRow {
+                    room: new.room,
+                    creator: self.who.user,
+                    at_ms: old.now_ms,
+                },
+                |row| AliasRow {
+                    room: new.room,
+                    ..row
+                },
             );
             old.w.put::<t::Alias>(&alias, &row);
             old.w.delete::<t::AliasOf>(&(room, alias.clone()));
@@ -251,12 +286,18 @@ impl Upgrade {
         }
         if old.snap.has::<t::Directory>(&room)? {
             old.w.delete::<t::Directory>(&room);
-            let row = DirectoryRow { by: self.who.user, at_ms: old.now_ms };
+            let row = DirectoryRow {
+                by: self.who.user,
+                at_ms: old.now_ms,
+            };
             old.w.put::<t::Directory>(&new.room, &row);
         }
         let alias = old.content("m.room.canonical_alias", "")?;
         if alias.is_some_and(|content| !content.is_empty()) {
-            self.if_allowed(old, Draft::state("m.room.canonical_alias", "", Object::new()))?;
+            self.if_allowed(
+                old,
+                Draft::state("m.room.canonical_alias", "", Object::new()),
+            )?;
         }
         let before = old.content("m.room.power_levels", "")?.unwrap_or_default();
         if let Some(content) = levels::quieted(&before) {
@@ -291,7 +332,11 @@ fn fitting(kind: &str, mut content: Object, version: RoomVersion) -> Object {
     };
     if lacks {
         let restricted = content.str("join_rule") == Some("knock_restricted");
-        let rule = if restricted && version.has_restricted() { "restricted" } else { "invite" };
+        let rule = if restricted && version.has_restricted() {
+            "restricted"
+        } else {
+            "invite"
+        };
         content.insert("join_rule", rule);
     }
     content
@@ -307,7 +352,10 @@ impl Change<'_> {
     /// Who is banned, and the content that says so.
     fn bans(&self) -> Result<Vec<(String, Object)>, StoreError> {
         let mut bans = Vec::new();
-        for row in self.snap.scan::<t::MemberTable>(Scan::prefix(&self.tip.room)) {
+        for row in self
+            .snap
+            .scan::<t::MemberTable>(Scan::prefix(&self.tip.room))
+        {
             let ((_, user), member) = row?;
             if member.membership == Membership::Ban {
                 let user_id = self.rooms.store().user_id(user)?;

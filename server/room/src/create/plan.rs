@@ -35,10 +35,14 @@ pub(super) fn plan(
     alias: Option<&str>,
 ) -> Result<Plan, RoomError> {
     if request.initial_state.len() > MAX_INITIAL_STATE {
-        return Err(RoomError::InvalidParam("initial_state has too many events".into()));
+        return Err(RoomError::InvalidParam(
+            "initial_state has too many events".into(),
+        ));
     }
     if request.invite.len() > MAX_INVITES {
-        return Err(RoomError::InvalidParam("too many people invited at once".into()));
+        return Err(RoomError::InvalidParam(
+            "too many people invited at once".into(),
+        ));
     }
     let mode = version.json_mode();
     let preset = request.preset.unwrap_or(if request.public {
@@ -53,7 +57,11 @@ pub(super) fn plan(
         events.push(Draft::setting("m.room.canonical_alias", "alias", alias));
     }
     let initial = initial_state(request, mode)?;
-    events.extend(preset_events(preset).into_iter().filter(|draft| !overridden(draft, &initial)));
+    events.extend(
+        preset_events(preset)
+            .into_iter()
+            .filter(|draft| !overridden(draft, &initial)),
+    );
     events.extend(initial);
     if let Some(name) = request.name.as_deref().filter(|name| !name.is_empty()) {
         events.push(Draft::setting("m.room.name", "name", name));
@@ -86,7 +94,9 @@ fn create_content(
             Some(Value::Array(creators)) => creators,
             None => Vec::new(),
             Some(_) => {
-                return Err(RoomError::BadJson("additional_creators is not a list".into()));
+                return Err(RoomError::BadJson(
+                    "additional_creators is not a list".into(),
+                ));
             }
         };
         for invited in &request.invite {
@@ -119,7 +129,11 @@ fn power_levels(
         }
     }
     // A room of version 12 is closed for good by its tombstone only: not by every admin.
-    let tombstone = if version.creators_are_privileged() { 150 } else { 100 };
+    let tombstone = if version.creators_are_privileged() {
+        150
+    } else {
+        100
+    };
     let events = object([
         ("m.room.avatar", 50.into()),
         ("m.room.canonical_alias", 50.into()),
@@ -176,5 +190,6 @@ fn initial_state(request: &CreateRoom, mode: Mode) -> Result<Vec<Draft>, RoomErr
 }
 
 fn overridden(draft: &Draft, by: &[Draft]) -> bool {
-    by.iter().any(|other| other.kind == draft.kind && other.state_key == draft.state_key)
+    by.iter()
+        .any(|other| other.kind == draft.kind && other.state_key == draft.state_key)
 }

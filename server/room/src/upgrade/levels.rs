@@ -26,14 +26,12 @@ impl Levels<'_> {
     /// The levels that the new room is to have: the old room's, as the new version writes them.
     pub(super) fn carried(&self, mut content: Object) -> Object {
         if self.version.integer_power_levels() {
-            content.retain(|_, value| {
-                match value {
-                    Value::Object(entries) => {
-                        entries.retain(|_, value| make_integer(value));
-                        true
-                    }
-                    _ => make_integer(value),
+            content.retain(|_, value| match value {
+                Value::Object(entries) => {
+                    entries.retain(|_, value| make_integer(value));
+                    true
                 }
+                _ => make_integer(value),
             });
         }
         let mut users = taken(&mut content, "users");
@@ -41,7 +39,9 @@ impl Levels<'_> {
             users.retain(|user_id, _| {
                 user_id != self.who && !self.creators.iter().any(|creator| creator == user_id)
             });
-            let least = level(&content, "state_default").unwrap_or(50).saturating_add(1);
+            let least = level(&content, "state_default")
+                .unwrap_or(50)
+                .saturating_add(1);
             let mut events = taken(&mut content, "events");
             if level(&events, "m.room.tombstone").is_none_or(|level| level < least) {
                 events.insert("m.room.tombstone", least.max(TOMBSTONE));
@@ -62,7 +62,10 @@ impl Levels<'_> {
         }
         let mut needed = level(&content, "state_default").unwrap_or(50);
         if let Some(events) = content.object("events") {
-            needed = events.iter().filter_map(|(_, value)| number(value)).fold(needed, i64::max);
+            needed = events
+                .iter()
+                .filter_map(|(_, value)| number(value))
+                .fold(needed, i64::max);
         }
         let users = content.object("users").cloned().unwrap_or_default();
         if self.bans {
@@ -82,7 +85,10 @@ impl Levels<'_> {
 /// invite; none where that is so already.
 pub(super) fn quieted(before: &Object) -> Option<Object> {
     let mut content = before.clone();
-    let least = level(before, "users_default").unwrap_or(0).saturating_add(1).max(QUIET);
+    let least = level(before, "users_default")
+        .unwrap_or(0)
+        .saturating_add(1)
+        .max(QUIET);
     let mut changed = false;
     for name in ["events_default", "invite"] {
         if level(before, name).unwrap_or(0) < least {

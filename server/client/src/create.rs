@@ -1,0 +1,102 @@
+//! Making rooms.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::json;
+use serde_json::value::RawValue;
+use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::{CreateRoom, InitialState, Preset, RoomError};
+
+use crate::Ctx;
+use crate::in_room::{refusal, who};
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] =
+    &[route!(POST "/_matrix/client/v3/createRoom", Token, Join, create)];
+
+/// The request's body.
+#[derive(Deserialize)]
+struct Body {
+    room_version: Option<String>,
+    preset: Option<PresetName>,
+    visibility: Option<Visibility>,
+    room_alias_name: Option<String>,
+    name: Option<String>,
+    topic: Option<String>,
+    #[serde(default)]
+    invite: Vec<String>,
+    #[serde(default)]
+    invite_3pid: Vec<serde::de::IgnoredAny>,
+    #[serde(default)]
+    is_direct: bool,
+    creation_content: Option<Box<RawValue>>,
+    #[serde(default)]
+    initial_state: Vec<StateBody>,
+    power_level_content_override: Option<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct StateBody {
+    #[serde(rename = "type")]
+    kind: String,
+    #[serde(default)]
+    state_key: String,
+    content: Box<RawValue>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum PresetName {
+    PrivateChat,
+    PublicChat,
+    TrustedPrivateChat,
+}
+
+#[derive(Deserialize, PartialEq)]
+#[serde(rename_all = "snake_case")]
+enum Visibility {
+    Public,
+    Private,
+}
+
+/// `POST /createRoom`: the room with all it begins with is durable before the answer, or there is
+/// no room.
+async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let body: Body = call.json()?;
+    if !body.invite_3pid.is_empty() {
+        return Err(ApiError::threepid_denied("This server invites nobody by address"));
+    }
+    let made = ctx.rooms.create(who(&call)?, request(body)).await;
+    let room_id = made.map_err(|error| match error {
+        RoomError::AliasInUse(text) => ApiError::room_in_use(text),
+        other => refusal(other),
+    })?;
+    Answer::json(&json!({ "room_id": room_id }))
+}
+
+fn request(body: Body) -> CreateRoom {
+    let text = |raw: Box<RawValue>| raw.get().to_owned();
+    let state = |state: StateBody| InitialState {
+        kind: state.kind,
+        state_key: state.state_key,
+        content: text(state.content),
+    };
+    CreateRoom {
+        version: body.room_version,
+        preset: body.preset.map(|preset| match preset {
+            PresetName::PrivateChat => Preset::PrivateChat,
+            PresetName::PublicChat => Preset::PublicChat,
+            PresetName::TrustedPrivateChat => Preset::TrustedPrivateChat,
+        }),
+        public: body.visibility == Some(Visibility::Public),
+        alias: body.room_alias_name,
+        name: body.name,
+        topic: body.topic,
+        invite: body.invite,
+        is_direct: body.is_direct,
+        creation_content: body.creation_content.map(text),
+        initial_state: body.initial_state.into_iter().map(state).collect(),
+        power_levels: body.power_level_content_override.map(text),
+    }
+}

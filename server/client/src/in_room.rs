@@ -1,0 +1,78 @@
+//! Helpers that the endpoints about rooms share.
+
+use serde::Deserialize;
+use skerry_account::TxnKey;
+use skerry_core::names;
+use skerry_http::{ApiError, Call};
+use skerry_room::{RoomError, Who};
+
+use crate::fault;
+
+/// Who asks, as the rooms know them.
+pub(crate) fn who(call: &Call) -> Result<Who, ApiError> {
+    let requester = call.requester()?;
+    Ok(Who {
+        user_id: requester.user_id.clone(),
+        user: requester.user,
+        device: requester.device.clone(),
+        guest: requester.is_guest,
+        admin: requester.admin,
+    })
+}
+
+/// The path's `{roomId}`.
+///
+/// # Errors
+/// 400 `M_INVALID_PARAM` for what is no room id.
+pub(crate) fn room_id(call: &Call) -> Result<&str, ApiError> {
+    let id = call.param("roomId");
+    if names::is_room_id(id) {
+        Ok(id)
+    } else {
+        Err(ApiError::invalid_param(format!("{id:?} is not a room id")))
+    }
+}
+
+/// The transaction of a request whose path ends in `{txnId}`, and its id.
+pub(crate) fn txn(call: &Call) -> Result<(TxnKey, String), ApiError> {
+    let (requester, id) = (call.requester()?, call.param("txnId"));
+    let path = call.uri.path();
+    let path = path.rsplit_once('/').map_or(path, |(path, _)| path);
+    let method = call.method.as_str();
+    let key = TxnKey::new(requester.user, &requester.device, method, path, id);
+    Ok((key.map_err(fault::account)?, id.to_owned()))
+}
+
+/// A body with no more than a reason.
+#[derive(Deserialize)]
+pub(crate) struct Reason {
+    pub(crate) reason: Option<String>,
+}
+
+/// A body that names a user, and maybe a reason.
+#[derive(Deserialize)]
+pub(crate) struct Target {
+    pub(crate) user_id: String,
+    pub(crate) reason: Option<String>,
+}
+
+/// A refusal of the rooms as the client's error.
+pub(crate) fn refusal(error: RoomError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        RoomError::Forbidden(_) => ApiError::forbidden(text),
+        RoomError::GuestForbidden(_) => ApiError::guest_access_forbidden(text),
+        RoomError::NotFound(_) => ApiError::not_found(text),
+        RoomError::UnsupportedVersion(_) => ApiError::unsupported_room_version(text),
+        RoomError::InvalidState(_) => ApiError::invalid_room_state(text),
+        RoomError::AliasInUse(_) => ApiError::conflict(text),
+        RoomError::BadAlias(_) => ApiError::bad_alias(text),
+        RoomError::TooLarge(_) => ApiError::too_large(text),
+        RoomError::BadJson(_) => ApiError::bad_json(text),
+        RoomError::InvalidParam(_) => ApiError::invalid_param(text),
+        RoomError::UnableToAuthoriseJoin(_) => ApiError::unable_to_authorise_join(text),
+        RoomError::BadState(_) => ApiError::bad_state(text),
+        RoomError::DuplicateAnnotation(_) => ApiError::duplicate_annotation(text),
+        RoomError::Store(error) => fault::store(&error),
+    }
+}

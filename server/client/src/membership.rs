@@ -1,0 +1,121 @@
+//! Moving people: join, leave, invite, kick, ban, unban, knock, forget.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::Move;
+
+use crate::Ctx;
+use crate::in_room::{Reason, Target, refusal, room_id, who};
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] = &[
+    route!(POST "/_matrix/client/v3/join/{roomIdOrAlias}", Token, Join, join_any),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/join", Token, Join, join),
+    route!(POST "/_matrix/client/v3/knock/{roomIdOrAlias}", Token, Join, knock),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/leave", Token, Send, leave),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/forget", Token, Send, forget),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/invite", Token, Join, invite),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/kick", Token, Send, kick),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/ban", Token, Send, ban),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/unban", Token, Send, unban),
+];
+
+/// Fields of the body of a join that are no content of the member event.
+const NOT_CONTENT: [&str; 3] = ["membership", "reason", "third_party_signed"];
+
+/// `POST /join/{roomIdOrAlias}`: joined, durably, when answered.
+async fn join_any(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let room_id = named_room(&ctx, &call).await?;
+    enter(&ctx, &call, &room_id).await
+}
+
+/// `POST /rooms/{roomId}/join`: as by `POST /join`.
+async fn join(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    enter(&ctx, &call, room_id(&call)?).await
+}
+
+async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError> {
+    let mut body: Map<String, Value> = call.json()?;
+    let reason = body.get("reason").and_then(Value::as_str).map(str::to_owned);
+    body.retain(|name, _| !NOT_CONTENT.contains(&name.as_str()));
+    let content = (!body.is_empty()).then(|| Value::Object(body).to_string().into_bytes());
+    let joined = ctx.rooms.join(who(call)?, room_id, Move { reason, content }).await;
+    Answer::json(&json!({ "room_id": joined.map_err(refusal)? }))
+}
+
+/// `POST /knock/{roomIdOrAlias}`
+async fn knock(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let how = reason(&call)?;
+    let room_id = named_room(&ctx, &call).await?;
+    let knocked = ctx.rooms.knock(who(&call)?, &room_id, how).await;
+    Answer::json(&json!({ "room_id": knocked.map_err(refusal)? }))
+}
+
+/// `POST /rooms/{roomId}/leave`: also declines an invite.
+async fn leave(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let how = reason(&call)?;
+    ctx.rooms.leave(who(&call)?, room_id(&call)?, how).await.map_err(refusal)?;
+    Ok(Answer::empty())
+}
+
+/// `POST /rooms/{roomId}/forget`: only rooms one has left.
+async fn forget(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    ctx.rooms.forget(who(&call)?, room_id(&call)?).await.map_err(refusal)?;
+    Ok(Answer::empty())
+}
+
+/// `POST /rooms/{roomId}/invite`
+async fn invite(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let (user_id, how) = target(&call)?;
+    let done = ctx.rooms.invite(who(&call)?, room_id(&call)?, &user_id, how).await;
+    done.map_err(refusal)?;
+    Ok(Answer::empty())
+}
+
+/// `POST /rooms/{roomId}/kick`
+async fn kick(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let (user_id, how) = target(&call)?;
+    let done = ctx.rooms.kick(who(&call)?, room_id(&call)?, &user_id, how).await;
+    done.map_err(refusal)?;
+    Ok(Answer::empty())
+}
+
+/// `POST /rooms/{roomId}/ban`
+async fn ban(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let (user_id, how) = target(&call)?;
+    let done = ctx.rooms.ban(who(&call)?, room_id(&call)?, &user_id, how).await;
+    done.map_err(refusal)?;
+    Ok(Answer::empty())
+}
+
+/// `POST /rooms/{roomId}/unban`
+async fn unban(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let (user_id, how) = target(&call)?;
+    let done = ctx.rooms.unban(who(&call)?, room_id(&call)?, &user_id, how).await;
+    done.map_err(refusal)?;
+    Ok(Answer::empty())
+}
+
+fn reason(call: &Call) -> Result<Move, ApiError> {
+    let body: Reason = call.json()?;
+    Ok(Move { reason: body.reason, content: None })
+}
+
+fn target(call: &Call) -> Result<(String, Move), ApiError> {
+    let body: Target = call.json()?;
+    Ok((body.user_id, Move { reason: body.reason, content: None }))
+}
+
+/// The room that the path names by id or alias.
+async fn named_room(ctx: &Ctx, call: &Call) -> Result<String, ApiError> {
+    let name = call.param("roomIdOrAlias");
+    if name.starts_with('#') {
+        return ctx.rooms.resolve(name).await.map_err(refusal);
+    }
+    if skerry_core::names::is_room_id(name) {
+        return Ok(name.to_owned());
+    }
+    Err(ApiError::invalid_param(format!("{name:?} is neither a room id nor a room alias")))
+}

@@ -1,0 +1,60 @@
+//! Sending into rooms: messages, state, redactions.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::{Message, Redaction, StateEvent};
+
+use crate::Ctx;
+use crate::in_room::{refusal, room_id, txn, who};
+
+/// The endpoints of this file.
+pub(crate) const ROUTES: &[Route<Ctx>] = &[
+    route!(PUT "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}", Token, Send, message),
+    route!(PUT "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}", Token, Send, redact),
+    route!(PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}", Token, Send, state),
+    route!(PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}/", Token, Send, state),
+    route!(
+        PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}/{stateKey}", Token, Send, state
+    ),
+];
+
+/// `PUT /rooms/{roomId}/send/{eventType}/{txnId}`: durable before the answer; the same
+/// transaction of the same device makes one event, also across restarts.
+async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let message = Message {
+        kind: call.param("eventType").to_owned(),
+        content: content(&call),
+        txn: Some(txn(&call)?),
+    };
+    let sent = ctx.rooms.send(who(&call)?, room_id(&call)?, message).await;
+    Answer::json(&json!({ "event_id": sent.map_err(refusal)? }))
+}
+
+/// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`: idempotent as sending.
+async fn redact(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let redaction = Redaction {
+        target: call.param("eventId").to_owned(),
+        content: content(&call),
+        txn: Some(txn(&call)?),
+    };
+    let sent = ctx.rooms.redact(who(&call)?, room_id(&call)?, redaction).await;
+    Answer::json(&json!({ "event_id": sent.map_err(refusal)? }))
+}
+
+/// `PUT /rooms/{roomId}/state/{eventType}[/{stateKey}]`: setting what is there makes no event.
+async fn state(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let state = StateEvent {
+        kind: call.param("eventType").to_owned(),
+        key: call.param("stateKey").to_owned(),
+        content: content(&call),
+    };
+    let set = ctx.rooms.set_state(who(&call)?, room_id(&call)?, state).await;
+    Answer::json(&json!({ "event_id": set.map_err(refusal)? }))
+}
+
+/// The body as an event's content; an empty one is an empty object.
+fn content(call: &Call) -> Vec<u8> {
+    if call.body.is_empty() { b"{}".to_vec() } else { call.body.to_vec() }
+}
