@@ -76,25 +76,26 @@ async fn delete(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `PUT /room_keys/keys?version=`: keys of any rooms.
 async fn put_all(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let keys: BackupKeys = call.json()?;
-    put(&ctx, &call, keys).await
+    put(ctx, call, keys).await
 }
 
 /// `PUT /room_keys/keys/{roomId}?version=`: keys of one room.
 async fn put_room(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let keys: RoomBackup = call.json()?;
-    put(&ctx, &call, BackupKeys::room(call.param("roomId"), keys)).await
+    let keys = BackupKeys::room(call.param("roomId"), keys);
+    put(ctx, call, keys).await
 }
 
 /// `PUT /room_keys/keys/{roomId}/{sessionId}?version=`: one key.
 async fn put_one(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let key: SessionBackup = call.json()?;
     let keys = BackupKeys::one(call.param("roomId"), call.param("sessionId"), key);
-    put(&ctx, &call, keys).await
+    put(ctx, call, keys).await
 }
 
-async fn put(ctx: &Ctx, call: &Call, keys: BackupKeys) -> Result<Answer, ApiError> {
+async fn put(ctx: Arc<Ctx>, call: Call, keys: BackupKeys) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
-    let version = version(call)?;
+    let version = version(&call)?;
     let keys = ctx.accounts.keys().put_backup_keys(user, &version, keys).await;
     Answer::json(&keys.map_err(refusal)?)
 }

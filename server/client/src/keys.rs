@@ -6,20 +6,21 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use skerry_account::UiaScope;
 use skerry_account::e2e::{
     ClaimRequest, CrossSigningOutcome, CrossSigningUpload, KeyQuery, KeyUpload, KeysError, Owner,
     SignatureFailure, SignatureUpload,
 };
 use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_sync::{Request, Token};
 
-use crate::{Ctx, fault};
+use crate::{Ctx, fault, scope, sync};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(POST "/_matrix/client/v3/keys/upload", Token, Send, upload).large(),
     route!(POST "/_matrix/client/v3/keys/query", Token, Heavy, query),
     route!(POST "/_matrix/client/v3/keys/claim", Token, Heavy, claim),
+    route!(GET "/_matrix/client/v3/keys/changes", Token, Free, changes),
     route!(POST "/_matrix/client/v3/keys/device_signing/upload", Token, Send, cross_signing),
     route!(POST "/_matrix/client/v3/keys/signatures/upload", Token, Send, signatures).large(),
 ];
@@ -77,6 +78,31 @@ async fn claim(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "one_time_keys": claimed.keys, "failures": failures }))
 }
 
+/// `GET /keys/changes?from=&to=`: users sharing a room whose devices changed, and users who left
+/// all shared rooms. `to` is looked at only to be a token.
+async fn changes(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let token = |name: &str| {
+        let text = call.query(name);
+        let text = text.ok_or_else(|| ApiError::missing_param(format!("Missing parameter: {name}")))?;
+        Token::parse(&text)
+            .map_err(|_| ApiError::invalid_param(format!("{name} is not a token of this server")))
+    };
+    let (from, _) = (token("from")?, token("to")?);
+    let requester = call.requester()?;
+    let request = Request {
+        user: requester.user,
+        user_id: requester.user_id.clone(),
+        device: requester.device.clone(),
+        since: Some(from),
+        filter: Arc::default(),
+        full_state: false,
+        state_after: false,
+    };
+    let lists = ctx.sync.key_changes(request).await.map_err(sync::refusal)?;
+    let ids = |ids: &[Arc<str>]| ids.iter().map(|id| Value::from(&**id)).collect::<Vec<_>>();
+    Answer::json(&json!({ "changed": ids(&lists.changed), "left": ids(&lists.left) }))
+}
+
 /// `POST /keys/device_signing/upload`: asks for the password before keys are replaced.
 async fn cross_signing(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     #[derive(Deserialize)]
@@ -95,12 +121,7 @@ async fn cross_signing(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (keys, owner) = (ctx.accounts.keys(), owner(&call)?);
     let outcome = keys.upload_cross_signing(&owner, &upload, false).await.map_err(refusal)?;
     if outcome == CrossSigningOutcome::NeedsAuth {
-        let scope = UiaScope {
-            user: Some(owner.user),
-            method: call.method.to_string(),
-            path: call.uri.path().to_owned(),
-        };
-        ctx.accounts.prove_owner(scope, auth.as_ref()).await.map_err(fault::account)?;
+        ctx.accounts.prove_owner(scope::uia(&call), auth.as_ref()).await.map_err(fault::account)?;
         keys.upload_cross_signing(&owner, &upload, true).await.map_err(refusal)?;
     }
     Ok(Answer::empty())

@@ -66,7 +66,7 @@ fn bad_token() -> ApiError {
     ApiError::invalid_param("since is not a token of this server")
 }
 
-fn refusal(error: SyncError) -> ApiError {
+pub(crate) fn refusal(error: SyncError) -> ApiError {
     match error {
         SyncError::UnknownPos => ApiError::unknown_pos("since is ahead of this server"),
         SyncError::NoFilter => ApiError::invalid_param("There is no such filter"),

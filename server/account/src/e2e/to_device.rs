@@ -222,6 +222,10 @@ impl Keys {
     /// # Errors
     /// Those of the store.
     pub fn acknowledge(&self, user: UserNid, device: &str, upto: Pos) -> Result<(), StoreError> {
+        // What the token covers was published before the token was made.
+        if last_message(&self.store().snapshot(), user, device)?.is_none() {
+            return Ok(());
+        }
         let snap = self.store().newest();
         let Some(last) = last_message(&snap, user, device)? else {
             return Ok(());

@@ -7,6 +7,7 @@
 pub(crate) mod changes;
 mod devices;
 mod ephemeral;
+mod key_changes;
 mod room;
 mod state;
 pub(crate) mod summary;
