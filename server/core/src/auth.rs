@@ -12,6 +12,7 @@ use ruma_events::StateEventType;
 use ruma_state_res::{check_state_dependent_auth_rules, check_state_independent_auth_rules};
 
 use crate::Membership;
+use crate::canonical::Object;
 use crate::event::{RuledEvent, StoredEvent};
 use crate::power::{CreateFacts, PowerLevels};
 use crate::room_version::RoomVersion;
@@ -55,7 +56,10 @@ pub struct Refusal {
 
 impl Refusal {
     fn new(rule: Rule, reason: impl Into<String>) -> Self {
-        Refusal { rule, reason: reason.into() }
+        Refusal {
+            rule,
+            reason: reason.into(),
+        }
     }
 }
 
@@ -93,20 +97,34 @@ pub fn check_ordinary(event: &StoredEvent, state: AuthState<'_>) -> Option<Resul
     }
     let sender = event.sender();
     if !state.create.federate && crate::names::server_of(sender) != Some(&state.create.server) {
-        return Some(Err(Refusal::new(Rule::Federate, "the room is closed to other servers")));
+        return Some(Err(Refusal::new(
+            Rule::Federate,
+            "the room is closed to other servers",
+        )));
     }
     if state.sender != Some(Membership::Join) {
-        return Some(Err(Refusal::new(Rule::NotJoined, "sender is not in the room")));
+        return Some(Err(Refusal::new(
+            Rule::NotJoined,
+            "sender is not in the room",
+        )));
     }
-    let (has, needs) =
-        (state.power.user(sender), state.power.event(event.event_type(), event.is_state()));
+    let (has, needs) = (
+        state.power.user(sender),
+        state.power.event(event.event_type(), event.is_state()),
+    );
     if has < needs {
         let kind = event.event_type();
         let reason = format!("sending `{kind}` takes power level {needs}, sender has {has}");
         return Some(Err(Refusal::new(Rule::Power, reason)));
     }
-    if event.state_key().is_some_and(|key| key.starts_with('@') && key != sender) {
-        return Some(Err(Refusal::new(Rule::StateKey, "state key is another user's id")));
+    if event
+        .state_key()
+        .is_some_and(|key| key.starts_with('@') && key != sender)
+    {
+        return Some(Err(Refusal::new(
+            Rule::StateKey,
+            "state key is another user's id",
+        )));
     }
     Some(Ok(()))
 }
@@ -122,7 +140,9 @@ pub fn check(
     lookup: impl Fn(&str, &str) -> Option<Arc<StoredEvent>>,
 ) -> Result<(), Refusal> {
     let ruled = RuledEvent::new(event.clone(), false);
-    check_ruled(&ruled, |kind, key| Some(RuledEvent::new(lookup(kind, key)?, false)))
+    check_ruled(&ruled, |kind, key| {
+        Some(RuledEvent::new(lookup(kind, key)?, false))
+    })
 }
 
 /// As [`check`], on events already wrapped.
@@ -135,11 +155,32 @@ pub fn check_ruled(
 ) -> Result<(), Refusal> {
     let stored = event.event();
     let rules = &stored.version().rules().authorization;
-    let fetch = |kind: &StateEventType, key: &str| lookup(&kind.to_string(), key);
+    let fetch = |kind: &StateEventType, key: &str| {
+        let found = lookup(&kind.to_string(), key);
+        match kind {
+            StateEventType::RoomJoinRules => found.or_else(|| invite_only(stored)),
+            _ => found,
+        }
+    };
     check_state_dependent_auth_rules(rules, event, fetch).map_err(|reason| {
-        let rule = refusing_rule(stored, &|kind, key| Some(lookup(kind, key)?.event().clone()));
+        let rule = refusing_rule(stored, &|kind, key| {
+            Some(lookup(kind, key)?.event().clone())
+        });
         Refusal { rule, reason }
     })
+}
+
+/// The join rules of a room that has none set: by invite, as published servers have it. ruma lets
+/// nobody into such a room, not even by invite.
+fn invite_only(event: &StoredEvent) -> Option<RuledEvent> {
+    let mut content = Object::new();
+    content.insert("join_rule", "invite");
+    let mut rules = event.object().ok()?;
+    rules.insert("content", content);
+    rules.insert("type", "m.room.join_rules");
+    rules.insert("state_key", "");
+    let rules = StoredEvent::from_object(rules, event.version()).ok()?;
+    Some(RuledEvent::new(Arc::new(rules), false))
 }
 
 /// Which rule it was that refused: ruma tells it only in words.
@@ -148,7 +189,9 @@ fn refusing_rule(
     lookup: &dyn Fn(&str, &str) -> Option<Arc<StoredEvent>>,
 ) -> Rule {
     let create = lookup("m.room.create", "").and_then(|create| CreateFacts::of(&create));
-    let Some(create) = create else { return Rule::Create };
+    let Some(create) = create else {
+        return Rule::Create;
+    };
     if !create.federate && crate::names::server_of(event.sender()) != Some(&create.server) {
         return Rule::Federate;
     }
@@ -163,7 +206,9 @@ fn refusing_rule(
         return Rule::NotJoined;
     }
     let levels = lookup("m.room.power_levels", "");
-    let Ok(power) = PowerLevels::of(&create, levels.as_deref()) else { return Rule::Power };
+    let Ok(power) = PowerLevels::of(&create, levels.as_deref()) else {
+        return Rule::Power;
+    };
     if !power.may_send(event.sender(), event.event_type(), event.is_state()) {
         return Rule::Power;
     }
@@ -189,7 +234,11 @@ pub fn check_auth_events(
     let fetch = |id: &ruma_common::EventId| {
         fetch(id.as_str()).map(|(event, rejected)| RuledEvent::new(event, rejected))
     };
-    let rule = if event.is_create() { Rule::Create } else { Rule::AuthEvents };
+    let rule = if event.is_create() {
+        Rule::Create
+    } else {
+        Rule::AuthEvents
+    };
     check_state_independent_auth_rules(rules, ruled, fetch)
         .map_err(|reason| Refusal { rule, reason })
 }

@@ -59,7 +59,10 @@ impl EventRef {
         if let Some(hash) = &self.hash {
             hashes.insert("sha256", base64(hash));
         }
-        Value::Array(vec![Value::Str(self.event_id.clone()), Value::Object(hashes)])
+        Value::Array(vec![
+            Value::Str(self.event_id.clone()),
+            Value::Object(hashes),
+        ])
     }
 }
 
@@ -99,24 +102,40 @@ pub fn build(
     let version = place.version;
     let mut event = lay_out(draft, place)?;
     if version.references_have_hashes() {
-        event.insert("event_id", format!("${}:{}", random_name(dice, 18), signer.server));
+        event.insert(
+            "event_id",
+            format!("${}:{}", random_name(dice, 18), signer.server),
+        );
     }
-    let mut hashes = Object::new();
-    hashes.insert("sha256", base64(&content_hash(&event)));
-    event.insert("hashes", hashes);
-    let signable = signable_text(&event, version);
+    let signable = hash_and_sign(&mut event, version, signer);
     let event_id = match event_id_of_text(&signable, version) {
         Some(id) => id,
         None => event.str("event_id").unwrap_or_default().to_owned(),
     };
-    let signature = signer.key.sign(signable.as_bytes());
-    add_signature(&mut event, signer.server, signer.key.id(), signature);
     StoredEvent::assemble(&event, event_id, version)
+}
+
+/// Adds the content hash and the signature; gives back the text that was signed.
+fn hash_and_sign(event: &mut Object, version: RoomVersion, signer: Signer<'_>) -> String {
+    let mut hashes = Object::new();
+    hashes.insert("sha256", base64(&content_hash(event)));
+    event.insert("hashes", hashes);
+    let signable = signable_text(event, version);
+    let signature = signer.key.sign(signable.as_bytes());
+    add_signature(event, signer.server, signer.key.id(), signature);
+    signable
 }
 
 /// Everything but the id, hashes and signatures.
 fn lay_out(draft: Draft, place: Place<'_>) -> Result<Object, FormatError> {
-    let Draft { room_id, sender, event_type, state_key, mut content, redacts } = draft;
+    let Draft {
+        room_id,
+        sender,
+        event_type,
+        state_key,
+        mut content,
+        redacts,
+    } = draft;
     let version = place.version;
     if version.json_mode() == Mode::Strict && !is_strict(&content) {
         return Err(FormatError::Malformed("content"));
@@ -126,12 +145,13 @@ fn lay_out(draft: Draft, place: Place<'_>) -> Result<Object, FormatError> {
         Mode::Strict => MAX_INT,
         Mode::Lenient => i64::MAX,
     };
-    let depth = deepest.map_or(1, |depth| depth.saturating_add(1)).min(most.unsigned_abs());
-    let timestamp =
-        i64::try_from(place.origin_server_ts).map_err(|_| FormatError::Malformed("origin_server_ts"))?;
-    let references = |refs: &[EventRef]| {
-        Value::Array(refs.iter().map(|r| r.to_value(version)).collect())
-    };
+    let depth = deepest
+        .map_or(1, |depth| depth.saturating_add(1))
+        .min(most.unsigned_abs());
+    let timestamp = i64::try_from(place.origin_server_ts)
+        .map_err(|_| FormatError::Malformed("origin_server_ts"))?;
+    let references =
+        |refs: &[EventRef]| Value::Array(refs.iter().map(|r| r.to_value(version)).collect());
     let mut fields = vec![("auth_events".to_owned(), references(place.auth))];
     let mut outer_redacts = None;
     if let Some(redacts) = redacts {
@@ -142,7 +162,10 @@ fn lay_out(draft: Draft, place: Place<'_>) -> Result<Object, FormatError> {
         }
     }
     fields.push(("content".to_owned(), content.into()));
-    fields.push(("depth".to_owned(), Value::Int(i64::try_from(depth).unwrap_or(most))));
+    fields.push((
+        "depth".to_owned(),
+        Value::Int(i64::try_from(depth).unwrap_or(most)),
+    ));
     fields.push(("origin_server_ts".to_owned(), timestamp.into()));
     fields.push(("prev_events".to_owned(), references(place.prev)));
     fields.extend(outer_redacts.map(|id| ("redacts".to_owned(), id.into())));
@@ -173,7 +196,9 @@ fn is_strict(object: &Object) -> bool {
 /// The signature makes it too large; or the stored event is damaged.
 pub fn countersign(event: &StoredEvent, signer: Signer<'_>) -> Result<StoredEvent, FormatError> {
     let mut object = event.object().map_err(FormatError::Json)?;
-    let signature = signer.key.sign(signable_text(&object, event.version()).as_bytes());
+    let signature = signer
+        .key
+        .sign(signable_text(&object, event.version()).as_bytes());
     add_signature(&mut object, signer.server, signer.key.id(), signature);
     StoredEvent::assemble(&object, event.event_id().to_owned(), event.version())
 }

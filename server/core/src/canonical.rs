@@ -102,7 +102,10 @@ impl Value {
             Value::Null => serde_json::Value::Null,
             Value::Bool(b) => (*b).into(),
             Value::Int(n) => (*n).into(),
-            Value::Number(text) => text.parse::<f64>().ok().map_or(serde_json::Value::Null, Into::into),
+            Value::Number(text) => text
+                .parse::<f64>()
+                .ok()
+                .map_or(serde_json::Value::Null, Into::into),
             Value::Str(s) => s.as_str().into(),
             Value::Array(items) => items.iter().map(Value::to_json).collect::<Vec<_>>().into(),
             Value::Object(object) => {
@@ -138,31 +141,51 @@ impl Value {
     /// The string, if it is one.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
-        if let Value::Str(s) = self { Some(s) } else { None }
+        if let Value::Str(s) = self {
+            Some(s)
+        } else {
+            None
+        }
     }
 
     /// The integer, if it is one.
     #[must_use]
     pub fn as_int(&self) -> Option<i64> {
-        if let Value::Int(n) = self { Some(*n) } else { None }
+        if let Value::Int(n) = self {
+            Some(*n)
+        } else {
+            None
+        }
     }
 
     /// The boolean, if it is one.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
-        if let Value::Bool(b) = self { Some(*b) } else { None }
+        if let Value::Bool(b) = self {
+            Some(*b)
+        } else {
+            None
+        }
     }
 
     /// The items, if it is an array.
     #[must_use]
     pub fn as_array(&self) -> Option<&[Value]> {
-        if let Value::Array(items) = self { Some(items) } else { None }
+        if let Value::Array(items) = self {
+            Some(items)
+        } else {
+            None
+        }
     }
 
     /// The object, if it is one.
     #[must_use]
     pub fn as_object(&self) -> Option<&Object> {
-        if let Value::Object(object) = self { Some(object) } else { None }
+        if let Value::Object(object) = self {
+            Some(object)
+        } else {
+            None
+        }
     }
 }
 
@@ -265,7 +288,10 @@ impl Object {
     /// The field's value.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Value> {
-        self.find(name).ok().and_then(|i| self.0.get(i)).map(|(_, value)| value)
+        self.find(name)
+            .ok()
+            .and_then(|i| self.0.get(i))
+            .map(|(_, value)| value)
     }
 
     /// The field's value, to change it.
@@ -296,7 +322,10 @@ impl Object {
     pub fn insert(&mut self, name: &str, value: impl Into<Value>) -> Option<Value> {
         let value = value.into();
         match self.find(name) {
-            Ok(i) => self.0.get_mut(i).map(|(_, old)| std::mem::replace(old, value)),
+            Ok(i) => self
+                .0
+                .get_mut(i)
+                .map(|(_, old)| std::mem::replace(old, value)),
             Err(i) => {
                 self.0.insert(i, (name.to_owned(), value));
                 None
@@ -381,7 +410,10 @@ impl FromIterator<(String, Value)> for Object {
 pub fn write_string(s: &str, out: &mut String) {
     out.push('"');
     let mut rest = s;
-    while let Some(i) = rest.bytes().position(|b| b < 0x20 || b == b'"' || b == b'\\') {
+    while let Some(i) = rest
+        .bytes()
+        .position(|b| b < 0x20 || b == b'"' || b == b'\\')
+    {
         // The byte found is ASCII, so it can be split off on both sides.
         let (plain, tail) = rest.split_at(i);
         out.push_str(plain);

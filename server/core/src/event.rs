@@ -57,7 +57,9 @@ impl StoredEvent {
     fn at(&self, span: Span) -> &str {
         let start = span.start as usize;
         // Spans are checked when the event is made; an empty text would be the answer otherwise.
-        self.text.get(start..start + span.len as usize).unwrap_or_default()
+        self.text
+            .get(start..start + span.len as usize)
+            .unwrap_or_default()
     }
 
     /// The event's id.

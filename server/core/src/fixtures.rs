@@ -107,7 +107,9 @@ impl DiceSource for SeededSource {
 /// The signing key of a test server: always the same for the same server name.
 #[must_use]
 pub fn signing_key(server: &str) -> SigningKey {
-    let seed = server.bytes().fold(7_u64, |seed, b| seed.wrapping_mul(31) + u64::from(b));
+    let seed = server
+        .bytes()
+        .fold(7_u64, |seed, b| seed.wrapping_mul(31) + u64::from(b));
     let mut bytes = [0; 32];
     SeededDice::new(seed).fill(&mut bytes);
     SigningKey::from_seed(&bytes, "test").unwrap()

@@ -72,13 +72,15 @@ pub fn reference_hash(event: &Object, version: RoomVersion) -> [u8; 32] {
 /// Version 1 or 2 and no `event_id` string in the event.
 pub fn event_id_of(event: &Object, version: RoomVersion) -> Result<String, HashError> {
     match version.event_id_format() {
-        EventIdFormat::Chosen => {
-            event.str("event_id").map(str::to_owned).ok_or(HashError::NoEventId)
-        }
+        EventIdFormat::Chosen => event
+            .str("event_id")
+            .map(str::to_owned)
+            .ok_or(HashError::NoEventId),
         EventIdFormat::Hash => Ok(format!("${}", base64(&reference_hash(event, version)))),
-        EventIdFormat::UrlSafeHash => {
-            Ok(format!("${}", base64_url_safe(&reference_hash(event, version))))
-        }
+        EventIdFormat::UrlSafeHash => Ok(format!(
+            "${}",
+            base64_url_safe(&reference_hash(event, version))
+        )),
     }
 }
 

@@ -82,9 +82,15 @@ pub struct Order {
 
 impl Order {
     /// Before every event of a room.
-    pub const MIN: Order = Order { anchor: Pos(0), n: i64::MIN };
+    pub const MIN: Order = Order {
+        anchor: Pos(0),
+        n: i64::MIN,
+    };
     /// After every event of a room.
-    pub const MAX: Order = Order { anchor: Pos(Pos::STAMP_BASE - 1), n: i64::MAX };
+    pub const MAX: Order = Order {
+        anchor: Pos(Pos::STAMP_BASE - 1),
+        n: i64::MAX,
+    };
 
     /// The place of a live event committed at `pos`.
     #[must_use]

@@ -38,7 +38,11 @@ impl SigningKey {
         }
         let document = [PKCS8_SEED_PREFIX.as_slice(), seed].concat();
         let pair = Ed25519KeyPair::from_der(&document, version.to_owned()).map_err(|_| KeyError)?;
-        Ok(SigningKey { id: format!("ed25519:{version}"), seed: *seed, pair })
+        Ok(SigningKey {
+            id: format!("ed25519:{version}"),
+            seed: *seed,
+            pair,
+        })
     }
 
     /// A new key with a random version of six characters.
@@ -119,7 +123,9 @@ pub fn verify(public_key: &[u8; 32], signature: &str, text: &[u8]) -> bool {
 #[must_use]
 pub fn verify_object(object: &Object, server: &str, key_id: &str, public_key: &[u8; 32]) -> bool {
     let signatures = object.object("signatures").and_then(|s| s.object(server));
-    let Some(signature) = signatures.and_then(|s| s.str(key_id)) else { return false };
+    let Some(signature) = signatures.and_then(|s| s.str(key_id)) else {
+        return false;
+    };
     let mut text = String::new();
     object.write_without(&["signatures", "unsigned"], &mut text);
     verify(public_key, signature, text.as_bytes())

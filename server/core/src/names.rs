@@ -3,6 +3,9 @@
 //! Accepted are also historical forms (any user localpart without `:` and NUL); new names made
 //! here follow the strict grammar. Spec: appendices, "Identifier Grammar".
 
+#[cfg(test)]
+mod tests;
+
 use ruma_common::{EventId, RoomAliasId, RoomId, ServerName, UserId};
 
 /// Longest identifier of any kind, in bytes, with its sigil and server name.
@@ -62,12 +65,17 @@ pub fn server_of(id: &str) -> Option<&str> {
 #[must_use]
 pub fn localpart_of(id: &str) -> &str {
     let rest = id.get(1..).unwrap_or_default();
-    rest.split_once(':').map_or(rest, |(localpart, _)| localpart)
+    rest.split_once(':')
+        .map_or(rest, |(localpart, _)| localpart)
 }
 
 fn new_id(sigil: char, localpart: &str, server: &str) -> Result<String, NameError> {
     let id = format!("{sigil}{localpart}:{server}");
-    if id.len() > MAX_ID_BYTES { Err(NameError::TooLong) } else { Ok(id) }
+    if id.len() > MAX_ID_BYTES {
+        Err(NameError::TooLong)
+    } else {
+        Ok(id)
+    }
 }
 
 /// The id of a new user: the strict grammar (`a-z 0-9 . _ = - / +`). Upper case is refused, not
@@ -79,7 +87,8 @@ pub fn new_user_id(localpart: &str, server: &str) -> Result<String, NameError> {
     if localpart.is_empty() {
         return Err(NameError::Empty);
     }
-    let allowed = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'=' | b'-' | b'/' | b'+');
+    let allowed =
+        |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'=' | b'-' | b'/' | b'+');
     if !localpart.bytes().all(allowed) {
         return Err(NameError::Characters);
     }
@@ -95,7 +104,10 @@ pub fn new_room_alias(localpart: &str, server: &str) -> Result<String, NameError
     if localpart.is_empty() {
         return Err(NameError::Empty);
     }
-    if localpart.chars().any(|c| c == ':' || c.is_control() || c.is_whitespace()) {
+    if localpart
+        .chars()
+        .any(|c| c == ':' || c.is_control() || c.is_whitespace())
+    {
         return Err(NameError::Characters);
     }
     new_id('#', localpart, server)

@@ -154,7 +154,12 @@ impl PowerLevels {
             return Err(MalformedLevels("users"));
         }
         if content.is_none() && privileged.is_empty() {
-            users.extend(create.creators.first().map(|creator| (creator.clone(), 100)));
+            users.extend(
+                create
+                    .creators
+                    .first()
+                    .map(|creator| (creator.clone(), 100)),
+            );
         }
         Ok(PowerLevels {
             users,
@@ -177,7 +182,10 @@ impl PowerLevels {
     /// As [`Self::new`]; also where the stored event is damaged.
     pub fn of(create: &CreateFacts, event: Option<&StoredEvent>) -> Result<Self, MalformedLevels> {
         let content = event.map(StoredEvent::content_object).transpose();
-        Self::new(create, content.map_err(|_| MalformedLevels("content"))?.as_ref())
+        Self::new(
+            create,
+            content.map_err(|_| MalformedLevels("content"))?.as_ref(),
+        )
     }
 
     /// The user's level.
@@ -192,7 +200,11 @@ impl PowerLevels {
     /// The level that sending an event of this type takes.
     #[must_use]
     pub fn event(&self, event_type: &str, is_state: bool) -> Level {
-        let default = if is_state { self.state_default } else { self.events_default };
+        let default = if is_state {
+            self.state_default
+        } else {
+            self.events_default
+        };
         Level::Finite(self.events.get(event_type).copied().unwrap_or(default))
     }
 
@@ -228,8 +240,14 @@ impl PowerLevels {
 
     /// Users with a level of their own, creators of version 12 included.
     pub fn users(&self) -> impl Iterator<Item = (&str, Level)> {
-        let named = self.users.iter().map(|(user, &n)| (user.as_str(), Level::Finite(n)));
-        let privileged = self.privileged.iter().map(|user| (user.as_str(), Level::Infinite));
+        let named = self
+            .users
+            .iter()
+            .map(|(user, &n)| (user.as_str(), Level::Finite(n)));
+        let privileged = self
+            .privileged
+            .iter()
+            .map(|user| (user.as_str(), Level::Infinite));
         privileged.chain(named)
     }
 
@@ -246,9 +264,10 @@ fn level(value: &Value, version: RoomVersion) -> Option<i64> {
     match value {
         Value::Int(n) => Some((*n).clamp(-MAX_INT, MAX_INT)),
         // Casting cuts the fraction off and stops at the limits.
-        Value::Number(text) => {
-            text.parse::<f64>().ok().map(|f| (f as i64).clamp(-MAX_INT, MAX_INT))
-        }
+        Value::Number(text) => text
+            .parse::<f64>()
+            .ok()
+            .map(|f| (f as i64).clamp(-MAX_INT, MAX_INT)),
         Value::Str(text) if !version.integer_power_levels() => {
             let digits = text.trim();
             let unsigned = digits.strip_prefix(['+', '-']).unwrap_or(digits);
@@ -290,5 +309,7 @@ pub(crate) fn tame_power_levels(event: &StoredEvent) -> Option<Box<RawValue>> {
         }
         true
     });
-    changed.then(|| RawValue::from_string(content.to_string()).ok()).flatten()
+    changed
+        .then(|| RawValue::from_string(content.to_string()).ok())
+        .flatten()
 }

@@ -143,12 +143,17 @@ impl EventFacts {
     }
 
     fn matches_glob(&self, key: &str, pattern: &str) -> bool {
-        let Some(Flat::Str(_, lower)) = self.flat.get(key) else { return false };
+        let Some(Flat::Str(_, lower)) = self.flat.get(key) else {
+            return false;
+        };
         if pattern.len() > MAX_PATTERN_BYTES {
             return false;
         }
         let folded;
-        let pattern = if pattern.chars().any(|c| c.is_ascii_uppercase() || !c.is_ascii()) {
+        let pattern = if pattern
+            .chars()
+            .any(|c| c.is_ascii_uppercase() || !c.is_ascii())
+        {
             folded = pattern.to_lowercase();
             folded.as_str()
         } else {
@@ -222,9 +227,10 @@ impl EventFacts {
             return false;
         }
         match rule {
-            AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => {
-                rule.conditions.iter().all(|condition| self.holds(condition, display_name))
-            }
+            AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => rule
+                .conditions
+                .iter()
+                .all(|condition| self.holds(condition, display_name)),
             AnyPushRuleRef::Content(rule) => self.matches_glob("content.body", &rule.pattern),
             AnyPushRuleRef::Room(rule) => self.top_is("room_id", rule.rule_id.as_str()),
             AnyPushRuleRef::Sender(rule) => self.sender == rule.rule_id.as_str(),
@@ -257,5 +263,9 @@ pub fn evaluate<'r>(
     let rule = rules.iter().find(|rule| facts.applies(*rule, display_name));
     let actions = rule.map(AnyPushRuleRef::actions).unwrap_or_default();
     let notify = actions.iter().any(Action::should_notify);
-    Verdict { notify, highlight: notify && actions.iter().any(Action::is_highlight), actions }
+    Verdict {
+        notify,
+        highlight: notify && actions.iter().any(Action::is_highlight),
+        actions,
+    }
 }

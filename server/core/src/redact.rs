@@ -40,10 +40,11 @@ const POWER_LEVELS: [&str; 8] = [
 pub fn redact(event: &Object, version: RoomVersion) -> Object {
     let old_keys = version < RoomVersion::V11;
     let kept = event.iter().filter(|(name, _)| {
-        *name != "content"
-            && (KEPT.contains(name) || (old_keys && KEPT_UNTIL_V10.contains(name)))
+        *name != "content" && (KEPT.contains(name) || (old_keys && KEPT_UNTIL_V10.contains(name)))
     });
-    let mut fields: Vec<_> = kept.map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    let mut fields: Vec<_> = kept
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect();
     if let Some(content) = event.get("content") {
         let empty = Object::new();
         let kind = event.str("type").unwrap_or_default();
@@ -59,7 +60,8 @@ pub fn redact_content(event_type: &str, content: &Object, version: RoomVersion) 
     let number = version.number();
     let keep = |names: &[&str]| -> Object {
         let kept = content.iter().filter(|(name, _)| names.contains(name));
-        kept.map(|(name, value)| (name.to_owned(), value.clone())).collect()
+        kept.map(|(name, value)| (name.to_owned(), value.clone()))
+            .collect()
     };
     match event_type {
         "m.room.create" if number >= 11 => content.clone(),
@@ -70,7 +72,9 @@ pub fn redact_content(event_type: &str, content: &Object, version: RoomVersion) 
             } else {
                 keep(&["membership"])
             };
-            let signed = content.object("third_party_invite").and_then(|invite| invite.get("signed"));
+            let signed = content
+                .object("third_party_invite")
+                .and_then(|invite| invite.get("signed"));
             if let (true, Some(signed)) = (number >= 11, signed) {
                 let mut invite = Object::new();
                 invite.insert("signed", signed.clone());

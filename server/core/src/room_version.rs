@@ -37,7 +37,9 @@ const RULES: [RoomVersionRules; 12] = [
     RoomVersionRules::V12,
 ];
 
-const NAMES: [&str; 12] = ["1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12"];
+const NAMES: [&str; 12] = [
+    "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12",
+];
 
 impl RoomVersion {
     /// Room version 1, which is also what a create event without `room_version` means.
@@ -121,7 +123,11 @@ impl RoomVersion {
     /// Which numbers events may hold: strict from version 6 on.
     #[must_use]
     pub const fn json_mode(self) -> Mode {
-        if self.0 >= 6 { Mode::Strict } else { Mode::Lenient }
+        if self.0 >= 6 {
+            Mode::Strict
+        } else {
+            Mode::Lenient
+        }
     }
 
     /// Whether the room id is the create event's id with another sigil, and so the create event

@@ -1,16 +1,16 @@
 //! The state of a room at a point: which event stands for which (type, state key).
 
-
-
-
+mod resolve;
+mod sha1;
 #[cfg(test)]
 mod tests;
+mod v1;
 
 use std::sync::Arc;
 
 use crate::ids::{EventNid, StateKeyNid};
 
-
+pub use resolve::{ResolveError, ResolveSource, resolve};
 
 /// A room's state: a sorted array, shared by its copies.
 ///
@@ -88,7 +88,9 @@ impl StateMap {
 
     /// Takes an entry out; says whether it was there.
     pub fn remove(&mut self, key: StateKeyNid) -> bool {
-        let Ok(i) = self.0.binary_search_by_key(&key, |entry| entry.0) else { return false };
+        let Ok(i) = self.0.binary_search_by_key(&key, |entry| entry.0) else {
+            return false;
+        };
         let (before, from) = self.0.split_at(i);
         *self = StateMap([before, from.get(1..).unwrap_or_default()].concat().into());
         true

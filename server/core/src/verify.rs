@@ -43,8 +43,12 @@ pub fn required_servers(
     version: RoomVersion,
 ) -> Result<BTreeSet<String>, VerifyError> {
     let server = |id: Option<&str>, field| {
-        let server = id.and_then(server_of).filter(|server| is_server_name(server));
-        server.map(str::to_owned).ok_or(VerifyError::Malformed(field))
+        let server = id
+            .and_then(server_of)
+            .filter(|server| is_server_name(server));
+        server
+            .map(str::to_owned)
+            .ok_or(VerifyError::Malformed(field))
     };
     let content = event.object("content");
     let membership = content.and_then(|content| content.str("membership"));
@@ -82,24 +86,32 @@ pub fn verify_event(
     let text = signable_text(event, version);
     let signatures = event.object("signatures");
     for server in required_servers(event, version)? {
-        let signed = signatures.and_then(|all| all.object(&server)).is_some_and(|of_server| {
-            of_server.iter().any(|(key_id, signature)| {
-                let public_key = key_id.starts_with("ed25519:").then(|| key(&server, key_id));
-                match (public_key.flatten(), signature.as_str()) {
-                    (Some(public_key), Some(signature)) => {
-                        verify(&public_key, signature, text.as_bytes())
+        let signed = signatures
+            .and_then(|all| all.object(&server))
+            .is_some_and(|of_server| {
+                of_server.iter().any(|(key_id, signature)| {
+                    let public_key = key_id.starts_with("ed25519:").then(|| key(&server, key_id));
+                    match (public_key.flatten(), signature.as_str()) {
+                        (Some(public_key), Some(signature)) => {
+                            verify(&public_key, signature, text.as_bytes())
+                        }
+                        _ => false,
                     }
-                    _ => false,
-                }
-            })
-        });
+                })
+            });
         if !signed {
             return Err(VerifyError::Unsigned(server));
         }
     }
-    let claimed = event.object("hashes").and_then(|hashes| hashes.str("sha256"));
+    let claimed = event
+        .object("hashes")
+        .and_then(|hashes| hashes.str("sha256"));
     let genuine = claimed
         .and_then(decode_base64)
         .is_some_and(|claimed| claimed.as_slice() == content_hash(event));
-    Ok(if genuine { Verified::All } else { Verified::SignaturesOnly })
+    Ok(if genuine {
+        Verified::All
+    } else {
+        Verified::SignaturesOnly
+    })
 }

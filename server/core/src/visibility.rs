@@ -40,7 +40,9 @@ impl HistoryVisibility {
     /// From the content of the `m.room.history_visibility` event, if the room has one.
     #[must_use]
     pub fn of(content: Option<&Object>) -> Self {
-        content.and_then(|content| content.str("history_visibility")).map_or(Self::Shared, Self::parse)
+        content
+            .and_then(|content| content.str("history_visibility"))
+            .map_or(Self::Shared, Self::parse)
     }
 
     /// As it stands in the event.
@@ -99,11 +101,7 @@ impl View {
     }
 }
 
-fn seen(
-    visibility: HistoryVisibility,
-    membership: Option<Membership>,
-    joined_since: bool,
-) -> bool {
+fn seen(visibility: HistoryVisibility, membership: Option<Membership>, joined_since: bool) -> bool {
     match (visibility, membership) {
         (HistoryVisibility::WorldReadable, _) | (_, Some(Membership::Join)) => true,
         (HistoryVisibility::Shared, _) => joined_since,

@@ -22,7 +22,9 @@ pub fn auth_types(
     }
     types.push(("m.room.power_levels", String::new()));
     types.push(("m.room.member", sender.to_owned()));
-    let (Some(target), "m.room.member") = (state_key, event_type) else { return types };
+    let (Some(target), "m.room.member") = (state_key, event_type) else {
+        return types;
+    };
     let mut add = |kind: &'static str, key: &str| {
         if !types.iter().any(|(k, s)| *k == kind && s == key) {
             types.push((kind, key.to_owned()));
@@ -35,7 +37,9 @@ pub fn auth_types(
     }
     if membership == "invite"
         && let Some(invite) = content.object("third_party_invite")
-        && let Some(token) = invite.object("signed").and_then(|signed| signed.str("token"))
+        && let Some(token) = invite
+            .object("signed")
+            .and_then(|signed| signed.str("token"))
     {
         add("m.room.third_party_invite", token);
     }

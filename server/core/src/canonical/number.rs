@@ -35,7 +35,11 @@ pub(super) fn float_text(value: f64) -> Option<String> {
     let exponent: i32 = exponent.parse().ok()?;
     if value == 0.0 || (-4..16).contains(&exponent) {
         let plain = format!("{value}");
-        return Some(if plain.contains('.') { plain } else { plain + ".0" });
+        return Some(if plain.contains('.') {
+            plain
+        } else {
+            plain + ".0"
+        });
     }
     let sign = if exponent < 0 { '-' } else { '+' };
     Some(format!("{mantissa}e{sign}{:02}", exponent.unsigned_abs()))

@@ -13,9 +13,17 @@ pub(super) fn parse(
     if text.len() > max_bytes {
         return Err(CanonicalError::TooLong(max_bytes));
     }
-    let text = std::str::from_utf8(text)
-        .map_err(|e| CanonicalError::Syntax { at: e.valid_up_to(), what: "not UTF-8" })?;
-    let mut parser = Parser { text, bytes: text.as_bytes(), at: 0, mode, max_depth };
+    let text = std::str::from_utf8(text).map_err(|e| CanonicalError::Syntax {
+        at: e.valid_up_to(),
+        what: "not UTF-8",
+    })?;
+    let mut parser = Parser {
+        text,
+        bytes: text.as_bytes(),
+        at: 0,
+        mode,
+        max_depth,
+    };
     parser.space();
     let value = parser.value(0)?;
     parser.space();
@@ -144,7 +152,9 @@ impl Parser<'_> {
         loop {
             let start = self.at;
             let rest = self.bytes.get(start..).unwrap_or_default();
-            let run = rest.iter().position(|&b| b == b'"' || b == b'\\' || b < 0x20);
+            let run = rest
+                .iter()
+                .position(|&b| b == b'"' || b == b'\\' || b < 0x20);
             let Some(run) = run else {
                 self.at = self.bytes.len();
                 return Err(self.error("the text ends inside a string"));
@@ -174,7 +184,9 @@ impl Parser<'_> {
 
     /// What follows a backslash.
     fn escape(&mut self) -> Result<char, CanonicalError> {
-        let byte = self.peek().ok_or_else(|| self.error("the text ends inside a string"))?;
+        let byte = self
+            .peek()
+            .ok_or_else(|| self.error("the text ends inside a string"))?;
         self.at += 1;
         Ok(match byte {
             b'"' => '"',
@@ -221,7 +233,11 @@ impl Parser<'_> {
         while matches!(self.peek(), Some(b'0'..=b'9')) {
             self.at += 1;
         }
-        if self.at == start { Err(self.error("expected a digit")) } else { Ok(()) }
+        if self.at == start {
+            Err(self.error("expected a digit"))
+        } else {
+            Ok(())
+        }
     }
 
     fn number(&mut self) -> Result<Value, CanonicalError> {
@@ -244,7 +260,11 @@ impl Parser<'_> {
             self.digits()?;
         }
         let text = self.text.get(start..self.at).unwrap_or_default();
-        let value = if is_float { float(text, self.mode) } else { integer(text, self.mode) };
+        let value = if is_float {
+            float(text, self.mode)
+        } else {
+            integer(text, self.mode)
+        };
         value.ok_or(CanonicalError::Number { at: start })
     }
 }
@@ -277,8 +297,11 @@ pub(super) fn from_json(
     depth_left: usize,
 ) -> Result<Value, CanonicalError> {
     use serde_json::Value as Json;
-    let deeper =
-        || depth_left.checked_sub(1).ok_or(CanonicalError::TooDeep(super::MAX_DEPTH));
+    let deeper = || {
+        depth_left
+            .checked_sub(1)
+            .ok_or(CanonicalError::TooDeep(super::MAX_DEPTH))
+    };
     Ok(match value {
         Json::Null => Value::Null,
         Json::Bool(b) => Value::Bool(*b),
@@ -303,8 +326,12 @@ pub(super) fn from_json(
         }
         Json::Object(fields) => {
             let depth = deeper()?;
-            let fields = fields.iter().map(|(k, v)| Ok((k.clone(), from_json(v, mode, depth)?)));
-            Value::Object(Object::from_fields(fields.collect::<Result<_, CanonicalError>>()?))
+            let fields = fields
+                .iter()
+                .map(|(k, v)| Ok((k.clone(), from_json(v, mode, depth)?)));
+            Value::Object(Object::from_fields(
+                fields.collect::<Result<_, CanonicalError>>()?,
+            ))
         }
     })
 }

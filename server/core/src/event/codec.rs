@@ -29,7 +29,12 @@ impl StoredEvent {
         put(self.origin_server_ts, &mut out);
         put(self.depth, &mut out);
         put(u64::from(self.json.start), &mut out);
-        for span in self.fixed_spans().into_iter().chain(self.state_key).chain(self.redacts) {
+        for span in self
+            .fixed_spans()
+            .into_iter()
+            .chain(self.state_key)
+            .chain(self.redacts)
+        {
             put(u64::from(span.start), &mut out);
             put(u64::from(span.len), &mut out);
         }
@@ -68,17 +73,41 @@ impl StoredEvent {
         for span in &mut spans {
             *span = reader.span()?;
         }
-        let state_key = (flags & HAS_STATE_KEY != 0).then(|| reader.span()).transpose()?;
-        let redacts = (flags & HAS_REDACTS != 0).then(|| reader.span()).transpose()?;
+        let state_key = (flags & HAS_STATE_KEY != 0)
+            .then(|| reader.span())
+            .transpose()?;
+        let redacts = (flags & HAS_REDACTS != 0)
+            .then(|| reader.span())
+            .transpose()?;
         let text = std::str::from_utf8(reader.rest).map_err(|_| DecodeError("not UTF-8"))?;
-        let len = text.len().checked_sub(json_at as usize).ok_or(DecodeError("no JSON"))?;
-        let json = Span { start: json_at, len: len as u32 };
-        let [event_id, room_id, sender, kind, content, auth_events, prev_events] = spans;
+        let len = text
+            .len()
+            .checked_sub(json_at as usize)
+            .ok_or(DecodeError("no JSON"))?;
+        let json = Span {
+            start: json_at,
+            len: len as u32,
+        };
+        let [
+            event_id,
+            room_id,
+            sender,
+            kind,
+            content,
+            auth_events,
+            prev_events,
+        ] = spans;
         let inside = |span: &Span| {
             let start = span.start as usize;
             text.get(start..start + span.len as usize).is_some()
         };
-        if !spans.iter().chain(&state_key).chain(&redacts).chain([&json]).all(inside) {
+        if !spans
+            .iter()
+            .chain(&state_key)
+            .chain(&redacts)
+            .chain([&json])
+            .all(inside)
+        {
             return Err(DecodeError("field outside the text"));
         }
         Ok(StoredEvent {
@@ -137,6 +166,9 @@ impl Reader<'_> {
     }
 
     fn span(&mut self) -> Result<Span, DecodeError> {
-        Ok(Span { start: self.small()?, len: self.small()? })
+        Ok(Span {
+            start: self.small()?,
+            len: self.small()?,
+        })
     }
 }

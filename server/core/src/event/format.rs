@@ -76,17 +76,27 @@ impl StoredEvent {
     ) -> Result<Self, FormatError> {
         let shape = check_shape(object, &event_id, version)?;
         // Rough guess that saves growing in most cases.
-        let mut layout = Layout { extra: String::new(), json: String::with_capacity(1024) };
+        let mut layout = Layout {
+            extra: String::new(),
+            json: String::with_capacity(1024),
+        };
         let mut places = [None; FIELDS.len()];
         layout.write_object(object, &mut places);
         if layout.json.len() > MAX_EVENT_BYTES {
             return Err(FormatError::TooLarge(layout.json.len()));
         }
         let place = |field: Field| {
-            places.get(field as usize).copied().flatten().ok_or(FormatError::Missing(field.name()))
+            places
+                .get(field as usize)
+                .copied()
+                .flatten()
+                .ok_or(FormatError::Missing(field.name()))
         };
-        let (content, auth, prev) =
-            (place(Field::Content)?, place(Field::Auth)?, place(Field::Prev)?);
+        let (content, auth, prev) = (
+            place(Field::Content)?,
+            place(Field::Auth)?,
+            place(Field::Prev)?,
+        );
         let kind = layout.string(shape.kind, place(Field::Kind)?);
         let sender = layout.string(shape.sender, place(Field::Sender)?);
         let state_key = match shape.state_key {
@@ -147,7 +157,10 @@ impl Place {
             Place::Json(start, len) => (start + json_at, len),
             Place::Extra(start, len) => (start, len),
         };
-        Span { start: start as u32, len: len as u32 }
+        Span {
+            start: start as u32,
+            len: len as u32,
+        }
     }
 }
 
@@ -279,12 +292,19 @@ fn check_shape<'a>(
         }
     }
     for field in ["hashes", "signatures"] {
-        if object.get(field).is_some_and(|value| value.as_object().is_none()) {
+        if object
+            .get(field)
+            .is_some_and(|value| value.as_object().is_none())
+        {
             return Err(FormatError::Malformed(field));
         }
     }
     let redacts = if kind == "m.room.redaction" {
-        let holder = if version.redacts_in_content() { content } else { object };
+        let holder = if version.redacts_in_content() {
+            content
+        } else {
+            object
+        };
         holder.str("redacts").filter(|id| names::is_event_id(id))
     } else {
         None
@@ -348,5 +368,8 @@ fn check_references<'a>(
         _ => None,
     };
     let id_of = |item| id_of(item).filter(|id| names::is_event_id(id));
-    items.iter().map(|item| id_of(item).ok_or(FormatError::Malformed(name))).collect()
+    items
+        .iter()
+        .map(|item| id_of(item).ok_or(FormatError::Malformed(name)))
+        .collect()
 }

@@ -48,7 +48,10 @@ impl StoredEvent {
 
     fn write_client_content(&self, out: &mut Vec<u8>) {
         let plain = self.content();
-        let Some(redacts) = self.redacts().filter(|_| !self.version().redacts_in_content()) else {
+        let Some(redacts) = self
+            .redacts()
+            .filter(|_| !self.version().redacts_in_content())
+        else {
             out.extend_from_slice(plain.as_bytes());
             return;
         };

@@ -30,7 +30,11 @@ impl RuledEvent {
     /// Wraps an event. `rejected` is what the store knows beside the event.
     #[must_use]
     pub fn new(event: Arc<StoredEvent>, rejected: bool) -> Self {
-        let parse = |ids: Vec<String>| ids.iter().filter_map(|id| EventId::parse(id).ok()).collect();
+        let parse = |ids: Vec<String>| {
+            ids.iter()
+                .filter_map(|id| EventId::parse(id).ok())
+                .collect()
+        };
         let content = event.content_raw();
         let content = match event.event_type() {
             "m.room.power_levels" => tame_power_levels(&event),
@@ -71,7 +75,10 @@ impl ruma_state_res::Event for RuledEvent {
 
     fn room_id(&self) -> Option<&RoomId> {
         let event = &self.0.event;
-        event.has_room_id_field().then(|| <&RoomId>::try_from(event.room_id()).ok()).flatten()
+        event
+            .has_room_id_field()
+            .then(|| <&RoomId>::try_from(event.room_id()).ok())
+            .flatten()
     }
 
     fn sender(&self) -> &UserId {

@@ -26,7 +26,9 @@ pub(super) fn matches(pattern: &str, text: &str) -> bool {
             }
             _ => {
                 // Let the last star take one character more.
-                let Some((after_star, from)) = &mut retry else { return false };
+                let Some((after_star, from)) = &mut retry else {
+                    return false;
+                };
                 if from.next().is_none() {
                     return false;
                 }
@@ -48,7 +50,9 @@ fn is_boundary(before: Option<char>, after: Option<char>) -> bool {
 
 /// Whether this stands somewhere in the text, not as part of a longer word.
 pub(super) fn contains_word(word: &str, text: &str) -> bool {
-    let Some(first) = word.chars().next() else { return text.is_empty() };
+    let Some(first) = word.chars().next() else {
+        return text.is_empty();
+    };
     let mut from = 0;
     while let Some(found) = text.get(from..).and_then(|rest| rest.find(word)) {
         let (start, end) = (from + found, from + found + word.len());

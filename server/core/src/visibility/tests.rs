@@ -6,7 +6,14 @@ use Membership::{Ban, Invite, Join, Knock, Leave};
 
 #[test]
 fn the_table_of_the_specification() {
-    for membership in [None, Some(Invite), Some(Join), Some(Knock), Some(Leave), Some(Ban)] {
+    for membership in [
+        None,
+        Some(Invite),
+        Some(Join),
+        Some(Knock),
+        Some(Leave),
+        Some(Ban),
+    ] {
         for joined_since in [false, true] {
             let allows = |visibility| View::plain(visibility, membership, joined_since).allows();
             assert!(allows(WorldReadable));
@@ -33,12 +40,21 @@ fn own_membership_counts_before_and_after() {
 #[test]
 fn visibility_changes_count_before_and_after() {
     for (before, after) in [(WorldReadable, Joined), (Joined, WorldReadable)] {
-        let view = View { visibility_after: Some(after), ..View::plain(before, None, false) };
+        let view = View {
+            visibility_after: Some(after),
+            ..View::plain(before, None, false)
+        };
         assert!(view.allows());
     }
-    let view = View { visibility_after: Some(Invited), ..View::plain(Joined, Some(Invite), false) };
+    let view = View {
+        visibility_after: Some(Invited),
+        ..View::plain(Joined, Some(Invite), false)
+    };
     assert!(view.allows());
-    let view = View { visibility_after: Some(Invited), ..View::plain(Joined, None, true) };
+    let view = View {
+        visibility_after: Some(Invited),
+        ..View::plain(Joined, None, true)
+    };
     assert!(!view.allows());
 }
 
