@@ -15,10 +15,13 @@ pub const IGNORED_USERS: &str = "m.ignored_user_list";
 /// How many users' lists are kept parsed.
 const MAX_CACHED: usize = 4_096;
 
+/// A parsed list, and the position of the datum it was parsed from.
+type Parsed = (Pos, Arc<HashSet<UserNid>>);
+
 /// Parsed lists. Each belongs to one position of the datum, so it is right for every snapshot
 /// that shows the datum at that position.
 #[derive(Default)]
-pub(crate) struct IgnoredCache(Mutex<HashMap<UserNid, (Pos, Arc<HashSet<UserNid>>)>>);
+pub(crate) struct IgnoredCache(Mutex<HashMap<UserNid, Parsed>>);
 
 impl Accounts {
     /// Whom a user ignores. Ids that this server has never seen are left out: nothing they sent

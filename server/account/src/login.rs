@@ -11,6 +11,9 @@ use crate::register::NewDevice;
 use crate::tx::Tx;
 use crate::{AccountError, Accounts, TokenHash, e2e, secret, username};
 
+/// Says neither whether the name or the password was wrong.
+pub(crate) const WRONG: AccountError = AccountError::Forbidden("Invalid username or password");
+
 /// What a successful log-in gives.
 #[derive(Clone, Debug)]
 pub struct Grant {
@@ -54,25 +57,28 @@ impl Accounts {
     pub async fn log_in(&self, request: LoginRequest) -> Result<Grant, AccountError> {
         request.device.check()?;
         let PasswordLogin { user, password } = request.by;
-        let user = self.check_password(&user, password).await?;
+        let (user, phc) = self.check_password(&user, password).await?;
         let device = request.device;
         self.change(user, move |tx| {
             let account = tx.snap.get::<t::Accounts>(&user)?;
-            if account.is_none_or(|account| account.deactivated) {
-                return Err(AccountError::Deactivated);
+            let account = account.filter(|account| !account.deactivated);
+            let account = account.ok_or(AccountError::Deactivated)?;
+            if account.password != phc {
+                // Changed since it was checked.
+                return Err(WRONG);
             }
             grant(tx, user, device)
         })
         .await
     }
 
-    /// The account that name and password belong to. Takes as long for an unknown name.
+    /// The account that name and password belong to, with the hash it was checked against.
+    /// Takes as long for an unknown name.
     pub(crate) async fn check_password(
         &self,
         given: &str,
         password: String,
-    ) -> Result<UserNid, AccountError> {
-        const WRONG: AccountError = AccountError::Forbidden("Invalid username or password");
+    ) -> Result<(UserNid, Option<String>), AccountError> {
         let given = given.to_owned();
         let found = self
             .read(move |inner, snap| {
@@ -98,9 +104,9 @@ impl Accounts {
         let phc = found
             .as_ref()
             .and_then(|(_, account)| account.password.clone());
-        let right = self.inner.hasher.verify(password, phc).await?;
+        let right = self.inner.hasher.verify(password, phc.clone()).await?;
         match found {
-            Some((user, _)) if right => Ok(user),
+            Some((user, _)) if right => Ok((user, phc)),
             _ => Err(WRONG),
         }
     }

@@ -48,9 +48,9 @@ impl Hasher {
 
     /// The PHC string for a password.
     pub(crate) async fn hash(&self, password: String) -> Result<String, AccountError> {
-        if password.len() > MAX_PASSWORD_BYTES {
+        if password.is_empty() || password.len() > MAX_PASSWORD_BYTES {
             return Err(AccountError::Invalid(
-                "The password is longer than 512 bytes",
+                "The password must be 1 to 512 bytes long",
             ));
         }
         let (argon, dice) = (self.argon.clone(), self.dice.clone());

@@ -9,7 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use skerry_core::UserNid;
 use skerry_store::schema::account as t;
 use skerry_store::schema::account::TokenKind;
-use skerry_store::{Snapshot, StoreError, blocking};
+use skerry_store::{Applied, Snapshot, StoreError, blocking};
 
 use crate::facade::Inner;
 use crate::login::revoke;
@@ -17,6 +17,8 @@ use crate::{AccountError, Accounts, TokenHash, secret};
 
 /// How often a device's last-seen time is noted at most, in ms.
 const TOUCH_EVERY_MS: u64 = 60_000;
+/// How many devices' last-seen times are written in one batch.
+const SEEN_PER_BATCH: usize = 256;
 /// How many devices' last-seen times wait in memory at most to be written.
 const MAX_SEEN: usize = 50_000;
 
@@ -149,8 +151,11 @@ impl Accounts {
         if session.expires_ms.is_some_and(|at| at <= now) {
             return Err(AccountError::UnknownToken { soft_logout: true });
         }
-        if session.unconfirmed.load(Ordering::Acquire) {
-            self.confirm(&session).await?;
+        if session.unconfirmed.load(Ordering::Acquire)
+            && let Err(error) = self.confirm(&session).await
+        {
+            // The token is good all the same: a disk that takes no writes must not end reading.
+            tracing::debug!(%error, "the tokens before a refresh are not revoked yet");
         }
         self.inner.sessions.touch(&session, now, peer);
         Ok(session)
@@ -183,25 +188,42 @@ impl Accounts {
     /// Those of the store.
     pub async fn write_last_seen(&self) -> Result<(), AccountError> {
         let seen = std::mem::take(&mut *self.inner.sessions.seen.lock());
-        for ((user, device), seen) in seen {
-            self.change(user, move |tx| {
-                let key = (user, device.to_string());
-                if let Some(mut row) = tx.snap.get::<t::Devices>(&key)?
-                    && row.seen_ms < seen.at_ms
-                {
-                    row.seen_ms = seen.at_ms;
-                    row.seen_ip = Some(seen.ip.to_string());
-                    tx.w.put::<t::Devices>(&key, &row);
-                }
-                Ok(())
+        let seen: Vec<_> = seen.into_iter().collect();
+        for some in seen.chunks(SEEN_PER_BATCH) {
+            let lanes = some.iter().map(|((user, _), _)| *user).collect();
+            let lanes = self.inner.lanes.lock_many(lanes).await;
+            let (this, some) = (self.clone(), some.to_vec());
+            let applied = blocking(move || {
+                let _lanes = lanes;
+                this.inner.write_seen(&some)
             })
-            .await?;
+            .await??;
+            self.inner.store.durable(&applied).await?;
         }
         Ok(())
     }
 }
 
 impl Inner {
+    fn write_seen(&self, seen: &[((UserNid, Arc<str>), Seen)]) -> Result<Applied, StoreError> {
+        let snap = self.store.newest();
+        let mut w = self.store.write();
+        for ((user, device), seen) in seen {
+            let key = (*user, device.to_string());
+            if let Some(mut row) = snap.get::<t::Devices>(&key)?
+                && row.seen_ms < seen.at_ms
+            {
+                row.seen_ms = seen.at_ms;
+                row.seen_ip = Some(seen.ip.to_string());
+                w.put::<t::Devices>(&key, &row);
+            }
+        }
+        if w.is_empty() {
+            return Ok(self.store.barrier());
+        }
+        self.store.commit(w)
+    }
+
     fn look_up(&self, hash: TokenHash) -> Result<Option<Arc<Session>>, StoreError> {
         let generation = self.sessions.generation.load(Ordering::Acquire);
         let session = self.session_of(&self.store.newest(), hash)?.map(Arc::new);

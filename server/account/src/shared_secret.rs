@@ -156,7 +156,7 @@ fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-    use super::hmac_sha1;
+    use super::{SharedSecretRegistration, hmac_sha1, mac_fits};
 
     fn hex(bytes: [u8; 20]) -> String {
         bytes.iter().map(|byte| format!("{byte:02x}")).collect()
@@ -179,5 +179,33 @@ mod tests {
             )),
             "aa4ae5e15272d00e95705637ce8a3b55ed402112"
         );
+    }
+
+    fn signed(admin: bool, user_type: Option<&str>, mac: &str) -> SharedSecretRegistration {
+        SharedSecretRegistration {
+            nonce: "n".to_owned(),
+            username: "alice".to_owned(),
+            password: "p".to_owned(),
+            admin,
+            user_type: user_type.map(str::to_owned),
+            displayname: None,
+            mac: mac.to_owned(),
+        }
+    }
+
+    #[test]
+    fn the_mac_covers_role_and_type() {
+        let plain = "a615a146172b007411a382aecc3123e9f470a13c";
+        let bot = "9a17584ddb113f713154f85f5bccd05f93aecc90";
+        assert!(mac_fits(b"secret", &signed(true, None, plain)));
+        assert!(mac_fits(
+            b"secret",
+            &signed(true, None, &plain.to_uppercase())
+        ));
+        assert!(mac_fits(b"secret", &signed(true, Some("bot"), bot)));
+        assert!(!mac_fits(b"secret", &signed(false, None, plain)));
+        assert!(!mac_fits(b"secret", &signed(true, Some("bot"), plain)));
+        assert!(!mac_fits(b"other", &signed(true, None, plain)));
+        assert!(!mac_fits(b"secret", &signed(true, None, "")));
     }
 }

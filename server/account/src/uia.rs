@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use skerry_core::UserNid;
 
+use crate::login::WRONG;
 use crate::registration_token::is_good;
 use crate::{AccountError, Accounts, secret};
 
@@ -284,7 +285,6 @@ impl Accounts {
 
     /// The password stage is passed only with the password of the very account of the request.
     async fn password_stage(&self, scope: &UiaScope, auth: &Value) -> Result<(), AccountError> {
-        const WRONG: AccountError = AccountError::Forbidden("Invalid username or password");
         let password = auth.get("password").and_then(Value::as_str);
         let password = password
             .ok_or(AccountError::Missing("password"))?
@@ -305,7 +305,7 @@ impl Accounts {
             Some(None) => return Err(AccountError::BadJson("The user must be a string")),
             None => self.inner.store.user_id(owner)?.to_string(),
         };
-        let user = self.check_password(&name, password).await?;
+        let (user, _) = self.check_password(&name, password).await?;
         if user == owner { Ok(()) } else { Err(WRONG) }
     }
 
