@@ -16,7 +16,7 @@ pub(crate) fn uia(call: &Call) -> UiaScope {
 ///
 /// # Errors
 /// 403 `M_FORBIDDEN` for somebody else's.
-pub(crate) fn own<'a>(call: &'a Call) -> Result<&'a Requester, ApiError> {
+pub(crate) fn own(call: &Call) -> Result<&Requester, ApiError> {
     let requester = call.requester()?;
     if call.param("userId") == &*requester.user_id {
         Ok(requester)
