@@ -5,8 +5,9 @@
 //! checks shape and ownership, hands each one-time key out once, tells others that something
 //! changed, and understands none of the ciphertext.
 //!
-//! * Writes are methods of [`Keys`], had by [`Accounts::keys`]. They run in the lane of the user whose rows they change: the
-//!   same lane in which devices are made and deleted, so that no key outlives its device.
+//! * Writes are methods of [`Keys`], had by [`Accounts::keys`]. They run in the lane of the user
+//!   whose rows they change: the same lane in which devices are made and deleted, so that no key
+//!   outlives its device.
 //! * Reads are functions that take a [`Snapshot`], for `/sync` above all: [`key_counts`],
 //!   [`waiting`], [`last_message`], [`list_pos`], [`lists_changed`], [`private_changes`].
 //! * [`forget_device`] and [`forget_user`] add to a batch of the caller what has to go with a
@@ -130,17 +131,31 @@ impl Keys {
         E: From<StoreError> + Send + 'static,
         F: FnOnce(&Keys, &mut Write) -> Result<T, E> + Send + 'static,
     {
+        let (answer, applied) = self.apply_in_lane(user, plan).await?;
+        self.store().durable(&applied).await?;
+        answer
+    }
+
+    /// The same without the wait, which is left to the caller.
+    async fn apply_in_lane<T, E, F>(
+        &self,
+        user: UserNid,
+        plan: F,
+    ) -> Result<(Result<T, E>, Applied), StoreError>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(&Keys, &mut Write) -> Result<T, E> + Send + 'static,
+    {
         let lane = self.accounts.inner.lanes.lock(user).await;
         let keys = self.clone();
-        let (answer, applied) = blocking(move || {
+        blocking(move || {
             let _lane = lane;
             let mut w = keys.store().write();
             let answer = plan(&keys, &mut w);
             keys.finish(answer, w)
         })
-        .await??;
-        self.store().durable(&applied).await?;
-        answer
+        .await?
     }
 
     /// Commits what was planned; a refusal, and a plan that writes nothing, become a wait for

@@ -23,7 +23,8 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(DELETE "/_matrix/client/v3/room_keys/keys/{roomId}", Token, Send, delete_keys),
     route!(PUT "/_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}", Token, Send, put_one),
     route!(GET "/_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}", Token, Free, keys),
-    route!(DELETE "/_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}", Token, Send, delete_keys),
+    route!(DELETE "/_matrix/client/v3/room_keys/keys/{roomId}/{sessionId}",
+        Token, Send, delete_keys),
 ];
 
 fn refusal(error: BackupError) -> ApiError {

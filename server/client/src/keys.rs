@@ -81,11 +81,10 @@ async fn claim(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `GET /keys/changes?from=&to=`: users sharing a room whose devices changed, and users who left
 /// all shared rooms. `to` is looked at only to be a token.
 async fn changes(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let token = |name: &str| {
-        let text = call.query(name);
-        let text = text.ok_or_else(|| ApiError::missing_param(format!("Missing parameter: {name}")))?;
-        Token::parse(&text)
-            .map_err(|_| ApiError::invalid_param(format!("{name} is not a token of this server")))
+    let token = |name: &str| match call.query(name) {
+        None => Err(ApiError::missing_param(format!("Missing parameter: {name}"))),
+        Some(text) => Token::parse(&text)
+            .map_err(|_| ApiError::invalid_param(format!("{name} is not a token of this server"))),
     };
     let (from, _) = (token("from")?, token("to")?);
     let requester = call.requester()?;

@@ -5,13 +5,15 @@
 //! only that one takes keys. A version keeps count of its keys, and an etag that changes whenever
 //! they do.
 
+mod merge;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use skerry_core::UserNid;
 use skerry_store::schema::e2e::{BackupKeyRow, BackupKeyTable, BackupRow, BackupTable};
-use skerry_store::{Scan, Snapshot, StoreError, Write};
+use skerry_store::{Scan, Snapshot, StoreError};
 
 use super::{Keys, signed};
 
@@ -271,10 +273,10 @@ impl Keys {
         version: &str,
         keys: BackupKeys,
     ) -> Result<KeysChanged, BackupError> {
-        let rows = check_keys(keys)?;
+        let rows = merge::check(keys)?;
         let version = version.to_owned();
         self.in_lane(user, move |this, w| {
-            put_keys(&this.store().newest(), w, user, &version, rows)
+            merge::put(&this.store().newest(), w, user, &version, rows)
         })
         .await
     }
@@ -421,55 +423,6 @@ fn for_each(
     Ok(())
 }
 
-fn put_keys(
-    snap: &Snapshot,
-    w: &mut Write,
-    user: UserNid,
-    version: &str,
-    rows: Vec<(String, String, BackupKeyRow)>,
-) -> Result<KeysChanged, BackupError> {
-    let (version, mut backup) = version_row(snap, user, version)?;
-    let current = current(snap, user)?.map_or(version, |(current, _)| current);
-    if current != version {
-        return Err(BackupError::WrongVersion {
-            current: current.to_string(),
-        });
-    }
-    let (ids, rows): (Vec<_>, Vec<_>) = rows
-        .into_iter()
-        .map(|(room, session, row)| ((user, version, room, session), row))
-        .unzip();
-    let stored = snap.get_many::<BackupKeyTable>(&ids)?;
-    let mut changed = false;
-    for ((id, new), old) in ids.into_iter().zip(rows).zip(stored) {
-        backup.count += u64::from(old.is_none());
-        if old.is_none_or(|old| better(&new, &old)) {
-            w.put::<BackupKeyTable>(&id, &new);
-            changed = true;
-        }
-    }
-    if changed {
-        backup.etag += 1;
-        w.put::<BackupTable>(&(user, version), &backup);
-    }
-    Ok(KeysChanged {
-        count: backup.count,
-        etag: backup.etag.to_string(),
-    })
-}
-
-/// Whether a new key takes the place of the one stored.
-fn better(new: &BackupKeyRow, old: &BackupKeyRow) -> bool {
-    let rank = |key: &BackupKeyRow| {
-        (
-            !key.is_verified,
-            key.first_message_index,
-            key.forwarded_count,
-        )
-    };
-    rank(new) < rank(old)
-}
-
 fn check_new(backup: &NewBackup) -> Result<(), BackupError> {
     if backup.algorithm.len() > NAME_BYTES_MAX {
         return Err(BackupError::TooLarge("algorithm is too long"));
@@ -478,26 +431,4 @@ fn check_new(backup: &NewBackup) -> Result<(), BackupError> {
         return Err(BackupError::TooLarge("auth_data is too long"));
     }
     Ok(())
-}
-
-fn check_keys(keys: BackupKeys) -> Result<Vec<(String, String, BackupKeyRow)>, BackupError> {
-    let mut rows = Vec::new();
-    for (room, keys) in keys.rooms {
-        for (session, key) in keys.sessions {
-            if room.len() > NAME_BYTES_MAX || session.len() > NAME_BYTES_MAX {
-                return Err(BackupError::TooLarge("a room id or session id is too long"));
-            }
-            if key.session_data.get().len() > DATA_BYTES_MAX {
-                return Err(BackupError::TooLarge("session_data is too long"));
-            }
-            let row = BackupKeyRow {
-                first_message_index: key.first_message_index,
-                forwarded_count: key.forwarded_count,
-                is_verified: key.is_verified,
-                session_data: key.session_data.get().to_owned(),
-            };
-            rows.push((room.clone(), session, row));
-        }
-    }
-    Ok(rows)
 }

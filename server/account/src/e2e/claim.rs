@@ -42,15 +42,20 @@ impl Keys {
                 users.insert(user, (user_id, devices));
             }
         }
+        let mut last = None;
         for (user, (user_id, devices)) in users {
-            let found = self
-                .in_lane(user, move |keys, w| {
-                    claim(&keys.store().newest(), w, user, devices)
-                })
-                .await?;
+            let plan =
+                move |keys: &Keys, w: &mut Write| claim(&keys.store().newest(), w, user, devices);
+            let (found, applied) = self.apply_in_lane(user, plan).await?;
+            last = Some(applied);
+            let found = found?;
             if !found.is_empty() {
                 claimed.keys.insert(user_id, found);
             }
+        }
+        // Commits become durable in their order: the last one covers all.
+        if let Some(applied) = last {
+            self.store().durable(&applied).await?;
         }
         Ok(claimed)
     }

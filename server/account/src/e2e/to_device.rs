@@ -1,4 +1,5 @@
-//! Messages that devices leave for each other: `PUT /sendToDevice` and the queue that `/sync` reads.
+//! Messages that devices leave for each other: `PUT /sendToDevice`, and the queue that `/sync`
+//! reads.
 //!
 //! A message lies under its device at its log position until that device syncs with a token past
 //! it. The row `to_device_last` says when one last arrived and is gone when the queue is empty, so
