@@ -1,1 +1,22 @@
-//! skerry-app
+//! The program: configuration, wiring, start and stop, workers, the command line.
+//!
+//! It is the one place that knows every facade, and it deliberately knows nothing else: no rule
+//! of Matrix, no table, no shape of a request. Start reading at [`House`] (how everything is put
+//! together), then `serve.rs` (how it starts and ends) and `cli.rs`.
+
+mod authenticator;
+mod cli;
+mod clock;
+pub mod config;
+mod health;
+mod house;
+mod logging;
+mod secrets;
+mod serve;
+mod workers;
+
+pub use authenticator::{NoTokens, TokenAuthenticator};
+pub use cli::main;
+pub use clock::{SystemClock, SystemDice};
+pub use house::{House, MemoryDivision, StartError};
+pub use workers::Workers;

@@ -28,5 +28,7 @@ pub use rate::{Rate, RateLimits};
 pub use route::{Auth, BodyKind, HandlerFuture, LARGE_BODY, Route, Verb};
 pub use shell::{Options, Shell, ShellBuilder};
 
+/// What lists of routes become: a service for any listener.
+pub use axum::Router;
 pub use futures_util::future::BoxFuture;
 pub use http::StatusCode;

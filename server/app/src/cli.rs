@@ -1,0 +1,127 @@
+//! The command line.
+
+mod line;
+pub(crate) mod show;
+mod tokens;
+mod users;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::{Config, example, show_bytes};
+use crate::serve;
+
+const EXAMPLES: &str = "Examples:
+  skerry serve                                  start with no configuration: data in ./data,
+                                                server name localhost, http://127.0.0.1:8008
+  skerry serve --config /etc/skerry/skerry.toml
+  skerry user create alice --admin              make an account; prints its password
+  skerry token create --uses 5                  a registration token for five accounts
+  skerry check-config --config skerry.toml      say what is wrong with a configuration
+  skerry check-config --print-example           every option with its meaning
+
+Environment: SKERRY_CONFIG names the configuration file; SKERRY_SECTION__KEY sets one option, for
+example SKERRY_SERVER_NAME=example.org or SKERRY_REGISTRATION__OPEN=true.";
+
+/// A Matrix homeserver.
+#[derive(Parser)]
+#[command(name = "skerry", about = "A Matrix homeserver.", after_help = EXAMPLES)]
+#[command(arg_required_else_help = true)]
+struct Cli {
+    /// The configuration file; without one the defaults count
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start the server; it runs until Ctrl-C or SIGTERM
+    Serve,
+    /// Check a configuration without starting
+    CheckConfig(CheckConfig),
+    /// Print the version
+    Version,
+    /// Accounts; works on a running server and on a stopped one
+    #[command(subcommand, after_help = users::EXAMPLES)]
+    User(users::Command),
+    /// Registration tokens; works on a running server and on a stopped one
+    #[command(subcommand, after_help = tokens::EXAMPLES)]
+    Token(tokens::Command),
+}
+
+#[derive(Args)]
+struct CheckConfig {
+    /// Print an example file with all options, their defaults and their meaning
+    #[arg(long)]
+    print_example: bool,
+}
+
+/// Reads the command line and does what it says. The status is 0 for success, 1 for failure, 2
+/// for a command line that cannot be understood.
+#[must_use]
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(text) => {
+            eprintln!("skerry: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), String> {
+    let load = || {
+        let file = cli
+            .config
+            .clone()
+            .or_else(|| std::env::var_os("SKERRY_CONFIG").map(Into::into));
+        // A variable that is not UTF-8 cannot be one of ours.
+        let environment = std::env::vars_os().filter_map(|(name, value)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        });
+        Config::load(file.as_deref(), environment).map_err(|e| e.to_string())
+    };
+    match cli.command {
+        Command::Version => show::line(&format!("skerry {}", env!("CARGO_PKG_VERSION"))),
+        Command::CheckConfig(CheckConfig {
+            print_example: true,
+        }) => show::text(&example()),
+        Command::CheckConfig(_) => check(&load()?)?,
+        Command::Serve => runtime()?.block_on(serve::serve(load()?))?,
+        Command::User(command) => runtime()?.block_on(users::run(load()?, command))?,
+        Command::Token(command) => runtime()?.block_on(tokens::run(load()?, command))?,
+    }
+    Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| format!("cannot start: {e}"))
+}
+
+/// Says what the configuration means, as far as it is not plain from the file.
+fn check(config: &Config) -> Result<(), String> {
+    show::line("The configuration is good.");
+    show::line(&format!("  server name  {}", config.server_name));
+    show::line(&format!("  data         {}", config.data_dir.display()));
+    show::line(&format!(
+        "  memory       {}",
+        show_bytes(config.memory_budget)
+    ));
+    show::line(&format!("  clients use  {}", config.base_url));
+    for spec in &config.listen {
+        show::line(&format!("  listens on   {}", spec.addr));
+        spec.check().map_err(|e| e.to_string())?;
+    }
+    for key in &config.ignored {
+        show::line(&format!("  note: {key} is set, but does nothing yet"));
+    }
+    Ok(())
+}

@@ -1,0 +1,431 @@
+//! The configuration: read, overridden by the environment, checked, and turned into types.
+//!
+//! `raw.rs` is the file's shape, `docs.rs` the one list of options with their meaning, this file
+//! what is checked.
+
+mod docs;
+mod raw;
+mod units;
+
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ruma_common::ServerName;
+use skerry_account::PasswordCost;
+use skerry_core::RoomVersion;
+use skerry_proxy::{Addr, ListenerSpec, Tls};
+use skerry_store::Durability;
+use toml::{Table, Value};
+
+pub use docs::{DOCS, Doc, example};
+pub use units::{duration, show_bytes};
+
+use raw::{RawConfig, RawListen, RawTls};
+
+/// The configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The part of user ids after the colon.
+    pub server_name: Arc<str>,
+    /// Where everything is kept.
+    pub data_dir: PathBuf,
+    /// For caches and buffers together, in bytes.
+    pub memory_budget: u64,
+    /// When a change counts as done.
+    pub durability: Durability,
+    /// Where to listen.
+    pub listen: Vec<ListenerSpec>,
+    /// Who may register.
+    pub registration: Registration,
+    /// The version of new rooms.
+    pub default_room_version: RoomVersion,
+    /// Whether guests may register.
+    pub guests: bool,
+    /// Whether the public rooms are listed for those who are not logged in.
+    pub directory_without_auth: bool,
+    /// How hard passwords are hashed.
+    pub password_cost: PasswordCost,
+    /// Where clients reach this server, without a slash at the end.
+    pub base_url: String,
+    /// The largest upload, in bytes.
+    pub max_upload: u64,
+    /// What to leave free on the disk, in bytes.
+    pub free_disk_floor: u64,
+    /// Whether requests are limited.
+    pub rate_limit: bool,
+    /// What to log.
+    pub log: Log,
+    /// Options that were set and do nothing yet.
+    pub ignored: Vec<&'static str>,
+}
+
+/// Who may register.
+#[derive(Clone, Debug)]
+pub struct Registration {
+    /// From clients at all.
+    pub enabled: bool,
+    /// Without a token.
+    pub open: bool,
+    /// Where the first token is written.
+    pub token_file: PathBuf,
+    /// For `/_synapse/admin/v1/register`.
+    pub shared_secret: Option<String>,
+}
+
+/// What to log, and how.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Levels by part of the program.
+    pub level: String,
+    /// The shape of a line.
+    pub format: LogFormat,
+}
+
+/// The shape of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+    /// For the journal, which notes the time itself.
+    Journald,
+}
+
+/// What is wrong with a configuration, in words for the operator.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ConfigError(pub String);
+
+impl std::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+impl Config {
+    /// Reads a file (or none), lays the environment's `SKERRY_` variables over it and checks the
+    /// result.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(
+        file: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        let text = match file {
+            None => String::new(),
+            Some(path) => std::fs::read_to_string(path)
+                .map_err(|e| ConfigError(format!("cannot read {}: {e}", path.display())))?,
+        };
+        let place = file.map_or("the configuration".into(), |path| {
+            path.display().to_string()
+        });
+        Config::from_text(&text, environment)
+            .map_err(|ConfigError(what)| ConfigError(format!("{place}: {what}")))
+    }
+
+    /// The same from text.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_text(
+        text: &str,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Config, ConfigError> {
+        // Read on its own first, because then an error names line and column.
+        toml::from_str::<RawConfig>(text).map_err(|e| ConfigError(e.to_string()))?;
+        let mut table: Table = text.parse().map_err(|e| ConfigError(format!("{e}")))?;
+        let defaults = docs::defaults();
+        for (name, value) in environment {
+            overlay(&mut table, &defaults, &name, &value)?;
+        }
+        let raw: RawConfig = Value::Table(table)
+            .try_into()
+            .map_err(|e: toml::de::Error| {
+                ConfigError(format!("in an environment variable: {}", e.message()))
+            })?;
+        check(&raw)
+    }
+
+    /// The path of the admin socket.
+    #[must_use]
+    pub fn admin_socket(&self) -> PathBuf {
+        self.data_dir.join("admin.sock")
+    }
+}
+
+/// Lays one environment variable over the table: `SKERRY_SECTION__KEY`.
+fn overlay(
+    table: &mut Table,
+    defaults: &Table,
+    name: &str,
+    value: &str,
+) -> Result<(), ConfigError> {
+    let Some(rest) = name.strip_prefix("SKERRY_") else {
+        return Ok(());
+    };
+    // This one names the file itself.
+    if rest == "CONFIG" {
+        return Ok(());
+    }
+    let key = rest.to_ascii_lowercase().replace("__", ".");
+    let value = match docs::lookup(defaults, &key) {
+        None => {
+            return Err(ConfigError(format!(
+                "{name} is not an option (no \"{key}\")"
+            )));
+        }
+        Some(Value::String(_)) => Value::String(value.to_owned()),
+        Some(_) => format!("value = {value}")
+            .parse::<Table>()
+            .ok()
+            .and_then(|mut parsed| parsed.remove("value"))
+            .ok_or_else(|| ConfigError(format!("{name}: \"{value}\" is not a TOML value")))?,
+    };
+    let (sections, last) = key.rsplit_once('.').unwrap_or(("", &key));
+    let mut place = table;
+    for section in sections.split('.').filter(|section| !section.is_empty()) {
+        let entry = place
+            .entry(section)
+            .or_insert_with(|| Value::Table(Table::new()));
+        place = entry
+            .as_table_mut()
+            .ok_or_else(|| ConfigError(format!("{name}: {section} is not a section")))?;
+    }
+    place.insert(last.to_owned(), value);
+    Ok(())
+}
+
+fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
+    let wrong = |key: &str, what: &dyn std::fmt::Display| ConfigError(format!("{key}: {what}"));
+    let server_name = ServerName::parse(raw.server_name.as_str())
+        .map_err(|e| wrong("server_name", &format!("\"{}\": {e}", raw.server_name)))?;
+    later_features(raw)?;
+    let bytes = |key: &str, text: &str| units::bytes(text).map_err(|e| wrong(key, &e));
+    for (key, text) in [
+        ("media.user_quota", &raw.media.user_quota),
+        ("media.remote_cache", &raw.media.remote_cache),
+    ] {
+        bytes(key, text)?;
+    }
+    units::duration(&raw.media.prune.remote_older_than)
+        .map_err(|e| wrong("media.prune.remote_older_than", &e))?;
+    let memory_budget = match raw.memory_budget.as_str() {
+        "auto" => quarter_of_memory(),
+        text => bytes("memory_budget", text)?,
+    };
+    if memory_budget < 32 << 20 {
+        return Err(wrong("memory_budget", &"at least 32MiB are needed"));
+    }
+    let data_dir = PathBuf::from(&raw.data_dir);
+    Ok(Config {
+        server_name: server_name.as_str().into(),
+        memory_budget,
+        durability: match raw.durability.as_str() {
+            "fsync" => Durability::Fsync,
+            "os" => Durability::Os,
+            other => return Err(one_of("durability", other, &["fsync", "os"])),
+        },
+        listen: listeners(raw)?,
+        registration: Registration {
+            enabled: raw.registration.enabled,
+            open: raw.registration.open,
+            token_file: data_dir.join(&raw.registration.token_file),
+            shared_secret: Some(raw.registration.shared_secret.clone()).filter(|s| !s.is_empty()),
+        },
+        default_room_version: room_version(&raw.rooms.default_version)?,
+        guests: raw.guests.enabled,
+        directory_without_auth: raw.room_directory.public_without_auth,
+        password_cost: match raw.password.cost.as_str() {
+            "default" => PasswordCost::Default,
+            "minimal" => PasswordCost::Minimal,
+            other => return Err(one_of("password.cost", other, &["default", "minimal"])),
+        },
+        base_url: base_url(raw)?,
+        max_upload: bytes("media.max_upload", &raw.media.max_upload)?,
+        free_disk_floor: bytes("media.free_disk_floor", &raw.media.free_disk_floor)?,
+        rate_limit: raw.rate_limit.enabled,
+        log: log(raw)?,
+        ignored: ignored(raw),
+        data_dir,
+    })
+}
+
+fn one_of(key: &str, given: &str, allowed: &[&str]) -> ConfigError {
+    let allowed = allowed
+        .iter()
+        .map(|word| format!("\"{word}\""))
+        .collect::<Vec<_>>()
+        .join(", ");
+    ConfigError(format!("{key}: \"{given}\" is not one of {allowed}"))
+}
+
+/// What would change what the operator relies on may not be passed over in silence.
+fn later_features(raw: &RawConfig) -> Result<(), ConfigError> {
+    if !raw.acme.email.is_empty() {
+        return Err(ConfigError(
+            "acme.email: automatic certificates come in a later version; use tls = { cert, key }"
+                .into(),
+        ));
+    }
+    match raw.media.backend.as_str() {
+        "local" => {}
+        "s3" => {
+            return Err(ConfigError(
+                "media.backend: \"s3\" comes in a later version".into(),
+            ));
+        }
+        other => return Err(one_of("media.backend", other, &["local", "s3"])),
+    }
+    let words = ["frozen", "off", "open"];
+    if !words.contains(&raw.media.unauthenticated.as_str()) {
+        return Err(one_of(
+            "media.unauthenticated",
+            &raw.media.unauthenticated,
+            &words,
+        ));
+    }
+    let headers = ["x-forwarded-for", "forwarded", "cf-connecting-ip"];
+    if !headers.contains(&raw.proxy.client_address.as_str()) {
+        return Err(one_of(
+            "proxy.client_address",
+            &raw.proxy.client_address,
+            &headers,
+        ));
+    }
+    let challenges = ["auto", "tls-alpn-01", "http-01", "dns-01"];
+    if !challenges.contains(&raw.acme.challenge.as_str()) {
+        return Err(one_of("acme.challenge", &raw.acme.challenge, &challenges));
+    }
+    Ok(())
+}
+
+fn listeners(raw: &RawConfig) -> Result<Vec<ListenerSpec>, ConfigError> {
+    if raw.listen.is_empty() {
+        return Err(ConfigError(
+            "listen: there has to be at least one [[listen]]".into(),
+        ));
+    }
+    raw.listen
+        .iter()
+        .map(|listen| listener(raw, listen))
+        .collect()
+}
+
+fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigError> {
+    let addr = match listen.addr.strip_prefix("unix:") {
+        Some(path) => Addr::Unix(PathBuf::from(path)),
+        None => Addr::Tcp(listen.addr.parse::<SocketAddr>().map_err(|_| {
+            let given = &listen.addr;
+            ConfigError(format!(
+                "listen.addr: \"{given}\" is not an address with a port, such as \
+                 \"127.0.0.1:8008\" or \"[::]:8448\", nor \"unix:/path\""
+            ))
+        })?),
+    };
+    let tls = match &listen.tls {
+        None => None,
+        Some(RawTls::Files(files)) => Some(Tls::Files {
+            cert: files.cert.clone().into(),
+            key: files.key.clone().into(),
+        }),
+        Some(RawTls::Word(word)) if word == "self-signed" => {
+            let host = raw
+                .server_name
+                .rsplit_once(':')
+                .map_or(&*raw.server_name, |(h, _)| h);
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            Some(Tls::SelfSigned {
+                names: vec![host.to_owned(), "localhost".to_owned()],
+            })
+        }
+        Some(RawTls::Word(word)) if word == "acme" => {
+            return Err(ConfigError(
+                "listen.tls: \"acme\" (automatic certificates) comes in a later version; until \
+                 then give certificate files: tls = { cert = \"cert.pem\", key = \"key.pem\" }"
+                    .into(),
+            ));
+        }
+        Some(RawTls::Word(word)) => return Err(one_of("listen.tls", word, &["self-signed"])),
+    };
+    if tls.is_some() && matches!(addr, Addr::Unix(_)) {
+        return Err(ConfigError("listen: a Unix socket takes no tls".into()));
+    }
+    // Whoever may enter the directory may connect: a reverse proxy runs as another user.
+    Ok(ListenerSpec {
+        addr,
+        tls,
+        unix_mode: 0o666,
+    })
+}
+
+fn room_version(text: &str) -> Result<RoomVersion, ConfigError> {
+    RoomVersion::parse(text)
+        .ok_or_else(|| ConfigError(format!("rooms.default_version: \"{text}\" is not known")))
+}
+
+fn base_url(raw: &RawConfig) -> Result<String, ConfigError> {
+    let given = raw.public.base_url.trim_end_matches('/');
+    if given.is_empty() {
+        let first = raw
+            .listen
+            .first()
+            .map(|listen| listen.addr.as_str())
+            .unwrap_or_default();
+        let local = raw.server_name == "localhost";
+        return Ok(match first.parse::<SocketAddr>() {
+            Ok(addr) if local => format!("http://localhost:{}", addr.port()),
+            _ => format!("https://{}", raw.server_name),
+        });
+    }
+    if given.starts_with("https://") || given.starts_with("http://") {
+        Ok(given.to_owned())
+    } else {
+        Err(ConfigError(
+            "public.base_url: it has to start with https:// or http://".into(),
+        ))
+    }
+}
+
+fn log(raw: &RawConfig) -> Result<Log, ConfigError> {
+    let format = match raw.log.format.as_str() {
+        "text" => LogFormat::Text,
+        "json" => LogFormat::Json,
+        "journald" => LogFormat::Journald,
+        other => return Err(one_of("log.format", other, &["text", "json", "journald"])),
+    };
+    tracing_subscriber::EnvFilter::try_new(&raw.log.level)
+        .map_err(|e| ConfigError(format!("log.level: \"{}\": {e}", raw.log.level)))?;
+    Ok(Log {
+        level: raw.log.level.clone(),
+        format,
+    })
+}
+
+/// The options that differ from their default although they do nothing yet.
+fn ignored(raw: &RawConfig) -> Vec<&'static str> {
+    let defaults = docs::defaults();
+    let given = Table::try_from(raw).unwrap_or_default();
+    DOCS.iter()
+        .filter(|doc| !doc.used)
+        .filter(|doc| docs::lookup(&given, doc.key) != docs::lookup(&defaults, doc.key))
+        .map(|doc| doc.key)
+        .collect()
+}
+
+/// A quarter of this machine's memory, at least 128 MiB and at most 1 GiB.
+fn quarter_of_memory() -> u64 {
+    let total = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
+            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
+        });
+    (total.unwrap_or(2 << 20) * 1024 / 4).clamp(128 << 20, 1 << 30)
+}

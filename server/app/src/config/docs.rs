@@ -1,0 +1,298 @@
+//! The one list of options: what each means. The example file is made of it.
+
+use std::fmt::Write;
+
+use toml::{Table, Value};
+
+use super::raw::RawConfig;
+
+/// An option, as the documentation shows it.
+pub struct Doc {
+    /// Section and key with dots, such as `registration.open`.
+    pub key: &'static str,
+    /// What it means, one or more lines.
+    pub doc: &'static str,
+    /// False for an option that is accepted, and does nothing yet.
+    pub used: bool,
+}
+
+const fn used(key: &'static str, doc: &'static str) -> Doc {
+    Doc {
+        key,
+        doc,
+        used: true,
+    }
+}
+
+const fn later(key: &'static str, doc: &'static str) -> Doc {
+    Doc {
+        key,
+        doc,
+        used: false,
+    }
+}
+
+/// All options, in the order of the example file.
+pub const DOCS: &[Doc] = &[
+    used(
+        "server_name",
+        "The part after the colon in @user:server. It is part of every id and can never be\n\
+         changed once people have accounts.",
+    ),
+    used(
+        "data_dir",
+        "Where everything is kept: database, media, keys. Relative paths in this file are\n\
+         relative to the directory that skerry is started in.",
+    ),
+    used(
+        "memory_budget",
+        "How much memory the caches may take together, such as \"512MiB\". \"auto\" is a quarter\n\
+         of the machine's, at most 1 GiB.",
+    ),
+    used(
+        "durability",
+        "\"fsync\": what was acknowledged is on the disk. \"os\": left to the kernel, so a power\n\
+         cut may lose the last seconds; a crash of skerry alone loses nothing either way.",
+    ),
+    later(
+        "appservice_registrations",
+        "Paths of application services' registration files (YAML).",
+    ),
+    used(
+        "listen",
+        "Where to listen; one [[listen]] for each address, and none but those written here.\n\
+         addr is an address with a port, or \"unix:/run/skerry/http.sock\".\n\
+         Without tls it is plain HTTP, for this machine or behind a reverse proxy. With it:\n\
+         tls = { cert = \"cert.pem\", key = \"key.pem\" }, or tls = \"self-signed\" for trying\n\
+         things out. (tls = \"acme\" will come with automatic certificates.)",
+    ),
+    used(
+        "registration.enabled",
+        "Whether new accounts can be made from clients at all.",
+    ),
+    used(
+        "registration.open",
+        "true: anybody may register, without a token. On the public internet that invites spam.",
+    ),
+    used(
+        "registration.token_file",
+        "The first registration token is written here at the first start (relative to data_dir).",
+    ),
+    used(
+        "registration.shared_secret",
+        "Enables /_synapse/admin/v1/register for scripts that know this secret; empty: off.",
+    ),
+    later("federation.enabled", "Whether to talk to other servers."),
+    later(
+        "federation.ca_file",
+        "A further root certificate to trust when talking to servers.",
+    ),
+    later(
+        "federation.allow_private_addresses",
+        "Talk to servers on private addresses (LANs).",
+    ),
+    later(
+        "federation.trusted_key_servers",
+        "Servers to ask for other servers' keys.",
+    ),
+    later(
+        "http_client.ca_file",
+        "The same for everything else outgoing: push, previews, application services.",
+    ),
+    later(
+        "http_client.allow_private_addresses",
+        "Reach private addresses with it (LANs).",
+    ),
+    used("rooms.default_version", "The version of new rooms."),
+    used(
+        "guests.enabled",
+        "Whether guests may register without a name or password.",
+    ),
+    used(
+        "room_directory.public_without_auth",
+        "Whether those who are not logged in may list the public rooms.",
+    ),
+    later(
+        "room_directory.public_over_federation",
+        "Whether other servers may list the public rooms.",
+    ),
+    later(
+        "url_preview.enabled",
+        "Whether to fetch previews of links for clients.",
+    ),
+    used(
+        "password.cost",
+        "How hard passwords are to guess when the database is stolen: \"default\", or \"minimal\"\n\
+         for tests.",
+    ),
+    used(
+        "public.base_url",
+        "Where clients reach this server from outside, such as \"https://matrix.example.org\".\n\
+         Empty: derived from server_name.",
+    ),
+    later(
+        "acme.email",
+        "Automatic certificates: setting the address turns them on (refused until then).",
+    ),
+    later(
+        "acme.directory",
+        "\"letsencrypt\", \"letsencrypt-staging\" or a URL.",
+    ),
+    later(
+        "acme.ca_file",
+        "A root certificate to trust when talking to the directory.",
+    ),
+    later(
+        "acme.challenge",
+        "\"auto\", \"tls-alpn-01\", \"http-01\" or \"dns-01\".",
+    ),
+    later(
+        "acme.dns_hook",
+        "A program for dns-01, called with present|cleanup NAME VALUE.",
+    ),
+    later(
+        "acme.eab",
+        "External account binding, where the directory asks for it.",
+    ),
+    later("acme.domains", "Further names for the certificate."),
+    later(
+        "proxy.trusted",
+        "Reverse proxies to believe: CIDRs, \"loopback\", \"cloudflare\".",
+    ),
+    later(
+        "proxy.client_address",
+        "The header they name the client in: \"x-forwarded-for\", \"forwarded\",\n\
+         \"cf-connecting-ip\".",
+    ),
+    later(
+        "media.backend",
+        "\"local\" (files in data_dir); \"s3\" will come.",
+    ),
+    used("media.max_upload", "The largest file that may be uploaded."),
+    later(
+        "media.user_quota",
+        "How much each person may upload in all; \"0\" is no limit.",
+    ),
+    later(
+        "media.remote_cache",
+        "How much of other servers' media is kept.",
+    ),
+    used(
+        "media.free_disk_floor",
+        "Space to leave free on the disk. Below it nothing more is written, and reading goes on.",
+    ),
+    later(
+        "media.trash_days",
+        "How many days deleted media can be brought back.",
+    ),
+    later(
+        "media.unauthenticated",
+        "Downloads without a token: \"frozen\" (for what was uploaded before), \"off\", \"open\".",
+    ),
+    later(
+        "media.prune.at",
+        "When to delete old media of other servers, local time.",
+    ),
+    later(
+        "media.prune.remote_older_than",
+        "What is old: not looked at for so long.",
+    ),
+    later(
+        "media.s3.endpoint",
+        "For backend = \"s3\": the service's URL.",
+    ),
+    later("media.s3.bucket", "The bucket."),
+    later("media.s3.region", "The region."),
+    later("media.s3.access_key_file", "A file with the access key."),
+    later("media.s3.secret_key_file", "A file with the secret key."),
+    later(
+        "web.host",
+        "The host name under which a web client is served; empty: none.",
+    ),
+    later("web.dir", "A web client's build; empty: the installed one."),
+    later(
+        "web.override",
+        "A file with changes to the web client's configuration.",
+    ),
+    later(
+        "well_known.server",
+        "host:port for /.well-known/matrix/server.",
+    ),
+    later(
+        "well_known.client_extra",
+        "More for /.well-known/matrix/client.",
+    ),
+    later(
+        "well_known.support",
+        "The content of /.well-known/matrix/support.",
+    ),
+    used(
+        "rate_limit.enabled",
+        "Whether too many requests in a short time are refused.",
+    ),
+    used(
+        "log.level",
+        "\"error\", \"warn\", \"info\", \"debug\", \"trace\", or by part: \"info,skerry_room=debug\".",
+    ),
+    used(
+        "log.format",
+        "\"text\", \"json\", or \"journald\" (text without times, which the journal adds).",
+    ),
+];
+
+/// The default configuration as a table.
+pub(super) fn defaults() -> Table {
+    Table::try_from(RawConfig::default()).unwrap_or_default()
+}
+
+/// The value at a dotted key.
+pub(super) fn lookup<'a>(table: &'a Table, key: &str) -> Option<&'a Value> {
+    let mut parts = key.split('.');
+    let mut value = table.get(parts.next()?)?;
+    for part in parts {
+        value = value.as_table()?.get(part)?;
+    }
+    Some(value)
+}
+
+/// The example file: every option with its default and its meaning.
+#[must_use]
+pub fn example() -> String {
+    let defaults = defaults();
+    let mut text = String::from(
+        "# The configuration of Skerry. Every option is here with its default, so an empty file\n\
+         # (or none) means the same. Environment variables override it: SKERRY_SERVER_NAME,\n\
+         # SKERRY_REGISTRATION__OPEN (two underscores after each section).\n\
+         # `skerry check-config --config FILE` says what is wrong with a file.\n",
+    );
+    let mut section = "";
+    let mut listeners = String::new();
+    for doc in DOCS {
+        let (head, key) = doc.key.rsplit_once('.').unwrap_or(("", doc.key));
+        let mut entry = String::new();
+        for line in doc.doc.lines() {
+            let _ = writeln!(entry, "# {}", line.trim_start());
+        }
+        if !doc.used {
+            entry.push_str("# (not used yet)\n");
+        }
+        if doc.key == "listen" {
+            // An array of tables has to come after the plain keys of its level.
+            listeners = format!("\n{entry}[[listen]]\naddr = \"127.0.0.1:8008\"\n");
+            continue;
+        }
+        if head != section {
+            text.push_str(&std::mem::take(&mut listeners));
+            let _ = write!(text, "\n[{head}]\n");
+            section = head;
+        } else {
+            text.push('\n');
+        }
+        text.push_str(&entry);
+        let value = lookup(&defaults, doc.key)
+            .map(Value::to_string)
+            .unwrap_or_default();
+        let _ = writeln!(text, "{key} = {value}");
+    }
+    text
+}

@@ -1,0 +1,247 @@
+//! The configuration file as it is written, before anything is checked but its shape.
+//!
+//! What each key means stands in `docs.rs`, from which the example file is made; a test keeps
+//! both in step.
+#![allow(missing_docs)]
+
+use serde::{Deserialize, Serialize};
+use toml::Table;
+
+/// Declares a section: its fields with types and defaults; unknown keys are refused.
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name {
+            $(pub $field: $type,)*
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                $name { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+section! {
+    /// The whole file.
+    RawConfig {
+        server_name: String = "localhost".into(),
+        data_dir: String = "./data".into(),
+        memory_budget: String = "auto".into(),
+        durability: String = "fsync".into(),
+        appservice_registrations: Vec<String> = Vec::new(),
+        listen: Vec<RawListen> = vec![RawListen::default()],
+        registration: RawRegistration = RawRegistration::default(),
+        federation: RawFederation = RawFederation::default(),
+        http_client: RawHttpClient = RawHttpClient::default(),
+        rooms: RawRooms = RawRooms::default(),
+        guests: RawGuests = RawGuests::default(),
+        room_directory: RawRoomDirectory = RawRoomDirectory::default(),
+        url_preview: RawUrlPreview = RawUrlPreview::default(),
+        password: RawPassword = RawPassword::default(),
+        public: RawPublic = RawPublic::default(),
+        acme: RawAcme = RawAcme::default(),
+        proxy: RawProxy = RawProxy::default(),
+        media: RawMedia = RawMedia::default(),
+        web: RawWeb = RawWeb::default(),
+        well_known: RawWellKnown = RawWellKnown::default(),
+        rate_limit: RawRateLimit = RawRateLimit::default(),
+        log: RawLog = RawLog::default(),
+    }
+}
+
+section! {
+    /// `[[listen]]`
+    RawListen {
+        addr: String = "127.0.0.1:8008".into(),
+        tls: Option<RawTls> = None,
+    }
+}
+
+/// `tls` of a listener: two files, or a word.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum RawTls {
+    /// `"acme"` or `"self-signed"`.
+    Word(String),
+    /// `{ cert = "..", key = ".." }`
+    Files(RawTlsFiles),
+}
+
+/// `{ cert, key }`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawTlsFiles {
+    pub cert: String,
+    pub key: String,
+}
+
+section! {
+    /// `[registration]`
+    RawRegistration {
+        enabled: bool = true,
+        open: bool = false,
+        token_file: String = "registration_token".into(),
+        shared_secret: String = String::new(),
+    }
+}
+
+section! {
+    /// `[federation]`
+    RawFederation {
+        enabled: bool = true,
+        ca_file: String = String::new(),
+        allow_private_addresses: bool = false,
+        trusted_key_servers: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// `[http_client]`
+    RawHttpClient {
+        ca_file: String = String::new(),
+        allow_private_addresses: bool = false,
+    }
+}
+
+section! {
+    /// `[rooms]`
+    RawRooms {
+        default_version: String = "12".into(),
+    }
+}
+
+section! {
+    /// `[guests]`
+    RawGuests {
+        enabled: bool = false,
+    }
+}
+
+section! {
+    /// `[room_directory]`
+    RawRoomDirectory {
+        public_without_auth: bool = true,
+        public_over_federation: bool = false,
+    }
+}
+
+section! {
+    /// `[url_preview]`
+    RawUrlPreview {
+        enabled: bool = false,
+    }
+}
+
+section! {
+    /// `[password]`
+    RawPassword {
+        cost: String = "default".into(),
+    }
+}
+
+section! {
+    /// `[public]`
+    RawPublic {
+        base_url: String = String::new(),
+    }
+}
+
+section! {
+    /// `[acme]`
+    RawAcme {
+        email: String = String::new(),
+        directory: String = "letsencrypt".into(),
+        ca_file: String = String::new(),
+        challenge: String = "auto".into(),
+        dns_hook: String = String::new(),
+        eab: RawEab = RawEab::default(),
+        domains: Vec<String> = Vec::new(),
+    }
+}
+
+section! {
+    /// `acme.eab`
+    RawEab {
+        key_id: String = String::new(),
+        hmac_key_file: String = String::new(),
+    }
+}
+
+section! {
+    /// `[proxy]`
+    RawProxy {
+        trusted: Vec<String> = Vec::new(),
+        client_address: String = "x-forwarded-for".into(),
+    }
+}
+
+section! {
+    /// `[media]`
+    RawMedia {
+        backend: String = "local".into(),
+        max_upload: String = "100MiB".into(),
+        user_quota: String = "0".into(),
+        remote_cache: String = "4GiB".into(),
+        free_disk_floor: String = "1GiB".into(),
+        trash_days: u32 = 7,
+        unauthenticated: String = "frozen".into(),
+        prune: RawPrune = RawPrune::default(),
+        s3: RawS3 = RawS3::default(),
+    }
+}
+
+section! {
+    /// `[media.prune]`
+    RawPrune {
+        at: String = "03:30".into(),
+        remote_older_than: String = "90d".into(),
+    }
+}
+
+section! {
+    /// `[media.s3]`
+    RawS3 {
+        endpoint: String = String::new(),
+        bucket: String = String::new(),
+        region: String = String::new(),
+        access_key_file: String = String::new(),
+        secret_key_file: String = String::new(),
+    }
+}
+
+section! {
+    /// `[web]`
+    RawWeb {
+        host: String = String::new(),
+        dir: String = String::new(),
+        r#override: String = "config.override.json".into(),
+    }
+}
+
+section! {
+    /// `[well_known]`
+    RawWellKnown {
+        server: String = String::new(),
+        client_extra: Table = Table::new(),
+        support: Table = Table::new(),
+    }
+}
+
+section! {
+    /// `[rate_limit]`
+    RawRateLimit {
+        enabled: bool = true,
+    }
+}
+
+section! {
+    /// `[log]`
+    RawLog {
+        level: String = "info".into(),
+        format: String = "text".into(),
+    }
+}

@@ -1,0 +1,154 @@
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use super::raw::RawConfig;
+use super::*;
+
+fn none() -> std::iter::Empty<(String, String)> {
+    std::iter::empty()
+}
+
+fn with(pairs: &[(&str, &str)]) -> Result<Config, ConfigError> {
+    let pairs = pairs
+        .iter()
+        .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    Config::from_text("", pairs.collect::<Vec<_>>().into_iter())
+}
+
+fn refused(text: &str) -> String {
+    Config::from_text(text, none()).unwrap_err().0
+}
+
+#[test]
+fn nothing_at_all_is_a_server_on_localhost() {
+    let config = Config::from_text("", none()).unwrap();
+    assert_eq!(&*config.server_name, "localhost");
+    assert_eq!(config.data_dir, Path::new("./data"));
+    assert_eq!(config.base_url, "http://localhost:8008");
+    assert_eq!(config.listen.len(), 1);
+    assert_eq!(config.listen[0].addr.to_string(), "127.0.0.1:8008");
+    assert!(config.registration.enabled && !config.registration.open);
+    assert_eq!(config.default_room_version, RoomVersion::V12);
+    assert!(config.ignored.is_empty(), "{:?}", config.ignored);
+}
+
+#[test]
+fn every_option_is_documented_and_every_document_is_an_option() {
+    fn keys(prefix: &str, table: &Table, out: &mut Vec<String>) {
+        for (key, value) in table {
+            let key = format!("{prefix}{key}");
+            match value {
+                // These are values of one option, not sections.
+                Value::Table(inner) if !inner.is_empty() && key != "acme.eab" => {
+                    keys(&format!("{key}."), inner, out);
+                }
+                _ => out.push(key),
+            }
+        }
+    }
+    let mut options = Vec::new();
+    keys("", &docs::defaults(), &mut options);
+    let mut documented: Vec<String> = DOCS.iter().map(|doc| doc.key.to_owned()).collect();
+    options.sort();
+    documented.sort();
+    assert_eq!(options, documented);
+}
+
+/// Regenerate with `skerry check-config --print-example > skerry.example.toml`.
+#[test]
+fn the_example_file_is_the_list_of_options() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../skerry.example.toml");
+    assert_eq!(std::fs::read_to_string(path).unwrap(), example());
+    let read: RawConfig = toml::from_str(&example()).unwrap();
+    assert_eq!(read, RawConfig::default());
+}
+
+#[test]
+fn what_the_conformance_tests_write_is_accepted() {
+    let text = r#"
+        server_name = "localhost:8801"
+        data_dir = "/tmp/x/data"
+        appservice_registrations = ["/tmp/as.yaml"]
+        [[listen]]
+        addr = "127.0.0.1:8800"
+        [[listen]]
+        addr = "[::1]:8801"
+        tls = { cert = "/tmp/tls.crt", key = "/tmp/tls.key" }
+        [registration]
+        enabled = true
+        open = true
+        shared_secret = "reg_secret"
+        [federation]
+        enabled = true
+        ca_file = "/tmp/ca.crt"
+        allow_private_addresses = true
+        [rate_limit]
+        enabled = false
+        [log]
+        level = "debug"
+        [public]
+        base_url = "http://localhost:8800/"
+        [http_client]
+        ca_file = "/tmp/ca.crt"
+        allow_private_addresses = true
+        [guests]
+        enabled = true
+        [room_directory]
+        public_without_auth = true
+        public_over_federation = true
+        [url_preview]
+        enabled = true
+        [password]
+        cost = "minimal"
+    "#;
+    let config = Config::from_text(text, none()).unwrap();
+    assert_eq!(config.base_url, "http://localhost:8800");
+    assert_eq!(
+        config.registration.shared_secret.as_deref(),
+        Some("reg_secret")
+    );
+    assert!(config.guests && !config.rate_limit);
+    assert!(config.ignored.contains(&"appservice_registrations"));
+}
+
+#[test]
+fn mistakes_are_named() {
+    assert!(refused("sever_name = \"x\"").contains("sever_name"));
+    assert!(refused("server_name = \"a b\"").contains("server_name"));
+    assert!(refused("memory_budget = \"much\"").contains("memory_budget"));
+    assert!(refused("memory_budget = \"1MiB\"").contains("32MiB"));
+    assert!(refused("durability = \"maybe\"").contains("\"fsync\""));
+    assert!(refused("[[listen]]\naddr = \"localhost\"").contains("listen.addr"));
+    assert!(refused("[[listen]]\ntls = \"acme\"").contains("later version"));
+    assert!(refused("[[listen]]\naddr = \"unix:/x\"\ntls = \"self-signed\"").contains("Unix"));
+    assert!(refused("[rooms]\ndefault_version = \"99\"").contains("rooms.default_version"));
+    assert!(refused("[public]\nbase_url = \"x.org\"").contains("https://"));
+    assert!(refused("[acme]\nemail = \"a@b.c\"").contains("later version"));
+    assert!(refused("[log]\nformat = \"xml\"").contains("log.format"));
+    assert!(refused("listen = []").contains("at least one"));
+}
+
+#[test]
+fn the_environment_overrides() {
+    let config = with(&[
+        ("SKERRY_SERVER_NAME", "10.0.0.1"),
+        ("SKERRY_REGISTRATION__OPEN", "true"),
+        ("SKERRY_REGISTRATION__SHARED_SECRET", "1234"),
+        ("SKERRY_MEDIA__PRUNE__AT", "04:00"),
+        ("SKERRY_LISTEN", "[{ addr = \"0.0.0.0:80\" }]"),
+        ("SKERRY_CONFIG", "/etc/skerry.toml"),
+        ("HOME", "/root"),
+    ])
+    .unwrap();
+    assert_eq!(&*config.server_name, "10.0.0.1");
+    assert!(config.registration.open);
+    assert_eq!(config.registration.shared_secret.as_deref(), Some("1234"));
+    assert_eq!(config.listen[0].addr.to_string(), "0.0.0.0:80");
+    assert_eq!(config.ignored, ["media.prune.at"]);
+    assert!(
+        with(&[("SKERRY_REGISTRATION__OPNE", "true")])
+            .unwrap_err()
+            .0
+            .contains("OPNE")
+    );
+    assert!(with(&[("SKERRY_REGISTRATION__OPEN", "yes")]).is_err());
+}

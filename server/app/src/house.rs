@@ -1,0 +1,290 @@
+//! Wiring: each facade is built in order and moved into one context; nothing is global.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use axum::Router;
+use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettings};
+use skerry_admin::Admin;
+use skerry_client::{ClientConfig, Ctx};
+use skerry_core::{Clock, DiceSource};
+use skerry_http::{Options, RateLimits, Shell};
+use skerry_media::{Blobs, MediaError};
+use skerry_room::{Rooms, RoomsConfig};
+use skerry_store::{Store, StoreError, StoreOptions};
+use skerry_sync::Sync;
+use tokio::sync::watch;
+
+use crate::authenticator::{NoTokens, TokenAuthenticator};
+use crate::config::{Config, show_bytes};
+use crate::health::{self, Health};
+use crate::secrets::{self, SecretError, Secrets};
+
+/// Why the server could not be put together, in words for the operator.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A secret is missing or wrong.
+    #[error("{0}")]
+    Secret(#[from] SecretError),
+    /// The database cannot be opened.
+    #[error("the database in {dir} cannot be opened: {cause}")]
+    Store {
+        /// Where it lies.
+        dir: String,
+        /// Why.
+        cause: StoreError,
+    },
+    /// The accounts cannot be used.
+    #[error("accounts: {0}")]
+    Accounts(#[from] AccountError),
+    /// The media cannot be used.
+    #[error("media: {0}")]
+    Media(#[from] MediaError),
+}
+
+/// The whole server but its sockets.
+pub struct House {
+    /// What the operator chose.
+    pub config: Arc<Config>,
+    /// The database.
+    pub store: Arc<Store>,
+    /// People and their devices.
+    pub accounts: Accounts,
+    /// Rooms.
+    pub rooms: Rooms,
+    /// What changed.
+    pub sync: Sync,
+    /// Media.
+    pub blobs: Arc<Blobs>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Random bytes.
+    pub dice: Arc<dyn DiceSource>,
+}
+
+/// How the memory budget is divided; all sizes in bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryDivision {
+    /// The database: blocks of its files and rows not yet written.
+    pub database: u64,
+    /// Names and numbers.
+    pub names: u64,
+    /// Room state and events.
+    pub rooms: u64,
+    /// How many log-ins are kept, at some 400 bytes each.
+    pub sessions: u64,
+}
+
+impl MemoryDivision {
+    /// Of this budget: the rest is for requests under way.
+    #[must_use]
+    pub fn of(options: &StoreOptions) -> MemoryDivision {
+        let plan = options.memory();
+        let budget = options.memory_budget_bytes;
+        MemoryDivision {
+            database: plan.block_cache_bytes,
+            names: plan.names_bytes,
+            rooms: budget / 4,
+            sessions: (budget / 64 / 400).max(1000),
+        }
+    }
+}
+
+impl std::fmt::Display for MemoryDivision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "database {}, rooms {}, names {}, {} log-ins, the rest for requests",
+            show_bytes(self.database),
+            show_bytes(self.rooms),
+            show_bytes(self.names),
+            self.sessions
+        )
+    }
+}
+
+impl House {
+    /// Opens the data directory (made at the first start) and builds everything on it. Has to be
+    /// called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open(
+        config: Arc<Config>,
+        clock: Arc<dyn Clock>,
+        dice: Arc<dyn DiceSource>,
+    ) -> Result<House, StartError> {
+        let options = StoreOptions {
+            memory_budget_bytes: config.memory_budget,
+            durability: config.durability,
+            free_disk_floor_bytes: config.free_disk_floor,
+            ..StoreOptions::default()
+        };
+        House::open_with(config, options, clock, dice)
+    }
+
+    /// The same with store options of one's own, for tests.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open_with(
+        config: Arc<Config>,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+        dice: Arc<dyn DiceSource>,
+    ) -> Result<House, StartError> {
+        secrets::make_data_dir(&config.data_dir)?;
+        let secrets = Secrets::load(&config.data_dir, &mut *dice.dice())?;
+        let memory = MemoryDivision::of(&options);
+        let dir = config.data_dir.join("db");
+        let failed = |cause| StartError::Store {
+            dir: dir.display().to_string(),
+            cause,
+        };
+        let store = Store::open(&dir, options).map_err(failed)?;
+        let accounts = Accounts::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Arc::clone(&dice),
+            account_settings(&config, secrets.pepper, memory),
+        )?;
+        let rooms_config = RoomsConfig {
+            server_name: Arc::clone(&config.server_name),
+            default_version: config.default_room_version,
+            key: Arc::new(secrets.signing_key),
+            cache_bytes: usize::try_from(memory.rooms).unwrap_or(usize::MAX),
+        };
+        let rooms = Rooms::open(
+            Arc::clone(&store),
+            accounts.clone(),
+            rooms_config,
+            Arc::clone(&clock),
+            Arc::clone(&dice),
+        )
+        .map_err(failed)?;
+        let sync = Sync::new(accounts.clone(), rooms.clone());
+        let blobs = open_media(&config, &store, &clock, &dice)?;
+        Ok(House {
+            config,
+            store,
+            accounts,
+            rooms,
+            sync,
+            blobs,
+            clock,
+            dice,
+        })
+    }
+
+    /// What is served to clients.
+    /// Once `stop` is true, reads that wait are given up.
+    #[must_use]
+    pub fn public_router(&self, stop: Option<watch::Receiver<bool>>) -> Router {
+        let ctx = Arc::new(Ctx {
+            store: Arc::clone(&self.store),
+            accounts: self.accounts.clone(),
+            rooms: self.rooms.clone(),
+            sync: self.sync.clone(),
+            config: self.client_config(),
+            clock: Arc::clone(&self.clock),
+            dice: Arc::clone(&self.dice),
+        });
+        let authenticator = Arc::new(TokenAuthenticator::new(self.accounts.clone()));
+        let options = Options {
+            rates: RateLimits {
+                enabled: self.config.rate_limit,
+            },
+            stop,
+            ..Options::default()
+        };
+        Shell::builder(options, authenticator, Arc::clone(&self.clock))
+            .routes(&ctx, &skerry_client::routes())
+            .routes(&self.blobs, skerry_media::ROUTES)
+            .routes(&self.health(), health::ROUTES)
+            .router()
+    }
+
+    /// What is served on the admin socket.
+    #[must_use]
+    pub fn admin_router(&self) -> Router {
+        let admin = Arc::new(Admin {
+            accounts: self.accounts.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        let options = Options {
+            rates: RateLimits { enabled: false },
+            ..Options::default()
+        };
+        Shell::builder(options, Arc::new(NoTokens), Arc::clone(&self.clock))
+            .routes(&admin, skerry_admin::ROUTES)
+            .routes(&self.health(), health::ROUTES)
+            .router()
+    }
+
+    fn health(&self) -> Arc<Health> {
+        Arc::new(Health {
+            store: Arc::clone(&self.store),
+            base_url: self.config.base_url.clone(),
+        })
+    }
+
+    fn client_config(&self) -> ClientConfig {
+        let config = &self.config;
+        ClientConfig {
+            server_name: Arc::clone(&config.server_name),
+            base_url: config.base_url.clone(),
+            guests: config.guests,
+            directory_without_auth: config.directory_without_auth,
+            default_room_version: config.default_room_version.as_str().to_owned(),
+            shared_secret: config
+                .registration
+                .shared_secret
+                .clone()
+                .unwrap_or_default(),
+        }
+    }
+
+    /// Makes everything durable and lets the database go. Nothing may be in flight any more.
+    pub fn close(self) {
+        self.store.close();
+    }
+}
+
+fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -> AccountSettings {
+    AccountSettings {
+        registration: RegistrationSettings {
+            enabled: config.registration.enabled,
+            open: config.registration.open,
+            shared_secret: config.registration.shared_secret.clone(),
+            terms: None,
+        },
+        guests: config.guests,
+        password_cost: config.password_cost,
+        cached_sessions: usize::try_from(memory.sessions).unwrap_or(usize::MAX),
+        ..AccountSettings::new(&config.server_name, pepper)
+    }
+}
+
+fn open_media(
+    config: &Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    dice: &Arc<dyn DiceSource>,
+) -> Result<Arc<Blobs>, MediaError> {
+    let settings = skerry_media::Settings {
+        server_name: config.server_name.to_string(),
+        max_upload: config.max_upload,
+        decoders: std::thread::available_parallelism().map_or(2, usize::from),
+    };
+    let dir: &Path = &config.data_dir.join("media");
+    let blobs = Blobs::open(
+        dir,
+        Arc::clone(store),
+        settings,
+        Arc::clone(clock),
+        Arc::clone(dice),
+    )?;
+    let swept = blobs.sweep()?;
+    tracing::debug!(?swept, "unfinished uploads taken away");
+    Ok(Arc::new(blobs))
+}

@@ -1,0 +1,5 @@
+//! The `skerry` program. Everything is in the library.
+
+fn main() -> std::process::ExitCode {
+    skerry_app::main()
+}

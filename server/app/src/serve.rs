@@ -1,0 +1,226 @@
+//! `skerry serve`: from the configuration to listening sockets, and back to nothing.
+
+use std::sync::Arc;
+
+use skerry_core::{Clock, DiceSource};
+use skerry_proxy::{Addr, Door, Limits, Listener, ListenerSpec};
+use skerry_store::{Health, StoreOptions};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::cli::show;
+use crate::clock::{SystemClock, SystemDice};
+use crate::config::{Config, show_bytes};
+use crate::house::MemoryDivision;
+use crate::workers::Workers;
+use crate::{House, logging, secrets};
+
+/// Runs the server until SIGINT or SIGTERM.
+///
+/// # Errors
+/// What could not be started, in words for the operator; or that the disk failed.
+pub async fn serve(config: Config) -> Result<(), String> {
+    logging::start(&config.log);
+    for key in &config.ignored {
+        tracing::warn!("the option {key} is set, but does nothing yet");
+    }
+    // Before anything else, so that a signal during the start ends it in good order as well.
+    let mut signals = Signals::new()?;
+    let config = Arc::new(config);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let dice: Arc<dyn DiceSource> = Arc::new(SystemDice);
+    let open = {
+        let (config, dice) = (Arc::clone(&config), Arc::clone(&dice));
+        let handle = tokio::runtime::Handle::current();
+        move || {
+            let _runtime = handle.enter();
+            House::open(config, clock, dice)
+        }
+    };
+    let opened = tokio::task::spawn_blocking(open)
+        .await
+        .map_err(|e| e.to_string())?;
+    let house = opened.map_err(|e| e.to_string())?;
+    let workers = Workers::start(&house);
+    let doors = doors(&house, &workers.stopping()).await?;
+    announce(&house, &doors).await?;
+    let limits = Limits {
+        max_connections: connections(),
+        ..Limits::default()
+    };
+    let serving = tokio::spawn(skerry_proxy::serve(doors, limits, workers.stopping()));
+    let outcome = until_the_end(&house, &mut signals).await;
+    tracing::info!("stopping");
+    workers.tell();
+    finish(house, workers, serving).await;
+    outcome
+}
+
+/// SIGINT and SIGTERM.
+struct Signals {
+    int: tokio::signal::unix::Signal,
+    term: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Signals, String> {
+        let open = |kind| signal(kind).map_err(|e| format!("cannot wait for signals: {e}"));
+        Ok(Signals {
+            int: open(SignalKind::interrupt())?,
+            term: open(SignalKind::terminate())?,
+        })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}
+
+/// Waits for a signal, or for the disk to fail for good.
+async fn until_the_end(house: &House, signals: &mut Signals) -> Result<(), String> {
+    let mut health = house.store.health();
+    loop {
+        tokio::select! {
+            () = signals.any() => return Ok(()),
+            changed = health.changed() => {
+                if changed.is_err() {
+                    return Err("the database was closed".into());
+                }
+            }
+        }
+        match &*health.borrow_and_update() {
+            Health::Good => tracing::info!("the database takes writes again"),
+            Health::Full => tracing::error!(
+                "the disk is full: nothing more is written until there is space, reading goes on"
+            ),
+            Health::Poisoned(why) => {
+                return Err(format!(
+                    "the disk failed, nothing can be promised any more: {why}"
+                ));
+            }
+            Health::Closed => return Err("the database was closed".into()),
+        }
+    }
+}
+
+/// The orderly end: requests finish, workers finish, the database is closed.
+async fn finish(house: House, workers: Workers, serving: tokio::task::JoinHandle<()>) {
+    if let Err(error) = serving.await {
+        tracing::warn!(%error, "serving ended badly");
+    }
+    workers.stop().await;
+    if let Err(error) = tokio::task::spawn_blocking(move || house.close()).await {
+        tracing::warn!(%error, "the database was not closed");
+    }
+}
+
+/// Binds all listeners, and the admin socket.
+async fn doors(house: &House, stop: &watch::Receiver<bool>) -> Result<Vec<Door>, String> {
+    let mut doors = Vec::new();
+    let router = house.public_router(Some(stop.clone()));
+    for spec in &house.config.listen {
+        let listener = Listener::bind(spec).await.map_err(|e| e.to_string())?;
+        doors.push(Door {
+            listener,
+            router: router.clone(),
+        });
+    }
+    let spec = ListenerSpec {
+        addr: Addr::Unix(house.config.admin_socket()),
+        tls: None,
+        unix_mode: 0o600,
+    };
+    let listener = Listener::bind(&spec).await.map_err(|e| e.to_string())?;
+    doors.push(Door {
+        listener,
+        router: house.admin_router(),
+    });
+    Ok(doors)
+}
+
+/// How many connections to take: half of the files that may be open, the rest is the database's.
+fn connections() -> usize {
+    let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    if limit.current < limit.maximum {
+        let wanted = limit.maximum.map(|most| most.min(65_536)).or(Some(65_536));
+        let raised = rustix::process::Rlimit {
+            current: wanted,
+            maximum: limit.maximum,
+        };
+        if rustix::process::setrlimit(rustix::process::Resource::Nofile, raised).is_ok() {
+            limit = raised;
+        }
+    }
+    let files = limit.current.unwrap_or(65_536);
+    usize::try_from(files / 2).unwrap_or(4096).clamp(64, 32_768)
+}
+
+/// A few plain lines for whoever started it.
+async fn announce(house: &House, doors: &[Door]) -> Result<(), String> {
+    let config = &house.config;
+    let mut text = format!(
+        "Skerry {} for {}\n",
+        env!("CARGO_PKG_VERSION"),
+        config.server_name
+    );
+    for door in doors {
+        let scheme = if door.listener.is_tls() {
+            "https"
+        } else {
+            "http"
+        };
+        let place = match door.listener.addr() {
+            Addr::Tcp(addr) => format!("{scheme}://{addr}"),
+            unix => unix.to_string(),
+        };
+        text.push_str(&format!("  listening on {place}\n"));
+    }
+    let options = StoreOptions {
+        memory_budget_bytes: config.memory_budget,
+        ..StoreOptions::default()
+    };
+    let division = MemoryDivision::of(&options);
+    text.push_str(&format!(
+        "  memory {}: {division}\n",
+        show_bytes(config.memory_budget)
+    ));
+    text.push_str(&first_steps(house).await?);
+    show::text(&text);
+    Ok(())
+}
+
+/// While nobody has an account: how to make the first one.
+async fn first_steps(house: &House) -> Result<String, String> {
+    let config = &house.config;
+    let path = &config.registration.token_file;
+    let existed = path.exists();
+    let token = secrets::first_token(path, &mut *house.dice.dice()).map_err(|e| e.to_string())?;
+    let Some(token) = house
+        .accounts
+        .first_token(token)
+        .await
+        .map_err(|e| e.to_string())?
+    else {
+        if !existed {
+            // Somebody has an account already: a fresh token would be good for nothing.
+            let _ = std::fs::remove_file(path);
+        }
+        return Ok(String::new());
+    };
+    let how = if config.registration.enabled && config.registration.open {
+        "Registration is open: no token is needed.".to_owned()
+    } else if config.registration.enabled {
+        format!("Registration token: {token}  (also in {})", path.display())
+    } else {
+        "Registration from clients is off.".to_owned()
+    };
+    let url = &config.base_url;
+    Ok(format!(
+        "\n  Nobody has an account yet; the first one becomes the administrator.\n  {how}\n  \
+         Open a Matrix client (Element Web, Cinny ...), choose the homeserver {url}\n  and \
+         register there; or type: skerry user create NAME\n\n"
+    ))
+}

@@ -1,0 +1,168 @@
+//! What goes on beside requests. Each worker is a loop that ends when the server stops; none of
+//! them does anything while nothing happens, but for a glance every few minutes.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use skerry_account::Accounts;
+use skerry_core::Clock;
+use skerry_room::Rooms;
+use skerry_store::Store;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::House;
+
+/// How often last-seen times are written.
+const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often it is looked for people who went offline without saying so.
+const PRESENCE_EVERY: Duration = Duration::from_secs(15);
+/// How often old entries of the log are taken out.
+const TRIM_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How old an entry of the log may get, in ms: older sync tokens are answered more slowly.
+const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
+/// How long work that failed waits before it is tried again.
+const RETRY_AFTER: Duration = Duration::from_secs(30);
+
+/// How long workers get at the end.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+type Stop = watch::Receiver<bool>;
+
+/// The workers of a house, and the word to stop.
+pub struct Workers {
+    running: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Workers {
+    /// Starts all workers. Has to be called inside a tokio runtime.
+    #[must_use]
+    pub fn start(house: &House) -> Workers {
+        let (sender, stop) = watch::channel(false);
+        Workers {
+            running: start(house, &stop),
+            stop: sender,
+        }
+    }
+
+    /// Becomes true when the server stops.
+    #[must_use]
+    pub fn stopping(&self) -> watch::Receiver<bool> {
+        self.stop.subscribe()
+    }
+
+    /// Tells everyone who watches [`Workers::stopping`] to stop.
+    pub fn tell(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Tells the workers to stop and waits until they have.
+    pub async fn stop(mut self) {
+        self.tell();
+        let rest = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_WITHIN, rest).await.is_err() {
+            tracing::warn!("background work did not end in time");
+        }
+        self.running.shutdown().await;
+    }
+}
+
+fn start(house: &House, stop: &Stop) -> JoinSet<()> {
+    let mut workers = JoinSet::new();
+    let sync = house.sync.clone();
+    workers.spawn(until_stop(stop.clone(), sync.run()));
+    workers.spawn(until_stop(
+        stop.clone(),
+        typing(house.rooms.clone(), Arc::clone(&house.clock)),
+    ));
+    workers.spawn(until_stop(stop.clone(), presence(house.accounts.clone())));
+    workers.spawn(until_stop(
+        stop.clone(),
+        trim(Arc::clone(&house.store), Arc::clone(&house.clock)),
+    ));
+    workers.spawn(jobs(
+        house.accounts.clone(),
+        house.rooms.clone(),
+        stop.clone(),
+    ));
+    workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
+    workers
+}
+
+/// For work that may be dropped at any point.
+async fn until_stop(mut stop: Stop, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}
+
+/// Waits for so long; true if the server stops meanwhile.
+async fn stopped_within(stop: &mut Stop, time: Duration) -> bool {
+    tokio::time::timeout(time, stop.wait_for(|stop| *stop))
+        .await
+        .is_ok()
+}
+
+/// Ends typing whose time is over.
+async fn typing(rooms: Rooms, clock: Arc<dyn Clock>) {
+    rooms.typing().run(&*clock).await;
+}
+
+/// Notices who went idle or offline.
+async fn presence(accounts: Accounts) {
+    loop {
+        tokio::time::sleep(PRESENCE_EVERY).await;
+        accounts.presence().sweep();
+    }
+}
+
+/// Keeps the log short.
+async fn trim(store: Arc<Store>, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(TRIM_EVERY).await;
+        let (store, now_ms) = (Arc::clone(&store), clock.now_ms());
+        let trimmed = skerry_store::blocking(move || store.trim_log(now_ms, LOG_AGE_MS)).await;
+        if let Ok(Err(error)) | Err(error) = trimmed {
+            tracing::warn!(%error, "the log was not trimmed");
+        }
+    }
+}
+
+/// Carries what changed in accounts into their rooms: new names, closed accounts.
+async fn jobs(accounts: Accounts, rooms: Rooms, mut stop: Stop) {
+    let mut bell = accounts.jobs_bell();
+    loop {
+        bell.borrow_and_update();
+        if let Err(error) = rooms.run_jobs().await {
+            tracing::warn!(%error, "work in rooms has to be tried again");
+            if stopped_within(&mut stop, RETRY_AFTER).await {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            rung = bell.changed() => {
+                if rung.is_err() {
+                    return;
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Writes when devices were last seen; once more at the end.
+async fn write_last_seen(accounts: Accounts, mut stop: Stop) {
+    loop {
+        let stopping = stopped_within(&mut stop, LAST_SEEN_EVERY).await;
+        if let Err(error) = accounts.write_last_seen().await {
+            tracing::warn!(%error, "last-seen times were not written");
+        }
+        if stopping {
+            return;
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Everything that is tested against the whole server, and the rules that the sources keep.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod api;
+mod crash;
+mod tidy;
