@@ -50,7 +50,10 @@ impl Rooms {
     ) -> Result<(), RoomError> {
         let lane = self.inner.reads.readers.lock(viewer.user).await;
         let room_id = room_id.to_owned();
-        self.write(lane, move |this| this.mark_read_now(&viewer, &room_id, &marks)).await
+        self.write(lane, move |this| {
+            this.mark_read_now(&viewer, &room_id, &marks)
+        })
+        .await
     }
 
     fn mark_read_now(
@@ -84,10 +87,14 @@ impl Rooms {
             let event = view.known_event(event_id)?;
             view.put_fully_read(w, &event)?;
         }
-        let Some(mut now) = self.marks(snap, view.room(), viewer.user)? else { return Ok(()) };
+        let Some(mut now) = self.marks(snap, view.room(), viewer.user)? else {
+            return Ok(());
+        };
         let mut moved = false;
-        let receipts =
-            [(ReceiptKind::Public, &marks.read), (ReceiptKind::Private, &marks.private)];
+        let receipts = [
+            (ReceiptKind::Public, &marks.read),
+            (ReceiptKind::Private, &marks.private),
+        ];
         for (kind, event_id) in receipts {
             let Some(event_id) = event_id else { continue };
             let event = view.known_event(event_id)?;
@@ -136,7 +143,10 @@ impl View {
         let (user, kind, thread) = key;
         let row_key = (self.room, user, kind, thread.clone());
         let before = self.snap.get::<Receipts>(&row_key)?;
-        if before.as_ref().is_some_and(|before| before.order >= event.order()) {
+        if before
+            .as_ref()
+            .is_some_and(|before| before.order >= event.order())
+        {
             return Ok(false);
         }
         match &before {
@@ -149,9 +159,18 @@ impl View {
             }
         }
         let private = kind == ReceiptKind::Private;
-        let pos = w.log(Change::Receipt { room: self.room, user, private });
+        let pos = w.log(Change::Receipt {
+            room: self.room,
+            user,
+            private,
+        });
         let order = event.order();
-        let row = ReceiptRow { event: event.nid, order, ts: self.now_ms, pos };
+        let row = ReceiptRow {
+            event: event.nid,
+            order,
+            ts: self.now_ms,
+            pos,
+        };
         w.put::<Receipts>(&row_key, &row);
         now.raise(&thread, order, pos);
         w.put::<ReceiptAt>(&(self.room, pos), &(user, kind, thread));
@@ -171,8 +190,7 @@ impl View {
         let mut json = b"{\"event_id\":".to_vec();
         write_string_bytes(event.event.event_id(), &mut json);
         json.push(b'}');
-        let json = String::from_utf8(json)
-            .map_err(|_| StoreError::missing("event", event.nid))?;
+        let json = String::from_utf8(json).map_err(|_| StoreError::missing("event", event.nid))?;
         data::put(&self.snap, w, user, Some(self.room), (FULLY_READ, json))?;
         Ok(())
     }
@@ -183,7 +201,9 @@ impl View {
         struct Marker {
             event_id: String,
         }
-        let Ok(marker) = serde_json::from_str::<Marker>(json) else { return Ok(None) };
+        let Ok(marker) = serde_json::from_str::<Marker>(json) else {
+            return Ok(None);
+        };
         let Some(nid) = self.rooms.store().event_nid(&self.snap, &marker.event_id)? else {
             return Ok(None);
         };
@@ -203,10 +223,21 @@ impl View {
             if hidden || self.ignored.contains(&user) {
                 continue;
             }
-            let at = threads.entry(thread).or_default().entry(row.event).or_default();
-            at.push(Shown { user, kind, ts: row.ts });
+            let at = threads
+                .entry(thread)
+                .or_default()
+                .entry(row.event)
+                .or_default();
+            at.push(Shown {
+                user,
+                kind,
+                ts: row.ts,
+            });
         }
-        threads.iter().map(|(thread, events)| self.write_receipts(thread, events)).collect()
+        threads
+            .iter()
+            .map(|(thread, events)| self.write_receipts(thread, events))
+            .collect()
     }
 
     fn receipts(&self, since: Option<Pos>) -> Result<Vec<(Key, ReceiptRow)>, StoreError> {
@@ -220,7 +251,9 @@ impl View {
         let scan = Scan::prefix(&self.room).after(&(self.room, since));
         for row in self.snap.scan::<ReceiptAt>(scan) {
             let (_, (user, kind, thread)) = row?;
-            let row = self.snap.get::<Receipts>(&(self.room, user, kind, thread.clone()))?;
+            let row = self
+                .snap
+                .get::<Receipts>(&(self.room, user, kind, thread.clone()))?;
             found.extend(row.map(|row| ((user, kind, thread), row)));
         }
         Ok(found)

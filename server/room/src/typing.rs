@@ -53,7 +53,11 @@ impl Typing {
     #[must_use]
     pub fn new() -> Typing {
         let inner = Mutex::new(Inner::default());
-        Typing { inner, newest: watch::Sender::new(0), sooner: Notify::new() }
+        Typing {
+            inner,
+            newest: watch::Sender::new(0),
+            sooner: Notify::new(),
+        }
     }
 
     /// Position of the newest change; 0 before the first.
@@ -125,7 +129,10 @@ impl Typing {
     #[must_use]
     pub fn rooms_since(&self, since: u64) -> Vec<RoomNid> {
         let inner = self.inner.lock();
-        let news = inner.rooms.iter().filter(|(_, in_room)| in_room.pos > since);
+        let news = inner
+            .rooms
+            .iter()
+            .filter(|(_, in_room)| in_room.pos > since);
         news.map(|(room, _)| *room).collect()
     }
 
@@ -193,13 +200,19 @@ impl Rooms {
         for_ms: Option<u64>,
     ) -> Result<(), RoomError> {
         let room = self.room_nid(snap, room_id)?;
-        let joined = room.map(|room| self.is_joined(snap, room, user)).transpose()?;
+        let joined = room
+            .map(|room| self.is_joined(snap, room, user))
+            .transpose()?;
         let Some(room) = room.filter(|_| joined == Some(true)) else {
             return Err(RoomError::Forbidden("You are not in this room".to_owned()));
         };
         match for_ms {
             Some(ms) => {
-                let until = self.inner.clock.now_ms().saturating_add(ms.min(TYPING_MAX_MS));
+                let until = self
+                    .inner
+                    .clock
+                    .now_ms()
+                    .saturating_add(ms.min(TYPING_MAX_MS));
                 self.typing().start(room, user, until);
             }
             None => {
@@ -218,13 +231,17 @@ impl Rooms {
 impl Inner {
     /// Forgets the older half of the rooms in which nobody types.
     fn forget_half(&mut self) {
-        let quiet = self.rooms.values().filter(|in_room| in_room.users.is_empty());
+        let quiet = self
+            .rooms
+            .values()
+            .filter(|in_room| in_room.users.is_empty());
         let mut positions: Vec<u64> = quiet.map(|in_room| in_room.pos).collect();
         positions.sort_unstable();
         let Some(middle) = positions.get(positions.len() / 2).copied() else {
             return;
         };
-        self.rooms.retain(|_, in_room| !in_room.users.is_empty() || in_room.pos > middle);
+        self.rooms
+            .retain(|_, in_room| !in_room.users.is_empty() || in_room.pos > middle);
         self.floor = self.floor.max(middle);
     }
 }

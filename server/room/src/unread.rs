@@ -60,10 +60,12 @@ impl Unread {
     /// All of the room together, for clients that do not tell threads apart.
     #[must_use]
     pub fn total(&self) -> Count {
-        self.threads.iter().fold(self.main, |sum, (_, count)| Count {
-            notify: sum.notify + count.notify,
-            highlight: sum.highlight + count.highlight,
-        })
+        self.threads
+            .iter()
+            .fold(self.main, |sum, (_, count)| Count {
+                notify: sum.notify + count.notify,
+                highlight: sum.highlight + count.highlight,
+            })
     }
 
     fn of(counts: HashMap<Arc<str>, Count>) -> Unread {
@@ -93,7 +95,9 @@ pub(crate) struct Marks {
 
 impl Marks {
     fn of(&self, thread: &str) -> Order {
-        self.threads.get(thread).map_or(self.all, |order| self.all.max(*order))
+        self.threads
+            .get(thread)
+            .map_or(self.all, |order| self.all.max(*order))
     }
 
     /// Takes in a receipt; an empty thread stands for all.
@@ -129,16 +133,29 @@ struct Hit {
 
 impl Tally {
     fn from(mark: Order) -> Tally {
-        Tally { upto: mark, base: Vec::new(), base_upto: mark, hits: Vec::new() }
+        Tally {
+            upto: mark,
+            base: Vec::new(),
+            base_upto: mark,
+            hits: Vec::new(),
+        }
     }
 
     fn from_row(row: UnreadRow, marks: &Marks) -> Tally {
         let base = row.counts.into_iter().map(|c| {
-            let count = Count { notify: c.notify.into(), highlight: c.highlight.into() };
+            let count = Count {
+                notify: c.notify.into(),
+                highlight: c.highlight.into(),
+            };
             let mark = marks.of(&c.thread);
             (Arc::from(c.thread), count, mark)
         });
-        Tally { upto: row.upto, base: base.collect(), base_upto: row.upto, hits: Vec::new() }
+        Tally {
+            upto: row.upto,
+            base: base.collect(),
+            base_upto: row.upto,
+            hits: Vec::new(),
+        }
     }
 
     /// Drops what was read. False if that cannot be done, because only a part was read of what
@@ -148,7 +165,9 @@ impl Tally {
         self.base.retain(|(thread, ..)| marks.of(thread) < upto);
         let first = self.hits.partition_point(|hit| hit.order <= marks.all);
         self.hits.drain(..first);
-        self.base.iter().all(|(thread, _, mark)| *mark == marks.of(thread))
+        self.base
+            .iter()
+            .all(|(thread, _, mark)| *mark == marks.of(thread))
     }
 
     /// Forgets the older half one by one, once there are too many.
@@ -181,7 +200,10 @@ impl Tally {
         }
         for hit in &self.hits {
             if hit.order.anchor <= head && hit.order > marks.of(&hit.thread) {
-                counts.entry(hit.thread.clone()).or_default().add(hit.highlight);
+                counts
+                    .entry(hit.thread.clone())
+                    .or_default()
+                    .add(hit.highlight);
             }
         }
         Unread::of(counts)
@@ -246,7 +268,13 @@ impl View {
 
     /// The counts with marks that are about to be written, as a row to write with them.
     pub(crate) fn unread_row(&self, marks: &Marks) -> Result<UnreadRow, StoreError> {
-        let held = self.rooms.inner.reads.unread.tallies.get((self.reader.user, self.room));
+        let held = self
+            .rooms
+            .inner
+            .reads
+            .unread
+            .tallies
+            .get((self.reader.user, self.room));
         let mut tally = match held.map(|tally| tally.lock().clone()) {
             Some(tally) => tally,
             None => Tally::from(marks.all),
@@ -257,12 +285,18 @@ impl View {
         let main = (Arc::from(MAIN), unread.main);
         let all = std::iter::once(main).chain(unread.threads);
         let small = |n: u64| u32::try_from(n).unwrap_or(u32::MAX);
-        let counts = all.filter(|(_, count)| count.notify > 0).map(|(thread, count)| UnreadCount {
-            thread: thread.to_string(),
-            notify: small(count.notify),
-            highlight: small(count.highlight),
-        });
-        Ok(UnreadRow { upto: Order::live(head), receipts: marks.newest, counts: counts.collect() })
+        let counts = all
+            .filter(|(_, count)| count.notify > 0)
+            .map(|(thread, count)| UnreadCount {
+                thread: thread.to_string(),
+                notify: small(count.notify),
+                highlight: small(count.highlight),
+            });
+        Ok(UnreadRow {
+            upto: Order::live(head),
+            receipts: marks.newest,
+            counts: counts.collect(),
+        })
     }
 
     /// What was saved, if no receipt moved since; else nothing is counted yet.
@@ -286,12 +320,20 @@ impl View {
             return Ok(false);
         }
         let mut judge = None;
-        let after_end = Order { anchor: Pos(end.anchor.0 + 1), n: i64::MIN };
-        let scan = Scan::prefix(&self.room).after(&(self.room, from)).to(&(self.room, after_end));
+        let after_end = Order {
+            anchor: Pos(end.anchor.0 + 1),
+            n: i64::MIN,
+        };
+        let scan = Scan::prefix(&self.room)
+            .after(&(self.room, from))
+            .to(&(self.room, after_end));
         let mut rows = self.snap.scan::<Timeline>(scan);
         loop {
-            let nids: Result<Vec<_>, _> =
-                rows.by_ref().take(CHUNK).map(|row| row.map(|row| row.1)).collect();
+            let nids: Result<Vec<_>, _> = rows
+                .by_ref()
+                .take(CHUNK)
+                .map(|row| row.map(|row| row.1))
+                .collect();
             let nids = nids?;
             for event in self.load(&nids)? {
                 self.judge(&mut judge, tally, &event)?;
@@ -324,29 +366,50 @@ impl View {
         }
         let Some(judge) = judge else { return Ok(()) };
         let facts = self.rooms.push_facts(&self.snap, event, judge.joined)?;
-        let verdict =
-            evaluate(&judge.rules, &facts, judge.name.as_deref(), &self.reader.user_id);
+        let verdict = evaluate(
+            &judge.rules,
+            &facts,
+            judge.name.as_deref(),
+            &self.reader.user_id,
+        );
         if verdict.notify {
             let thread = self.rooms.thread_of(&self.snap, event)?;
             let thread = thread.unwrap_or_else(|| Arc::from(MAIN));
-            tally.hits.push(Hit { order: event.order(), thread, highlight: verdict.highlight });
+            tally.hits.push(Hit {
+                order: event.order(),
+                thread,
+                highlight: verdict.highlight,
+            });
         }
         Ok(())
     }
 
     fn make_judge(&self) -> Result<Judge, StoreError> {
-        let rules = match self.rooms.inner.accounts.ruleset(&self.snap, self.reader.user) {
+        let rules = match self
+            .rooms
+            .inner
+            .accounts
+            .ruleset(&self.snap, self.reader.user)
+        {
             Ok(rules) => rules,
             Err(skerry_account::AccountError::Store(error)) => return Err(error),
             // Rules that cannot be read notify of nothing.
             Err(_) => Arc::default(),
         };
-        let member =
-            self.rooms.current_event(&self.snap, self.room, "m.room.member", &self.reader.user_id)?;
+        let member = self.rooms.current_event(
+            &self.snap,
+            self.room,
+            "m.room.member",
+            &self.reader.user_id,
+        )?;
         let content = member.and_then(|held| held.event.content_object().ok());
         let name = content.and_then(|content| content.str("displayname").map(str::to_owned));
         let head = self.rooms.head(&self.snap, self.room)?;
-        Ok(Judge { rules, name, joined: head.map_or(0, |head| head.joined.into()) })
+        Ok(Judge {
+            rules,
+            name,
+            joined: head.map_or(0, |head| head.joined.into()),
+        })
     }
 }
 
@@ -367,12 +430,18 @@ impl Rooms {
         room: RoomNid,
         user: UserNid,
     ) -> Result<Option<Marks>, StoreError> {
-        let Some(member) = self.member_of(snap, user, room)? else { return Ok(None) };
+        let Some(member) = self.member_of(snap, user, room)? else {
+            return Ok(None);
+        };
         if member.membership != skerry_core::Membership::Join {
             return Ok(None);
         }
         let all = Order::live(member.since);
-        let mut marks = Marks { all, threads: HashMap::new(), newest: Pos::ZERO };
+        let mut marks = Marks {
+            all,
+            threads: HashMap::new(),
+            newest: Pos::ZERO,
+        };
         for row in snap.scan::<t::Receipts>(Scan::prefix(&(room, user))) {
             let ((_, _, _, thread), receipt) = row?;
             marks.raise(&thread, receipt.order, receipt.pos);
@@ -392,7 +461,9 @@ impl Rooms {
     ) -> Result<Option<Arc<str>>, StoreError> {
         let mut at = event.clone();
         for _ in 0..THREAD_HOPS {
-            let Some(relates) = at.relates() else { return Ok(None) };
+            let Some(relates) = at.relates() else {
+                return Ok(None);
+            };
             if relates.kind() == RelKind::Thread {
                 return Ok(Some(Arc::from(relates.parent.as_str())));
             }
@@ -420,14 +491,20 @@ impl Rooms {
         }
         let power = self.power_at(snap, event)?;
         let facts = Arc::new(EventFacts::new(&event.event, joined, power));
-        cache.put(event.nid, facts.clone(), FACTS_BYTES + 2 * event.event.memory_bytes());
+        cache.put(
+            event.nid,
+            facts.clone(),
+            FACTS_BYTES + 2 * event.event.memory_bytes(),
+        );
         Ok(facts)
     }
 
     /// The power levels at an event.
     fn power_at(&self, snap: &Snapshot, event: &Placed) -> Result<Arc<PowerLevels>, StoreError> {
         let map = self.state_map(snap, event.meta.before)?;
-        let create = self.in_state(&map, "m.room.create", "")?.unwrap_or(event.nid);
+        let create = self
+            .in_state(&map, "m.room.create", "")?
+            .unwrap_or(event.nid);
         let levels = self.in_state(&map, "m.room.power_levels", "")?;
         let key = (create, levels.unwrap_or(create));
         if let Some(power) = self.inner.reads.unread.powers.get(key) {
@@ -445,7 +522,11 @@ impl Rooms {
         let power = levels.or_else(|_| PowerLevels::new(&facts, None));
         let power = power.map_err(|_| StoreError::missing("event", key.1))?;
         let power = Arc::new(power);
-        self.inner.reads.unread.powers.put(key, power.clone(), FACTS_BYTES);
+        self.inner
+            .reads
+            .unread
+            .powers
+            .put(key, power.clone(), FACTS_BYTES);
         Ok(power)
     }
 }
@@ -460,12 +541,23 @@ mod tests {
     }
 
     fn marks(all: u64, threads: &[(&str, u64)]) -> Marks {
-        let threads = threads.iter().map(|(id, n)| ((*id).to_owned(), at(*n))).collect();
-        Marks { all: at(all), threads, newest: Pos(0) }
+        let threads = threads
+            .iter()
+            .map(|(id, n)| ((*id).to_owned(), at(*n)))
+            .collect();
+        Marks {
+            all: at(all),
+            threads,
+            newest: Pos(0),
+        }
     }
 
     fn hit(n: u64, thread: &str, highlight: bool) -> Hit {
-        Hit { order: at(n), thread: Arc::from(thread), highlight }
+        Hit {
+            order: at(n),
+            thread: Arc::from(thread),
+            highlight,
+        }
     }
 
     #[test]
@@ -473,11 +565,38 @@ mod tests {
         let mut tally = Tally::from(at(0));
         tally.hits = vec![hit(1, MAIN, false), hit(2, "$t", true), hit(3, "$t", false)];
         let unread = tally.count(&marks(0, &[]), Pos(9));
-        assert_eq!(unread.main, Count { notify: 1, highlight: 0 });
-        assert_eq!(unread.threads, vec![(Arc::from("$t"), Count { notify: 2, highlight: 1 })]);
-        assert_eq!(unread.total(), Count { notify: 3, highlight: 1 });
+        assert_eq!(
+            unread.main,
+            Count {
+                notify: 1,
+                highlight: 0
+            }
+        );
+        assert_eq!(
+            unread.threads,
+            vec![(
+                Arc::from("$t"),
+                Count {
+                    notify: 2,
+                    highlight: 1
+                }
+            )]
+        );
+        assert_eq!(
+            unread.total(),
+            Count {
+                notify: 3,
+                highlight: 1
+            }
+        );
         let unread = tally.count(&marks(0, &[("$t", 2)]), Pos(9));
-        assert_eq!(unread.total(), Count { notify: 2, highlight: 0 });
+        assert_eq!(
+            unread.total(),
+            Count {
+                notify: 2,
+                highlight: 0
+            }
+        );
         assert_eq!(tally.count(&marks(0, &[]), Pos(2)).total().notify, 2);
         assert!(tally.drop_read(&marks(2, &[])));
         assert_eq!(tally.hits.len(), 1);
@@ -488,17 +607,31 @@ mod tests {
         let mut tally = Tally::from(at(0));
         let none = marks(0, &[]);
         for n in 1..=2_000_u64 {
-            tally.hits.push(hit(n, if n % 2 == 0 { "$t" } else { MAIN }, n % 10 == 0));
+            tally
+                .hits
+                .push(hit(n, if n % 2 == 0 { "$t" } else { MAIN }, n % 10 == 0));
             tally.fold(&none);
         }
         assert!(tally.hits.len() <= HITS_MAX);
         let total = tally.count(&none, Pos(9_999)).total();
-        assert_eq!(total, Count { notify: 2_000, highlight: 200 });
+        assert_eq!(
+            total,
+            Count {
+                notify: 2_000,
+                highlight: 200
+            }
+        );
         assert!(tally.clone().drop_read(&none));
-        assert!(!tally.clone().drop_read(&marks(10, &[])), "a part of the folded was read");
+        assert!(
+            !tally.clone().drop_read(&marks(10, &[])),
+            "a part of the folded was read"
+        );
         let mut read = tally.clone();
         assert!(read.drop_read(&marks(1_990, &[])));
-        assert_eq!(read.count(&marks(1_990, &[]), Pos(9_999)).total().notify, 10);
+        assert_eq!(
+            read.count(&marks(1_990, &[]), Pos(9_999)).total().notify,
+            10
+        );
         let mut read = tally;
         let thread = marks(0, &[("$t", 2_000)]);
         assert!(read.drop_read(&thread));

@@ -61,12 +61,10 @@ impl View {
     }
 
     /// Which of these events have children of a kind; sorted.
-    fn parents_among(
-        &self,
-        kind: RelKind,
-        nids: &[EventNid],
-    ) -> Result<Vec<EventNid>, StoreError> {
-        let Some(range) = Range::of(nids) else { return Ok(Vec::new()) };
+    fn parents_among(&self, kind: RelKind, nids: &[EventNid]) -> Result<Vec<EventNid>, StoreError> {
+        let Some(range) = Range::of(nids) else {
+            return Ok(Vec::new());
+        };
         if range.is_wide(nids.len()) {
             let keys: Vec<_> = nids.iter().map(|nid| (self.room, kind, *nid)).collect();
             let rows = self.snap.get_many::<Parents>(&keys)?;
@@ -77,7 +75,10 @@ impl View {
         }
         let scan = Scan::prefix(&(self.room, kind)).from(&(self.room, kind, range.first));
         let scan = scan.to(&(self.room, kind, range.end));
-        self.snap.scan::<Parents>(scan).map(|row| row.map(|((_, _, nid), ())| nid)).collect()
+        self.snap
+            .scan::<Parents>(scan)
+            .map(|row| row.map(|((_, _, nid), ())| nid))
+            .collect()
     }
 
     /// Children of an event of one kind, with their places.
@@ -91,15 +92,12 @@ impl View {
         let scan = Scan::prefix(&(parent, kind)).limit(limit);
         let scan = if back { scan.rev() } else { scan };
         let rows = self.snap.scan::<Relations>(scan);
-        rows.map(|row| row.map(|((_, _, order), relation)| (order, relation))).collect()
+        rows.map(|row| row.map(|((_, _, order), relation)| (order, relation)))
+            .collect()
     }
 
     /// `"m.reference":{"chunk":[..]}`
-    fn write_references(
-        &mut self,
-        event: &Placed,
-        out: &mut Vec<u8>,
-    ) -> Result<bool, StoreError> {
+    fn write_references(&mut self, event: &Placed, out: &mut Vec<u8>) -> Result<bool, StoreError> {
         let rows = self.children_of(event.nid, RelKind::Reference, false, REFERENCES_MAX)?;
         let nids: Vec<EventNid> = rows.iter().map(|row| row.1.child).collect();
         let mut first = true;
@@ -107,7 +105,11 @@ impl View {
             if child.redacted_by.is_some() || self.admit(&child)?.is_none() {
                 continue;
             }
-            out.extend_from_slice(if first { b"\"m.reference\":{\"chunk\":[" } else { b"," });
+            out.extend_from_slice(if first {
+                b"\"m.reference\":{\"chunk\":["
+            } else {
+                b","
+            });
             out.extend_from_slice(b"{\"event_id\":");
             write_string_bytes(child.event.event_id(), out);
             out.push(b'}');
@@ -119,15 +121,25 @@ impl View {
 
     /// `"m.replace":` and the most recent valid edit.
     fn write_edit(&mut self, event: &Placed, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let Some(edit) = self.latest_edit(event)? else { return Ok(false) };
+        let Some(edit) = self.latest_edit(event)? else {
+            return Ok(false);
+        };
         out.extend_from_slice(b"\"m.replace\":");
-        self.write_event(&edit, Form::EVENT, &Bundles::default(), &mut Vec::new(), out)?;
+        self.write_event(
+            &edit,
+            Form::EVENT,
+            &Bundles::default(),
+            &mut Vec::new(),
+            out,
+        )?;
         Ok(true)
     }
 
     /// The most recent valid edit of an event: by its timestamp, then by its id.
     fn latest_edit(&mut self, event: &Placed) -> Result<Option<Arc<Placed>>, StoreError> {
-        let is_edit = event.relates().is_some_and(|relates| relates.kind() == RelKind::Replace);
+        let is_edit = event
+            .relates()
+            .is_some_and(|relates| relates.kind() == RelKind::Replace);
         if event.redacted_by.is_some() || is_edit {
             return Ok(None);
         }
@@ -150,12 +162,15 @@ impl View {
     /// `"m.thread":{..}`
     fn write_thread(&mut self, root: &Placed, out: &mut Vec<u8>) -> Result<bool, StoreError> {
         let rows = self.children_of(root.nid, RelKind::Thread, true, usize::MAX)?;
-        let rows: Vec<_> =
-            rows.into_iter().filter(|row| !self.ignored.contains(&row.1.sender)).collect();
-        let Some(latest) = self.latest_shown(&rows)? else { return Ok(false) };
+        let rows: Vec<_> = rows
+            .into_iter()
+            .filter(|row| !self.ignored.contains(&row.1.sender))
+            .collect();
+        let Some(latest) = self.latest_shown(&rows)? else {
+            return Ok(false);
+        };
         let user = self.reader.user;
-        let participated =
-            root.meta.sender == user || rows.iter().any(|row| row.1.sender == user);
+        let participated = root.meta.sender == user || rows.iter().any(|row| row.1.sender == user);
         out.extend_from_slice(b"\"m.thread\":{\"count\":");
         out.extend_from_slice(rows.len().to_string().as_bytes());
         out.extend_from_slice(b",\"current_user_participated\":");
@@ -174,7 +189,9 @@ impl View {
     ) -> Result<Option<Arc<Placed>>, StoreError> {
         for (_, row) in rows.iter().take(LATEST_TRIES) {
             let child = self.rooms.placed(&self.snap, self.room, row.child)?;
-            let Some(child) = child.filter(|child| child.redacted_by.is_none()) else { continue };
+            let Some(child) = child.filter(|child| child.redacted_by.is_none()) else {
+                continue;
+            };
             if let Some(child) = self.admit(&child)? {
                 return Ok(Some(child));
             }
@@ -204,7 +221,9 @@ impl View {
             if let Some(kinds) = &filter.related_by_rel_types {
                 let named = kinds.iter().filter(|rel_type| rel_kind(rel_type) == kind);
                 let fits = match kind {
-                    RelKind::Other => self.is_of_type(row.child, named.map(String::as_str).collect())?,
+                    RelKind::Other => {
+                        self.is_of_type(row.child, named.map(String::as_str).collect())?
+                    }
                     _ => named.count() > 0,
                 };
                 if !fits {
@@ -223,11 +242,7 @@ impl View {
     }
 
     /// Whether an event relates by one of the given types.
-    fn is_of_type(
-        &self,
-        child: EventNid,
-        types: Vec<&str>,
-    ) -> Result<bool, StoreError> {
+    fn is_of_type(&self, child: EventNid, types: Vec<&str>) -> Result<bool, StoreError> {
         let child = self.rooms.placed(&self.snap, self.room, child)?;
         let relates = child.as_ref().and_then(|child| child.relates());
         Ok(relates.is_some_and(|relates| types.into_iter().any(|other| other == relates.rel_type)))

@@ -26,7 +26,10 @@ impl Cut {
     /// The place right before an event.
     #[must_use]
     pub const fn before(order: Order) -> Cut {
-        Cut(Order { anchor: order.anchor, n: order.n.saturating_sub(1) })
+        Cut(Order {
+            anchor: order.anchor,
+            n: order.n.saturating_sub(1),
+        })
     }
 
     /// The place that a reader has reached who has seen the log up to `pos`.
@@ -42,7 +45,10 @@ impl Cut {
         if let Some(rest) = token.strip_prefix('t') {
             let (anchor, n) = rest.split_once('_')?;
             let anchor = Pos(digits(anchor)?);
-            return Some(Cut(Order { anchor, n: n.parse().ok()? }));
+            return Some(Cut(Order {
+                anchor,
+                n: n.parse().ok()?,
+            }));
         }
         let rest = token.strip_prefix('s')?;
         Some(Cut::at(Pos(digits(rest.split('_').next()?)?)))
@@ -51,7 +57,11 @@ impl Cut {
     /// The log position that a reader at this place has seen at least.
     #[must_use]
     pub fn pos(self) -> Pos {
-        if self.0.n < 0 { Pos(self.0.anchor.0.saturating_sub(1)) } else { self.0.anchor }
+        if self.0.n < 0 {
+            Pos(self.0.anchor.0.saturating_sub(1))
+        } else {
+            self.0.anchor
+        }
     }
 }
 
@@ -76,13 +86,33 @@ mod tests {
 
     #[test]
     fn tokens_read_back_and_nonsense_does_not() {
-        for cut in [Cut::START, Cut::END, Cut::at(Pos(7)), Cut::before(Order::live(Pos(9)))] {
+        for cut in [
+            Cut::START,
+            Cut::END,
+            Cut::at(Pos(7)),
+            Cut::before(Order::live(Pos(9))),
+        ] {
             assert_eq!(Cut::parse(&cut.to_string()), Some(cut));
         }
         assert_eq!(Cut::parse("s12_7_3"), Some(Cut::at(Pos(12))));
         assert_eq!(Cut::parse("s12"), Some(Cut::at(Pos(12))));
-        let wrong = ["", "t", "t1", "t_", "t-1_0", "t+1_0", "s", "s-1", "x3", "12", "t1_z", "s ",
-            "s18446744073709551615", "t18446744073709551615_0", "t99999999999999999999_0"];
+        let wrong = [
+            "",
+            "t",
+            "t1",
+            "t_",
+            "t-1_0",
+            "t+1_0",
+            "s",
+            "s-1",
+            "x3",
+            "12",
+            "t1_z",
+            "s ",
+            "s18446744073709551615",
+            "t18446744073709551615_0",
+            "t99999999999999999999_0",
+        ];
         for token in wrong {
             assert_eq!(Cut::parse(token), None, "{token}");
         }
@@ -91,7 +121,10 @@ mod tests {
     #[test]
     fn holes_fill_on_the_right_side() {
         let (first, second) = (Order::live(Pos(4)), Order::live(Pos(8)));
-        let filler = Order { anchor: Pos(8), n: -1 };
+        let filler = Order {
+            anchor: Pos(8),
+            n: -1,
+        };
         let cut = Cut::after(first);
         assert!(first <= cut.0 && filler > cut.0 && second > cut.0);
         let cut = Cut::before(second);

@@ -66,7 +66,9 @@ impl EventFilter {
             &self.related_by_senders,
             &self.related_by_rel_types,
         ];
-        optional.iter().all(|list| list.as_ref().is_none_or(|list| list.len() <= LIST_MAX))
+        optional
+            .iter()
+            .all(|list| list.as_ref().is_none_or(|list| list.len() <= LIST_MAX))
             && [&self.not_types, &self.not_senders, &self.not_rooms]
                 .iter()
                 .all(|list| list.len() <= LIST_MAX)
@@ -92,13 +94,19 @@ impl EventFilter {
     #[must_use]
     pub fn wants_room(&self, room_id: &str) -> bool {
         !self.not_rooms.iter().any(|other| other == room_id)
-            && self.rooms.as_ref().is_none_or(|list| list.iter().any(|other| other == room_id))
+            && self
+                .rooms
+                .as_ref()
+                .is_none_or(|list| list.iter().any(|other| other == room_id))
     }
 
     /// Whether an event passes by its own facts: type, sender, `url`.
     #[must_use]
     pub fn wants(&self, facts: Facts<'_>) -> bool {
-        if self.not_types.iter().any(|glob| glob_matches(glob, facts.kind))
+        if self
+            .not_types
+            .iter()
+            .any(|glob| glob_matches(glob, facts.kind))
             || self.not_senders.iter().any(|other| other == facts.sender)
         {
             return false;
@@ -107,7 +115,9 @@ impl EventFilter {
         let senders = self.senders.as_ref();
         types.is_none_or(|list| list.iter().any(|glob| glob_matches(glob, facts.kind)))
             && senders.is_none_or(|list| list.iter().any(|other| other == facts.sender))
-            && self.contains_url.is_none_or(|want| facts.has_url == Some(want))
+            && self
+                .contains_url
+                .is_none_or(|want| facts.has_url == Some(want))
     }
 
     /// Whether lists, if any, name a type: for reading only what is asked of a state.
@@ -173,13 +183,19 @@ mod tests {
                 "not_senders":["@b:x"],"contains_url":true,"unknown":1}"#,
         )
         .unwrap();
-        let facts = |kind, sender, url| Facts { kind, sender, has_url: Some(url) };
+        let facts = |kind, sender, url| Facts {
+            kind,
+            sender,
+            has_url: Some(url),
+        };
         assert!(filter.wants(facts("m.room.message", "@a:x", true)));
         assert!(!filter.wants(facts("m.room.message", "@a:x", false)));
         assert!(!filter.wants(facts("m.room.message", "@b:x", true)));
         assert!(!filter.wants(facts("m.room.member", "@a:x", true)));
         assert!(!filter.wants(facts("x.y", "@a:x", true)));
-        assert!(EventFilter::parse("[]").is_none() && EventFilter::parse("{\"types\":3}").is_none());
+        assert!(
+            EventFilter::parse("[]").is_none() && EventFilter::parse("{\"types\":3}").is_none()
+        );
         let long = format!("{{\"types\":[{}\"x\"]}}", "\"x\",".repeat(1_000));
         assert!(EventFilter::parse(&long).is_none());
     }

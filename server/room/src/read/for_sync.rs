@@ -22,10 +22,18 @@ impl Rooms {
         (after, upto): (Order, Order),
         limit: usize,
     ) -> Result<Vec<(Order, EventNid)>, StoreError> {
-        let end = Order { anchor: upto.anchor, n: upto.n.saturating_add(1) };
-        let scan = Scan::prefix(&room).after(&(room, after)).to(&(room, end)).rev().limit(limit);
+        let end = Order {
+            anchor: upto.anchor,
+            n: upto.n.saturating_add(1),
+        };
+        let scan = Scan::prefix(&room)
+            .after(&(room, after))
+            .to(&(room, end))
+            .rev()
+            .limit(limit);
         let rows = snap.scan::<t::Timeline>(scan);
-        rows.map(|row| row.map(|((_, order), event)| (order, event))).collect()
+        rows.map(|row| row.map(|((_, order), event)| (order, event)))
+            .collect()
     }
 
     /// The state that a room had for somebody who has seen the log up to `pos`; `None` if there
@@ -40,7 +48,9 @@ impl Rooms {
         pos: Pos,
     ) -> Result<Option<StateId>, StoreError> {
         let last = self.stretch(snap, room, (Order::MIN, Order::live(pos)), 1)?;
-        let Some((_, event)) = last.first() else { return Ok(None) };
+        let Some((_, event)) = last.first() else {
+            return Ok(None);
+        };
         Ok(self.meta(snap, *event)?.map(|meta| meta.after))
     }
 
@@ -67,11 +77,7 @@ impl Rooms {
     ///
     /// # Errors
     /// The store's.
-    pub fn joined_users(
-        &self,
-        snap: &Snapshot,
-        room: RoomNid,
-    ) -> Result<Vec<UserNid>, StoreError> {
+    pub fn joined_users(&self, snap: &Snapshot, room: RoomNid) -> Result<Vec<UserNid>, StoreError> {
         let members = self.members(snap, room)?.into_iter();
         let joined = members.filter(|(_, member)| member.membership == Membership::Join);
         Ok(joined.map(|(user, _)| user).collect())

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skerry_core::canonical::write_string_bytes;
 use skerry_core::StateId;
+use skerry_core::canonical::write_string_bytes;
 use skerry_store::{Snapshot, StoreError};
 
 use crate::{Cut, EventFilter, Form, PageAsk, Placed, RoomError, Rooms, View, Viewer};
@@ -51,7 +51,9 @@ impl Rooms {
         room_id: &str,
         event_id: &str,
     ) -> Result<Vec<u8>, RoomError> {
-        let Some(room) = self.room_nid(snap, room_id)? else { return Err(no_event()) };
+        let Some(room) = self.room_nid(snap, room_id)? else {
+            return Err(no_event());
+        };
         let mut view = self.view(snap, viewer, room)?;
         let event = view.event_by_id(event_id)?.ok_or_else(no_event)?;
         let mut out = Vec::new();
@@ -71,22 +73,41 @@ impl Rooms {
         ask: &MessagesAsk,
     ) -> Result<Vec<u8>, RoomError> {
         let mut view = self.readable_view(snap, viewer, room_id)?;
-        let edge = if ask.back { Cut::at(snap.head()) } else { Cut::START };
+        let edge = if ask.back {
+            Cut::at(snap.head())
+        } else {
+            Cut::START
+        };
         let from = ask.from.unwrap_or(edge);
         let filter = Some(&ask.filter);
         let wanted = ask.filter.wants_room(room_id);
         let page = if wanted {
-            let MessagesAsk { to, back, limit, .. } = *ask;
-            view.page(PageAsk { from, to, back, limit, filter })?
+            let MessagesAsk {
+                to, back, limit, ..
+            } = *ask;
+            view.page(PageAsk {
+                from,
+                to,
+                back,
+                limit,
+                filter,
+            })?
         } else {
-            crate::Page { events: Vec::new(), end: None }
+            crate::Page {
+                events: Vec::new(),
+                end: None,
+            }
         };
         let mut out = Vec::with_capacity(page.events.len() * 512 + 128);
         out.extend_from_slice(b"{\"chunk\":");
         view.write_bundled(&page.events, Form::EVENT, &mut out)?;
         write_token("start", Some(from), &mut out);
         write_token("end", page.end, &mut out);
-        let newest = if ask.back { page.events.first() } else { page.events.last() };
+        let newest = if ask.back {
+            page.events.first()
+        } else {
+            page.events.last()
+        };
         if let (true, Some(newest)) = (ask.filter.lazy_load_members, newest) {
             let members = view.senders_of(&page.events, newest.meta.after)?;
             out.extend_from_slice(b",\"state\":");
@@ -146,11 +167,24 @@ impl View {
         if limit == 0 {
             return Ok((Vec::new(), from));
         }
-        let page = self.page(PageAsk { from, to: None, back, limit, filter: Some(filter) })?;
+        let page = self.page(PageAsk {
+            from,
+            to: None,
+            back,
+            limit,
+            filter: Some(filter),
+        })?;
         let beside = |event: &Arc<Placed>| {
-            if back { Cut::before(event.order()) } else { Cut::after(event.order()) }
+            if back {
+                Cut::before(event.order())
+            } else {
+                Cut::after(event.order())
+            }
         };
-        let end = page.end.or_else(|| page.events.last().map(beside)).unwrap_or(from);
+        let end = page
+            .end
+            .or_else(|| page.events.last().map(beside))
+            .unwrap_or(from);
         Ok((page.events, end))
     }
 

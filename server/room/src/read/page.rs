@@ -57,7 +57,10 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn page(&mut self, ask: PageAsk<'_>) -> Result<Page, StoreError> {
-        let mut page = Page { events: Vec::with_capacity(ask.limit.min(PAGE_MAX)), end: None };
+        let mut page = Page {
+            events: Vec::with_capacity(ask.limit.min(PAGE_MAX)),
+            end: None,
+        };
         let limit = ask.limit.clamp(1, PAGE_MAX);
         let snap = self.snap.clone();
         let mut rows = snap.scan::<Rows>(self.range(ask)?);
@@ -73,7 +76,11 @@ impl View {
                     page.end = last;
                     return Ok(page);
                 }
-                last = Some(if ask.back { Cut::before(*order) } else { Cut::after(*order) });
+                last = Some(if ask.back {
+                    Cut::before(*order)
+                } else {
+                    Cut::after(*order)
+                });
                 let Some(event) = event else { continue };
                 if self.passes(&event, ask.filter)?
                     && let Some(event) = self.admit(&event)?
@@ -102,7 +109,13 @@ impl View {
         limit: usize,
         filter: Option<&EventFilter>,
     ) -> Result<Recent, StoreError> {
-        let ask = PageAsk { from: upto, to: Some(since), back: true, limit: limit + 1, filter };
+        let ask = PageAsk {
+            from: upto,
+            to: Some(since),
+            back: true,
+            limit: limit + 1,
+            filter,
+        };
         let mut page = self.page(ask)?;
         let limited = page.events.len() > limit || page.end.is_some();
         page.events.truncate(limit);
@@ -111,7 +124,11 @@ impl View {
             None => upto,
         };
         page.events.reverse();
-        Ok(Recent { events: page.events, limited, prev_batch })
+        Ok(Recent {
+            events: page.events,
+            limited,
+            prev_batch,
+        })
     }
 
     /// The rows to go through for a page.
@@ -133,23 +150,36 @@ impl View {
         event: &Placed,
         filter: Option<&EventFilter>,
     ) -> Result<bool, StoreError> {
-        let Some(filter) = filter else { return Ok(true) };
+        let Some(filter) = filter else {
+            return Ok(true);
+        };
         if !filter.passes_all() {
             let has_url = filter.contains_url.map(|_| event.has_url());
             let event = &event.event;
-            let facts = Facts { kind: event.event_type(), sender: event.sender(), has_url };
+            let facts = Facts {
+                kind: event.event_type(),
+                sender: event.sender(),
+                has_url,
+            };
             if !filter.wants(facts) {
                 return Ok(false);
             }
         }
-        if filter.by_relation() { self.is_related(event, filter) } else { Ok(true) }
+        if filter.by_relation() {
+            self.is_related(event, filter)
+        } else {
+            Ok(true)
+        }
     }
 }
 
 /// The place right after the smallest order larger than `order`.
 fn next(order: Order) -> Order {
     match order.n.checked_add(1) {
-        Some(n) => Order { anchor: order.anchor, n },
+        Some(n) => Order {
+            anchor: order.anchor,
+            n,
+        },
         None => order,
     }
 }

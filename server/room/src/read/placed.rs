@@ -90,20 +90,28 @@ struct RelatesTo {
 
 impl Says {
     fn read(event: &StoredEvent) -> Says {
-        let mut says = Says { has_url: false, relates: None, membership: None };
+        let mut says = Says {
+            has_url: false,
+            relates: None,
+            membership: None,
+        };
         let Ok(content) = serde_json::from_str::<Content<'_>>(event.content()) else {
             return says;
         };
         says.has_url = content.url.is_some();
         if event.is_state() {
             if event.event_type() == "m.room.member" {
-                let text = content.membership.and_then(|raw| serde_json::from_str(raw.get()).ok());
+                let text = content
+                    .membership
+                    .and_then(|raw| serde_json::from_str(raw.get()).ok());
                 says.membership = text.and_then(|text: &str| Membership::parse(text));
             }
         } else if let Some(raw) = content.relates_to {
             let relates = serde_json::from_str::<RelatesTo>(raw.get()).ok();
-            says.relates =
-                relates.map(|r| Relates { rel_type: r.rel_type, parent: r.event_id });
+            says.relates = relates.map(|r| Relates {
+                rel_type: r.rel_type,
+                parent: r.event_id,
+            });
         }
         says
     }
@@ -113,8 +121,20 @@ impl Placed {
     /// Puts an event and its place together.
     #[must_use]
     pub fn new(held: Held, meta: EventMeta) -> Placed {
-        let Held { nid, event, redacted_by, sent } = held;
-        Placed { nid, event, meta, redacted_by, sent, says: OnceLock::new() }
+        let Held {
+            nid,
+            event,
+            redacted_by,
+            sent,
+        } = held;
+        Placed {
+            nid,
+            event,
+            meta,
+            redacted_by,
+            sent,
+            says: OnceLock::new(),
+        }
     }
 
     /// Its place in the timeline.
@@ -202,7 +222,9 @@ impl Rooms {
         let nids: Vec<EventNid> = missing.iter().map(|entry| entry.1).collect();
         let (events, metas) = (self.events(snap, &nids)?, self.metas(snap, &nids)?);
         for ((at, _), (held, meta)) in missing.iter().zip(events.into_iter().zip(metas)) {
-            let (Some(held), Some(meta)) = (held, meta) else { continue };
+            let (Some(held), Some(meta)) = (held, meta) else {
+                continue;
+            };
             let placed = Arc::new(Placed::new(held, meta));
             let key = (placed.nid, placed.redacted_by.is_some());
             let bytes = OVERHEAD + placed.event.memory_bytes();
@@ -221,15 +243,21 @@ impl Rooms {
         room: RoomNid,
         nids: &[EventNid],
     ) -> Result<HashSet<EventNid>, StoreError> {
-        let Some(range) = Range::of(nids) else { return Ok(HashSet::new()) };
+        let Some(range) = Range::of(nids) else {
+            return Ok(HashSet::new());
+        };
         if range.is_wide(nids.len()) {
             let keys: Vec<_> = nids.iter().map(|nid| (room, *nid)).collect();
             let rows = snap.get_many::<Redacted>(&keys)?;
             let hits = nids.iter().zip(rows).filter(|(_, row)| row.is_some());
             return Ok(hits.map(|(nid, _)| *nid).collect());
         }
-        let scan = Scan::prefix(&room).from(&(room, range.first)).to(&(room, range.end));
-        snap.scan::<Redacted>(scan).map(|row| row.map(|((_, nid), _)| nid)).collect()
+        let scan = Scan::prefix(&room)
+            .from(&(room, range.first))
+            .to(&(room, range.end));
+        snap.scan::<Redacted>(scan)
+            .map(|row| row.map(|((_, nid), _)| nid))
+            .collect()
     }
 
     /// An event by number in whatever room, for looking behind the state.
@@ -238,7 +266,9 @@ impl Rooms {
         snap: &Snapshot,
         nid: EventNid,
     ) -> Result<Option<Arc<Placed>>, StoreError> {
-        let Some(meta) = snap.get::<t::Meta>(&nid)? else { return Ok(None) };
+        let Some(meta) = snap.get::<t::Meta>(&nid)? else {
+            return Ok(None);
+        };
         self.placed(snap, meta.room, nid)
     }
 }
@@ -254,7 +284,10 @@ pub(crate) struct Range {
 impl Range {
     pub(crate) fn of(nids: &[EventNid]) -> Option<Range> {
         let (first, last) = (nids.iter().min()?, nids.iter().max()?);
-        Some(Range { first: *first, end: EventNid(last.0.saturating_add(1)) })
+        Some(Range {
+            first: *first,
+            end: EventNid(last.0.saturating_add(1)),
+        })
     }
 
     /// Whether a scan of it would read much that nobody asked for.

@@ -68,11 +68,17 @@ impl Rooms {
         ask: &RelationsAsk,
     ) -> Result<Vec<u8>, RoomError> {
         let missing = || RoomError::NotFound("There is no such event to relate to".to_owned());
-        let Some(room) = self.room_nid(snap, room_id)? else { return Err(missing()) };
+        let Some(room) = self.room_nid(snap, room_id)? else {
+            return Err(missing());
+        };
         let mut view = self.view(snap, viewer, room)?;
         let parent = view.event_by_id(&ask.event_id)?.ok_or_else(missing)?;
         let mut rows = view.descendants(parent.nid, ask)?;
-        let (low, high) = if ask.back { (ask.to, ask.from) } else { (ask.from, ask.to) };
+        let (low, high) = if ask.back {
+            (ask.to, ask.from)
+        } else {
+            (ask.from, ask.to)
+        };
         rows.retain(|(order, _)| {
             low.is_none_or(|cut| *order > cut.0) && high.is_none_or(|cut| *order <= cut.0)
         });
@@ -117,7 +123,9 @@ impl Rooms {
                 break;
             }
             last = Some(Cut::before(order));
-            let Some(root) = view.thread_root(root)? else { continue };
+            let Some(root) = view.thread_root(root)? else {
+                continue;
+            };
             if !ask.participated || view.took_part(&root)? {
                 roots.push(root);
             }
@@ -176,7 +184,11 @@ impl View {
                     return Ok((taken, last));
                 }
                 let order = child.order();
-                last = Some(if ask.back { Cut::before(order) } else { Cut::after(order) });
+                last = Some(if ask.back {
+                    Cut::before(order)
+                } else {
+                    Cut::after(order)
+                });
                 if fits(&child, ask) {
                     taken.extend(self.admit(&child)?);
                 }
@@ -204,7 +216,9 @@ impl View {
     /// The root of a thread, redacted where the user ignores its sender; `None` if they may not
     /// see it.
     fn thread_root(&mut self, root: EventNid) -> Result<Option<Arc<Placed>>, StoreError> {
-        let Some(root) = self.rooms.placed(&self.snap, self.room, root)? else { return Ok(None) };
+        let Some(root) = self.rooms.placed(&self.snap, self.room, root)? else {
+            return Ok(None);
+        };
         if self.is_ignored(&root) && self.may_see(&root)? {
             return pruned(&root).map(|root| Some(Arc::new(root)));
         }
@@ -224,7 +238,14 @@ impl View {
 
 /// Whether a child is of the kinds asked for. A redacted one relates to nothing any more.
 fn fits(child: &Placed, ask: &RelationsAsk) -> bool {
-    let Some(relates) = child.relates() else { return false };
-    ask.rel_type.as_ref().is_none_or(|rel_type| *rel_type == relates.rel_type)
-        && ask.event_type.as_ref().is_none_or(|kind| kind == child.event.event_type())
+    let Some(relates) = child.relates() else {
+        return false;
+    };
+    ask.rel_type
+        .as_ref()
+        .is_none_or(|rel_type| *rel_type == relates.rel_type)
+        && ask
+            .event_type
+            .as_ref()
+            .is_none_or(|kind| kind == child.event.event_type())
 }

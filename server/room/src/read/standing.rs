@@ -59,10 +59,17 @@ impl Rooms {
         let mut next = self.placed(snap, room, newest)?;
         for _ in 0..CHAIN_MAX {
             let Some(event) = next else { break };
-            let Some(before) = event.meta.replaces else { break };
-            let Some(before) = self.placed(snap, room, before)? else { break };
+            let Some(before) = event.meta.replaces else {
+                break;
+            };
+            let Some(before) = self.placed(snap, room, before)? else {
+                break;
+            };
             if before.membership() == Some(Membership::Join) {
-                return Ok(Standing::Departed { upto: event.order(), state: event.meta.after });
+                return Ok(Standing::Departed {
+                    upto: event.order(),
+                    state: event.meta.after,
+                });
             }
             next = Some(before);
         }

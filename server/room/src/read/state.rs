@@ -40,7 +40,10 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn state_events(&self, state: StateId) -> Result<Arc<[Arc<Placed>]>, StoreError> {
-        let redacted = self.snap.get::<RedactedAt>(&self.room)?.unwrap_or(Pos::ZERO);
+        let redacted = self
+            .snap
+            .get::<RedactedAt>(&self.room)?
+            .unwrap_or(Pos::ZERO);
         let lists = &self.rooms.inner.reads.states;
         if let Some(list) = lists.get((state, redacted)) {
             return Ok(list);
@@ -96,7 +99,9 @@ impl View {
         };
         let ends = (skerry_core::Order::MIN, upto);
         let last = self.rooms.stretch(&self.snap, self.room, ends, 1)?;
-        let Some((_, nid)) = last.first() else { return Ok(None) };
+        let Some((_, nid)) = last.first() else {
+            return Ok(None);
+        };
         Ok(self.rooms.meta(&self.snap, *nid)?.map(|meta| meta.after))
     }
 }
@@ -197,7 +202,9 @@ impl Rooms {
             Some(state) => view.state_events(state)?,
             None => Arc::from(Vec::new()),
         };
-        let joined = events.iter().filter(|event| event.membership() == Some(Membership::Join));
+        let joined = events
+            .iter()
+            .filter(|event| event.membership() == Some(Membership::Join));
         let mut out = b"{\"joined\":{".to_vec();
         for (at, event) in joined.enumerate() {
             if at > 0 {

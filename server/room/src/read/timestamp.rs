@@ -37,23 +37,26 @@ impl Rooms {
         };
         let found = found.ok_or_else(|| {
             let direction = if back { "backward" } else { "forward" };
-            RoomError::NotFound(format!("Unable to find event from {ts} in {direction} direction"))
+            RoomError::NotFound(format!(
+                "Unable to find event from {ts} in {direction} direction"
+            ))
         })?;
-        Ok((found.event.event_id().to_owned(), found.event.origin_server_ts()))
+        Ok((
+            found.event.event_id().to_owned(),
+            found.event.origin_server_ts(),
+        ))
     }
 
     /// A place such that events before it are older than a time, and events after it are not; as
     /// far as timestamps rise along the timeline.
-    fn place_of_time(
-        &self,
-        snap: &Snapshot,
-        room: RoomNid,
-        ts: u64,
-    ) -> Result<Order, StoreError> {
+    fn place_of_time(&self, snap: &Snapshot, room: RoomNid, ts: u64) -> Result<Order, StoreError> {
         let (mut low, mut high) = (0, snap.head().0 + 1);
         while low < high {
             let middle = low + (high - low) / 2;
-            let order = Order { anchor: Pos(middle), n: i64::MIN };
+            let order = Order {
+                anchor: Pos(middle),
+                n: i64::MIN,
+            };
             let scan = Scan::prefix(&room).from(&(room, order)).limit(1);
             let next = snap.scan::<Timeline>(scan).next().transpose()?;
             let later = match next {
@@ -69,7 +72,10 @@ impl Rooms {
                 low = middle + 1;
             }
         }
-        Ok(Order { anchor: Pos(low), n: i64::MIN })
+        Ok(Order {
+            anchor: Pos(low),
+            n: i64::MIN,
+        })
     }
 }
 
@@ -89,11 +95,21 @@ impl View {
         for scan in [older, newer] {
             let snap = self.snap.clone();
             let rows: Result<Vec<_>, _> = snap.scan::<Timeline>(scan).collect();
-            nids.extend(rows?.into_iter().map(|row: ((RoomNid, Order), EventNid)| row.1));
+            nids.extend(
+                rows?
+                    .into_iter()
+                    .map(|row: ((RoomNid, Order), EventNid)| row.1),
+            );
         }
         let mut events = self.load(&nids)?;
         let time = |event: &Arc<Placed>| event.event.origin_server_ts();
-        events.retain(|event| if back { time(event) <= ts } else { time(event) >= ts });
+        events.retain(|event| {
+            if back {
+                time(event) <= ts
+            } else {
+                time(event) >= ts
+            }
+        });
         events.sort_by_key(|event| (time(event).abs_diff(ts), event.order()));
         for event in events {
             if let Some(event) = self.admit(&event)? {

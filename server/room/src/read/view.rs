@@ -146,7 +146,10 @@ impl View {
         if let Standing::Departed { state, .. } = self.reader.standing {
             return Ok(Some(state));
         }
-        Ok(self.rooms.head(&self.snap, self.room)?.map(|head| head.state))
+        Ok(self
+            .rooms
+            .head(&self.snap, self.room)?
+            .map(|head| head.state))
     }
 
     /// Where the timeline ends for the user: at their departure, or not at all.
@@ -181,7 +184,9 @@ impl View {
         if event.event.is_state() || !self.is_erased(event.meta.sender)? {
             return Ok(Some(event.clone()));
         }
-        let access = self.reader.access(&self.rooms, &self.snap, event.meta.before)?;
+        let access = self
+            .reader
+            .access(&self.rooms, &self.snap, event.meta.before)?;
         if access.membership == Some(Membership::Join) {
             return Ok(Some(event.clone()));
         }
@@ -210,7 +215,9 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn membership_at(&mut self, event: &Placed) -> Result<Membership, StoreError> {
-        let access = self.reader.access(&self.rooms, &self.snap, event.meta.after)?;
+        let access = self
+            .reader
+            .access(&self.rooms, &self.snap, event.meta.after)?;
         Ok(access.membership.unwrap_or(Membership::Leave))
     }
 
@@ -229,10 +236,7 @@ impl View {
     }
 
     /// Events by number, without those the room does not have.
-    pub(crate) fn load(
-        &self,
-        nids: &[EventNid],
-    ) -> Result<Vec<Arc<Placed>>, StoreError> {
+    pub(crate) fn load(&self, nids: &[EventNid]) -> Result<Vec<Arc<Placed>>, StoreError> {
         let found = self.rooms.placed_many(&self.snap, self.room, nids)?;
         Ok(found.into_iter().flatten().collect())
     }
@@ -240,9 +244,10 @@ impl View {
 
 /// An event in its redacted form, although nobody redacted it.
 pub(crate) fn pruned(event: &Placed) -> Result<Placed, StoreError> {
-    let redacted = event.event.redacted().map_err(|_| {
-        StoreError::missing("event", event.nid)
-    })?;
+    let redacted = event
+        .event
+        .redacted()
+        .map_err(|_| StoreError::missing("event", event.nid))?;
     let held = Held {
         nid: event.nid,
         event: redacted,

@@ -39,7 +39,10 @@ struct AccessChange {
 impl AccessKeys {
     fn in_map(self, map: &StateMap) -> AccessChange {
         let at = |key: Option<StateKeyNid>| Some(key.and_then(|key| map.get(key)));
-        AccessChange { visibility: at(self.visibility), member: at(self.member) }
+        AccessChange {
+            visibility: at(self.visibility),
+            member: at(self.member),
+        }
     }
 
     fn in_delta(self, delta: &StateDelta) -> AccessChange {
@@ -50,14 +53,19 @@ impl AccessKeys {
             }
             delta.removes.contains(&key).then_some(None)
         };
-        AccessChange { visibility: at(self.visibility), member: at(self.member) }
+        AccessChange {
+            visibility: at(self.visibility),
+            member: at(self.member),
+        }
     }
 }
 
 impl Access {
     /// Of the empty state.
-    const NONE: Access =
-        Access { visibility: HistoryVisibility::Shared, membership: None };
+    const NONE: Access = Access {
+        visibility: HistoryVisibility::Shared,
+        membership: None,
+    };
 }
 
 /// The right of one user to read one room, with what was just looked up.
@@ -72,7 +80,12 @@ pub(crate) struct Reader {
 
 impl Reader {
     pub(crate) fn new(user: UserNid, user_id: Arc<str>, standing: Standing) -> Reader {
-        Reader { user, user_id, standing, recent: [None; 2] }
+        Reader {
+            user,
+            user_id,
+            standing,
+            recent: [None; 2],
+        }
     }
 
     /// What a version of state says about this reader.
@@ -144,7 +157,9 @@ impl Rooms {
             return Ok(access);
         }
         let keys = AccessKeys {
-            visibility: self.store().state_key_nid("m.room.history_visibility", "")?,
+            visibility: self
+                .store()
+                .state_key_nid("m.room.history_visibility", "")?,
             member: self.store().state_key_nid("m.room.member", user_id)?,
         };
         let (mut access, mut path, mut next) = (Access::NONE, Vec::new(), Some(state));
@@ -166,7 +181,10 @@ impl Rooms {
         }
         for (at, change) in path.into_iter().rev() {
             access = self.access_after(snap, access, change)?;
-            self.inner.reads.access.put((at, user), access, ACCESS_BYTES);
+            self.inner
+                .reads
+                .access
+                .put((at, user), access, ACCESS_BYTES);
         }
         Ok(access)
     }
@@ -179,12 +197,18 @@ impl Rooms {
         change: AccessChange,
     ) -> Result<Access, StoreError> {
         if let Some(event) = change.visibility {
-            let event = event.map(|nid| self.placed_raw(snap, nid)).transpose()?.flatten();
+            let event = event
+                .map(|nid| self.placed_raw(snap, nid))
+                .transpose()?
+                .flatten();
             let found = event.map(|placed| visibility_of(&placed.event));
             access.visibility = found.unwrap_or_default();
         }
         if let Some(event) = change.member {
-            let event = event.map(|nid| self.placed_raw(snap, nid)).transpose()?.flatten();
+            let event = event
+                .map(|nid| self.placed_raw(snap, nid))
+                .transpose()?
+                .flatten();
             let found = event.and_then(|placed| placed.membership());
             access.membership = found;
         }

@@ -22,13 +22,25 @@ pub struct Form {
 
 impl Form {
     /// An event by itself, or in a list of messages.
-    pub const EVENT: Form = Form { room_id: true, brief: false };
+    pub const EVENT: Form = Form {
+        room_id: true,
+        brief: false,
+    };
     /// An event in a list of state.
-    pub const STATE: Form = Form { room_id: true, brief: true };
+    pub const STATE: Form = Form {
+        room_id: true,
+        brief: true,
+    };
     /// An event of a sync's timeline.
-    pub const SYNC: Form = Form { room_id: false, brief: false };
+    pub const SYNC: Form = Form {
+        room_id: false,
+        brief: false,
+    };
     /// An event of a sync's state.
-    pub const SYNC_STATE: Form = Form { room_id: false, brief: true };
+    pub const SYNC_STATE: Form = Form {
+        room_id: false,
+        brief: true,
+    };
 }
 
 impl View {
@@ -94,7 +106,11 @@ impl View {
         scratch.clear();
         self.write_unsigned(event, form, bundles, scratch)?;
         let unsigned = Some(scratch.as_slice());
-        let options = ClientOptions { room_id: form.room_id, unsigned, content: None };
+        let options = ClientOptions {
+            room_id: form.room_id,
+            unsigned,
+            content: None,
+        };
         event.event.write_client(out, options);
         Ok(())
     }
@@ -182,7 +198,11 @@ impl View {
         unsigned.push(b'}');
         name(b"redacted_because", out);
         let unsigned = Some(unsigned.as_slice());
-        let options = ClientOptions { room_id: form.room_id, unsigned, content: None };
+        let options = ClientOptions {
+            room_id: form.room_id,
+            unsigned,
+            content: None,
+        };
         redaction.event.write_client(out, options);
         Ok(())
     }
