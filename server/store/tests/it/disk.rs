@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use skerry_core::RoomNid;
+use skerry_core::{Order, RoomNid};
+use skerry_store::schema::room::{Event, EventRow, Timeline};
 use skerry_store::{Health, Point, Store, StoreError, StoreOptions};
 
 use crate::support::{Faults, durable, open, timeline};
@@ -22,10 +23,7 @@ fn try_send(store: &Store, name: &str) -> Result<(), StoreError> {
     let mut w = store.write();
     let event = w.new_event(name);
     let pos = w.stamp();
-    w.put::<skerry_store::schema::room::Timeline>(
-        &(RoomNid(1), skerry_core::Order::live(pos)),
-        &event,
-    );
+    w.put::<Timeline>(&(RoomNid(1), Order::live(pos)), &event);
     let applied = store.commit(w)?;
     store.wait_durable(&applied)
 }
@@ -156,5 +154,81 @@ async fn all_who_wait_get_the_error() {
     for task in waiting {
         let outcome = tokio::time::timeout(Duration::from_secs(5), task).await;
         assert!(matches!(outcome.unwrap().unwrap(), Err(StoreError::Full)));
+    }
+}
+
+/// With 20 kB that no compressor can make smaller.
+fn try_send_large(store: &Store, name: &str, n: u64) -> Result<(), StoreError> {
+    let mut seed = n + 1;
+    let noise = std::iter::repeat_with(|| {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 56) as u8
+    });
+    let event = noise.take(20_000).collect();
+    let mut w = store.write();
+    let nid = w.new_event(name);
+    let pos = w.stamp();
+    let row = EventRow {
+        redacted_by: None,
+        sent: None,
+        event,
+    };
+    w.put::<Event>(&nid, &row);
+    w.put::<Timeline>(&(RoomNid(1), Order::live(pos)), &nid);
+    let applied = store.commit(w)?;
+    store.wait_durable(&applied)
+}
+
+/// On a file system that is really full. To run: mount a small one and name it, for example
+/// `mount -t tmpfs -o size=64m none /mnt/small; SKERRY_TEST_SMALL_FS=/mnt/small cargo test
+/// -p skerry-store really_full -- --ignored`.
+#[test]
+#[ignore = "needs a small file system of its own"]
+fn a_really_full_disk_passes() {
+    let Some(small) = std::env::var_os("SKERRY_TEST_SMALL_FS") else {
+        return;
+    };
+    let dir = tempfile::tempdir_in(small).unwrap();
+    let ballast = dir.path().join("ballast");
+    std::fs::write(&ballast, vec![1; 40 << 20]).unwrap();
+    let opts = StoreOptions {
+        flush_on_close: true,
+        ..durable()
+    };
+    let path = dir.path().join("db");
+    let store = Store::open(&path, opts.clone()).unwrap();
+    let mut acknowledged = Vec::new();
+    let mut send_until_full = |store: &Store, from: usize| {
+        for n in from.. {
+            let name = format!("${n}");
+            match try_send_large(store, &name, n as u64) {
+                Ok(()) => acknowledged.push(name),
+                Err(StoreError::Full) => return acknowledged.len(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        0
+    };
+    let first = send_until_full(&store, 0);
+    assert!(first > 100, "{first}");
+    let rows = timeline(&store.snapshot(), RoomNid(1)).len();
+    assert_eq!(rows, first);
+    assert!(matches!(try_send(&store, "$no"), Err(StoreError::Full)));
+    std::fs::remove_file(&ballast).unwrap();
+    let good = (0..200).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        *store.health().borrow() == Health::Good
+    });
+    assert!(good, "it never recovered: {:?}", *store.health().borrow());
+    let second = send_until_full(&store, 1_000_000);
+    assert!(second > first + 100, "{second}");
+    println!("{first} events until full, {second} in the end");
+    std::fs::write(&ballast, b"").unwrap();
+    drop(store);
+    let store = Store::open(&path, opts).unwrap();
+    for name in &acknowledged {
+        assert!(store.event_nid(&store.snapshot(), name).unwrap().is_some());
     }
 }
