@@ -1,0 +1,212 @@
+//! The program itself, as people type it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const LISTEN: &str = "[{ addr = \"127.0.0.1:0\" }]";
+
+fn skerry(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_skerry"));
+    command
+        .current_dir(dir)
+        .env_clear()
+        .env("SKERRY_LISTEN", LISTEN)
+        .env("SKERRY_PASSWORD__COST", "minimal")
+        .env("SKERRY_MEDIA__FREE_DISK_FLOOR", "0")
+        .stdin(Stdio::null());
+    command
+}
+
+fn run(dir: &Path, args: &[&str]) -> Output {
+    skerry(dir).args(args).output().unwrap()
+}
+
+/// What a command that succeeds prints.
+fn prints(dir: &Path, args: &[&str]) -> String {
+    let output = run(dir, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{args:?}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// What a command that fails says.
+fn complains(dir: &Path, args: &[&str]) -> String {
+    let output = run(dir, args);
+    assert_eq!(output.status.code(), Some(1), "{args:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+struct Running {
+    child: Child,
+    lines: Vec<String>,
+}
+
+impl Running {
+    /// Starts the server and reads what it prints until it is ready.
+    fn start(dir: &Path) -> Running {
+        let mut child = skerry(dir)
+            .arg("serve")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut reader = BufReader::new(child.stdout.take().unwrap());
+        let mut lines = Vec::new();
+        let mut line = String::new();
+        while reader.read_line(&mut line).unwrap() > 0 {
+            lines.push(std::mem::take(&mut line));
+            if lines.last().is_some_and(|line| line.contains("memory")) {
+                break;
+            }
+        }
+        // Whatever else it prints may go nowhere, but has to go.
+        std::thread::spawn(move || std::io::copy(&mut reader, &mut std::io::sink()));
+        Running { child, lines }
+    }
+
+    fn ends_well(mut self, signal: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args([signal, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+        let deadline = Instant::now() + Duration::from_secs(15);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                assert!(status.success(), "{status}");
+                return;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+#[test]
+fn version_help_and_examples() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(prints(dir.path(), &["version"]).starts_with("skerry "));
+    let help = prints(dir.path(), &["--help"]);
+    for word in [
+        "serve",
+        "check-config",
+        "user",
+        "token",
+        "Examples",
+        "SKERRY_CONFIG",
+    ] {
+        assert!(help.contains(word), "{word} is not in the help");
+    }
+    assert!(prints(dir.path(), &["user", "--help"]).contains("reset-password"));
+    assert!(prints(dir.path(), &["check-config", "--print-example"]).contains("[registration]"));
+    assert_eq!(run(dir.path(), &["fly"]).status.code(), Some(2));
+}
+
+#[test]
+fn a_configuration_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(prints(dir.path(), &["check-config"]).contains("localhost"));
+    let file = dir.path().join("x.toml");
+    std::fs::write(
+        &file,
+        "server_name = \"example.org\"\n[registration]\nopne = true\n",
+    )
+    .unwrap();
+    let text = complains(dir.path(), &["check-config", "--config", "x.toml"]);
+    assert!(text.contains("opne") && text.contains("x.toml"), "{text}");
+    std::fs::write(
+        &file,
+        "[[listen]]\naddr = \"127.0.0.1:0\"\ntls = \"acme\"\n",
+    )
+    .unwrap();
+    let output = skerry(dir.path())
+        .env_remove("SKERRY_LISTEN")
+        .args(["serve", "--config", "x.toml"])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && text.contains("later version"),
+        "{text}"
+    );
+    assert!(complains(dir.path(), &["serve", "--config", "none.toml"]).contains("none.toml"));
+}
+
+#[test]
+fn accounts_and_tokens_on_a_running_server_and_on_a_stopped_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    assert!(complains(dir, &["user", "list"]).contains("no data"));
+    let running = Running::start(dir);
+    assert!(
+        running.lines[0].contains("localhost"),
+        "{:?}",
+        running.lines
+    );
+    assert!(
+        running
+            .lines
+            .iter()
+            .any(|line| line.contains("http://127.0.0.1:"))
+    );
+    let data = dir.join("data");
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&data), 0o700);
+    for name in ["admin.sock", "signing.key", "pepper", "registration_token"] {
+        assert_eq!(mode(&data.join(name)), 0o600, "{name}");
+    }
+
+    let made = prints(dir, &["user", "create", "alice"]);
+    assert!(
+        made.contains("@alice:localhost") && made.contains("password: "),
+        "{made}"
+    );
+    assert!(complains(dir, &["user", "create", "alice"]).contains("taken"));
+    assert!(complains(dir, &["serve"]).contains("cannot be opened"));
+    assert_eq!(
+        prints(dir, &["token", "create", "abc", "--uses", "3"]),
+        "abc\n"
+    );
+    running.ends_well("-TERM");
+    assert!(!data.join("admin.sock").exists());
+
+    let mut create = skerry(dir)
+        .args(["user", "create", "bob", "--password-stdin"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    create
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"correct horse\n")
+        .unwrap();
+    let made = String::from_utf8(create.wait_with_output().unwrap().stdout).unwrap();
+    assert!(
+        made.contains("@bob:localhost") && !made.contains("password"),
+        "{made}"
+    );
+    prints(dir, &["user", "promote", "@bob:localhost"]);
+    let list = prints(dir, &["user", "list"]);
+    let lines: Vec<&str> = list.lines().collect();
+    assert!(lines[0].ends_with("@alice:localhost  admin"), "{list}");
+    assert!(lines[1].ends_with("@bob:localhost  admin"), "{list}");
+    prints(dir, &["user", "deactivate", "bob"]);
+    assert!(prints(dir, &["user", "list"]).contains("deactivated"));
+    assert!(complains(dir, &["user", "promote", "nobody"]).contains("No such user"));
+    assert!(prints(dir, &["token", "list"]).contains("abc  used 0 of 3"));
+    prints(dir, &["token", "revoke", "abc"]);
+
+    let running = Running::start(dir);
+    assert!(prints(dir, &["user", "list"]).contains("@alice:localhost"));
+    assert!(!prints(dir, &["token", "list"]).contains("abc"));
+    running.ends_well("-INT");
+}
