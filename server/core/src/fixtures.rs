@@ -63,7 +63,7 @@ impl SeededDice {
     }
 
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -73,14 +73,14 @@ impl SeededDice {
 
     /// A number below `n`, which must not be 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        self.next() % n
+        self.draw() % n
     }
 }
 
 impl Dice for SeededDice {
     fn fill(&mut self, buffer: &mut [u8]) {
         for chunk in buffer.chunks_mut(8) {
-            let bytes = self.next().to_le_bytes();
+            let bytes = self.draw().to_le_bytes();
             chunk.copy_from_slice(&bytes[..chunk.len()]);
         }
     }
@@ -100,7 +100,7 @@ impl SeededSource {
 
 impl DiceSource for SeededSource {
     fn dice(&self) -> Box<dyn Dice> {
-        Box::new(SeededDice::new(self.0.lock().unwrap().next()))
+        Box::new(SeededDice::new(self.0.lock().unwrap().draw()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Push rules: whether an event notifies a user, evaluated once per event for all members.
 //!
 //! The event is flattened once ([`EventFacts`]); each user's rules are then looked up in it without
-//! parsing or copying. Rules and their defaults are ruma's; ruma's own evaluation flattens the event
+//! parsing or copying. Rules and their defaults are ruma's, whose own evaluation flattens the event
 //! again for each user. Spec: client-server API, "Push Rules".
 
 mod glob;
@@ -9,7 +9,7 @@ mod glob;
 mod tests;
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use ruma_common::push::{
     Action, AnyPushRuleRef, ComparisonOperator, PushCondition, Ruleset, ScalarJsonValue,
@@ -22,6 +22,23 @@ use crate::power::PowerLevels;
 /// A longer pattern matches nothing: matching takes time in proportion to its length.
 const MAX_PATTERN_BYTES: usize = 1024;
 
+/// The server-default rules that ask nothing about the user. Users can switch them off and change
+/// their actions but not their conditions, so whether they match is found once per event.
+const SAME_FOR_ALL: [&str; 12] = [
+    ".m.rule.suppress_notices",
+    ".m.rule.member_event",
+    ".m.rule.is_room_mention",
+    ".m.rule.tombstone",
+    ".m.rule.reaction",
+    ".m.rule.room.server_acl",
+    ".m.rule.suppress_edits",
+    ".m.rule.call",
+    ".m.rule.encrypted_room_one_to_one",
+    ".m.rule.room_one_to_one",
+    ".m.rule.message",
+    ".m.rule.encrypted",
+];
+
 /// What the rules may ask about an event.
 #[derive(Clone, Debug)]
 pub struct EventFacts {
@@ -31,6 +48,8 @@ pub struct EventFacts {
     /// Values by their dot-separated path.
     flat: HashMap<String, Flat>,
     has_mentions: bool,
+    /// Which of [`SAME_FOR_ALL`] match, as far as anyone's rules have asked.
+    matched: [OnceLock<bool>; SAME_FOR_ALL.len()],
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -93,6 +112,7 @@ impl EventFacts {
             power,
             flat: HashMap::new(),
             has_mentions: false,
+            matched: Default::default(),
         };
         // Fields that only other servers ask about are left out.
         let top = [
@@ -227,10 +247,15 @@ impl EventFacts {
             return false;
         }
         match rule {
-            AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => rule
-                .conditions
-                .iter()
-                .all(|condition| self.holds(condition, display_name)),
+            AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => {
+                let holds = || rule.conditions.iter().all(|c| self.holds(c, display_name));
+                let place = || SAME_FOR_ALL.iter().position(|id| *id == rule.rule_id);
+                let same = rule.default.then(place).flatten();
+                match same.and_then(|i| self.matched.get(i)) {
+                    Some(known) => *known.get_or_init(holds),
+                    None => holds(),
+                }
+            }
             AnyPushRuleRef::Content(rule) => self.matches_glob("content.body", &rule.pattern),
             AnyPushRuleRef::Room(rule) => self.top_is("room_id", rule.rule_id.as_str()),
             AnyPushRuleRef::Sender(rule) => self.sender == rule.rule_id.as_str(),

@@ -177,7 +177,7 @@ fn references_and_depth() {
         assert_eq!(second.depth(), 8);
         assert_eq!(second.prev_events(), [first.event_id(), first.event_id()]);
         let hashed = second.json().contains(r#"{"sha256":"#);
-        assert_eq!(hashed, true);
+        assert!(hashed);
         let pairs = second.object().unwrap();
         let pairs = pairs.get("prev_events").unwrap().as_array().unwrap();
         assert_eq!(pairs[0].as_array().is_some(), version == RoomVersion::V1);

@@ -99,10 +99,10 @@ impl StoredEvent {
         );
         let kind = layout.string(shape.kind, place(Field::Kind)?);
         let sender = layout.string(shape.sender, place(Field::Sender)?);
-        let state_key = match shape.state_key {
-            Some(key) => Some(layout.string(key, place(Field::StateKey)?)),
-            None => None,
-        };
+        let mut state_key = None;
+        if let Some(key) = shape.state_key {
+            state_key = Some(layout.string(key, place(Field::StateKey)?));
+        }
         let room_id = match shape.room_id {
             Some(id) => layout.string(id, place(Field::RoomId)?),
             None => layout.extra(&format!("!{}", event_id.get(1..).unwrap_or_default())),
@@ -113,13 +113,10 @@ impl StoredEvent {
             }
             _ => layout.extra(&event_id),
         };
-        let redacts = match (shape.redacts, place(Field::Redacts)) {
-            (Some(id), Ok(found)) if !version.redacts_in_content() => {
-                Some(layout.string(id, found))
-            }
-            (Some(id), _) => Some(layout.extra(id)),
-            (None, _) => None,
-        };
+        let redacts = shape.redacts.map(|id| match place(Field::Redacts) {
+            Ok(found) if !version.redacts_in_content() => layout.string(id, found),
+            _ => layout.extra(id),
+        });
         let json_at = layout.extra.len();
         let (json_len, moved) = (layout.json.len(), |p: Place| p.span(json_at));
         let mut text = layout.extra;
@@ -259,18 +256,7 @@ fn check_shape<'a>(
     }
     let state_key = optional_string(object, "state_key")?;
     let is_create = kind == "m.room.create" && state_key == Some("");
-    let room_id = if is_create && version.room_id_is_create_event_id() {
-        if object.get("room_id").is_some() {
-            return Err(FormatError::Malformed("room_id"));
-        }
-        None
-    } else {
-        let id = required_string(object, "room_id")?;
-        if !names::is_room_id(id) {
-            return Err(FormatError::Malformed("room_id"));
-        }
-        Some(id)
-    };
+    let room_id = room_id_of(object, is_create, version)?;
     if event_id.len() > MAX_ID_BYTES {
         return Err(FormatError::TooLong("event_id"));
     }
@@ -318,6 +304,26 @@ fn check_shape<'a>(
         origin_server_ts: required_number(object, "origin_server_ts")?,
         depth: required_number(object, "depth")?,
     })
+}
+
+/// The room id; a create event of version 12 must not have one.
+fn room_id_of(
+    object: &Object,
+    is_create: bool,
+    version: RoomVersion,
+) -> Result<Option<&str>, FormatError> {
+    if is_create && version.room_id_is_create_event_id() {
+        return match object.get("room_id") {
+            Some(_) => Err(FormatError::Malformed("room_id")),
+            None => Ok(None),
+        };
+    }
+    let id = required_string(object, "room_id")?;
+    if names::is_room_id(id) {
+        Ok(Some(id))
+    } else {
+        Err(FormatError::Malformed("room_id"))
+    }
 }
 
 fn optional_string<'a>(

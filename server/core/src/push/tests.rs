@@ -263,7 +263,7 @@ fn globs() {
         );
     }
     let (pattern, text) = ("*a".repeat(400), "a ".repeat(20_000));
-    assert!(glob::matches(&pattern, &text.trim_end().repeat(1)));
+    assert!(glob::matches(&pattern, text.trim_end()));
     assert!(!glob::matches_words(&format!("{pattern}x"), &text));
 }
 

@@ -6,6 +6,7 @@
 //! difference, conflicted subgraph) are computed here on numbers.
 
 use std::cell::RefCell;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -137,6 +138,7 @@ struct Run<'a, S> {
 }
 
 type Entries = Vec<(StateKeyNid, EventNid)>;
+type IdMap = ruma_state_res::StateMap<OwnedEventId>;
 
 impl<S: ResolveSource> Run<'_, S> {
     fn read(&self, nid: EventNid) -> Result<Option<RuledEvent>, S::Error> {
@@ -227,26 +229,12 @@ impl<S: ResolveSource> Run<'_, S> {
             BTreeSet::new()
         };
 
-        // Of what is settled, the rules look at no more than this.
-        let mut wanted = BTreeSet::from([
-            ("m.room.create".to_owned(), String::new()),
-            ("m.room.power_levels".to_owned(), String::new()),
-        ]);
-        for &nid in conflicted.iter().chain(&difference).chain(&subgraph) {
-            let event = self.event(nid)?;
-            let event = event.event();
-            let content = event.content_object().unwrap_or_default();
-            let (kind, sender) = (event.event_type(), event.sender());
-            let types = auth_types(self.version, kind, sender, event.state_key(), &content);
-            wanted.extend(types.into_iter().map(|(kind, key)| (kind.to_owned(), key)));
-        }
-        let mut base = HashMap::new();
-        for (kind, state_key) in wanted {
-            if let Some(event) = self.settled_event(settled, &kind, &state_key)? {
-                let id = event.event_id().clone();
-                base.insert((StateEventType::from(kind.as_str()), state_key), id);
-            }
-        }
+        let full: BTreeSet<_> = conflicted
+            .iter()
+            .chain(&difference)
+            .chain(&subgraph)
+            .collect();
+        let base = self.settled_base(settled, &full)?;
         let mut maps = Vec::with_capacity(self.states.len());
         for state in self.states {
             let mut map = base.clone();
@@ -290,6 +278,34 @@ impl<S: ResolveSource> Run<'_, S> {
         self.to_nids(resolved)
     }
 
+    /// Of what is settled, what the rules look at to judge the full conflicted set.
+    fn settled_base(
+        &self,
+        settled: &StateMap,
+        full: &BTreeSet<&EventNid>,
+    ) -> Result<IdMap, ResolveError<S::Error>> {
+        let mut wanted = BTreeSet::from([
+            ("m.room.create".to_owned(), String::new()),
+            ("m.room.power_levels".to_owned(), String::new()),
+        ]);
+        for &&nid in full {
+            let event = self.event(nid)?;
+            let event = event.event();
+            let content = event.content_object().unwrap_or_default();
+            let (kind, sender) = (event.event_type(), event.sender());
+            let types = auth_types(self.version, kind, sender, event.state_key(), &content);
+            wanted.extend(types.into_iter().map(|(kind, key)| (kind.to_owned(), key)));
+        }
+        let mut base = HashMap::new();
+        for (kind, state_key) in wanted {
+            if let Some(event) = self.settled_event(settled, &kind, &state_key)? {
+                let id = event.event_id().clone();
+                base.insert((StateEventType::from(kind.as_str()), state_key), id);
+            }
+        }
+        Ok(base)
+    }
+
     /// The conflicted events that this state holds.
     fn conflicted_of(&self, state: &StateMap) -> Vec<EventNid> {
         self.conflicted_keys
@@ -298,10 +314,7 @@ impl<S: ResolveSource> Run<'_, S> {
             .collect()
     }
 
-    fn to_nids(
-        &self,
-        resolved: ruma_state_res::StateMap<OwnedEventId>,
-    ) -> Result<Entries, ResolveError<S::Error>> {
+    fn to_nids(&self, resolved: IdMap) -> Result<Entries, ResolveError<S::Error>> {
         let mut entries = Vec::with_capacity(resolved.len());
         for ((kind, state_key), id) in resolved {
             let key = self.source.state_key_nid(&kind.to_string(), &state_key);
@@ -368,10 +381,10 @@ impl AuthGraph {
         let mut edges = HashMap::new();
         let mut todo: Vec<_> = events.iter().copied().collect();
         while let Some(nid) = todo.pop() {
-            if !edges.contains_key(&nid) {
+            if let Entry::Vacant(entry) = edges.entry(nid) {
                 let auth = source.auth_events(nid).map_err(ResolveError::Source)?;
                 todo.extend(&auth);
-                edges.insert(nid, auth);
+                entry.insert(auth);
             }
         }
         Ok(AuthGraph(edges))

@@ -66,7 +66,7 @@ proptest! {
         let delta = a.diff(&b);
         prop_assert_eq!(a.apply(&delta), b.clone());
         prop_assert_eq!(delta.is_empty(), a == b);
-        prop_assert_eq!(b.diff(&a).len() == 0, a == b);
+        prop_assert_eq!(b.diff(&a).is_empty(), a == b);
     }
 }
 

@@ -78,7 +78,7 @@ fn ordered(events: &[RuledEvent]) -> Vec<RuledEvent> {
             )
         })
         .collect();
-    keyed.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+    keyed.sort_by_key(|entry| (entry.0, entry.1));
     keyed.into_iter().map(|(_, _, event)| event).collect()
 }
 
