@@ -1,0 +1,126 @@
+//! Replacing rooms.
+
+use serde_json::json;
+use skerry_core::{Membership, RoomVersion};
+use skerry_room::{CreateRoom, Move, Preset};
+
+use crate::house::{House, SERVER, def, refusal};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn between_any_two_versions() {
+    let house = House::new();
+    let (ada, bob, troll) = (house.person("ada"), house.person("bob"), house.person("troll"));
+    for (from, to) in [("1", "2"), ("5", "11"), ("9", "12"), ("12", "12"), ("12", "10")] {
+        let request = CreateRoom {
+            version: Some(from.into()),
+            preset: Some(Preset::PublicChat),
+            name: Some("Quay".into()),
+            topic: Some("Ropes".into()),
+            alias: Some(format!("quay-{from}-{to}")),
+            public: true,
+            creation_content: Some(json!({ "m.federate": false, "type": "x.type" }).to_string()),
+            ..def()
+        };
+        let old = house.rooms.create(ada.clone(), request).await.unwrap();
+        house.join(&bob, &old).await.unwrap();
+        let ban = house.rooms.ban(ada.clone(), &old, &troll.user_id, Move::default());
+        ban.await.unwrap();
+        let mut levels = house.content(&old, "m.room.power_levels", "");
+        levels["users"][&*bob.user_id] = 40.into();
+        house.set(&ada, &old, "m.room.power_levels", "", levels).await.unwrap();
+        let refused = house.rooms.upgrade(bob.clone(), &old, to, vec![]).await;
+        assert_eq!(refusal(refused), "Forbidden");
+        let new = house.rooms.upgrade(ada.clone(), &old, to, vec![]).await.unwrap();
+
+        let version = RoomVersion::parse(to).unwrap();
+        let create = house.content(&new, "m.room.create", "");
+        assert_eq!(create["room_version"], to);
+        assert_eq!(create["m.federate"], false);
+        assert_eq!(create["type"], "x.type");
+        assert_eq!(create["predecessor"]["room_id"], old);
+        let tombstone = house.state(&old, "m.room.tombstone", "").unwrap().event;
+        assert_eq!(
+            create["predecessor"].get("event_id").and_then(|id| id.as_str()),
+            (!version.room_id_is_create_event_id()).then_some(tombstone.event_id()),
+        );
+        let content = house.content(&old, "m.room.tombstone", "");
+        assert_eq!(content["replacement_room"], new);
+        assert_eq!(house.content(&new, "m.room.name", "")["name"], "Quay");
+        assert_eq!(house.content(&new, "m.room.topic", "")["topic"], "Ropes");
+        assert_eq!(house.content(&new, "m.room.join_rules", "")["join_rule"], "public");
+        assert_eq!(house.membership(&new, &ada), Some(Membership::Join));
+        assert_eq!(house.membership(&new, &bob), None);
+        assert_eq!(house.membership(&new, &troll), Some(Membership::Ban), "{from} {to}");
+
+        let levels = house.content(&new, "m.room.power_levels", "");
+        assert_eq!(levels["users"][&*bob.user_id], 40);
+        let own = levels["users"].get(&*ada.user_id);
+        assert_eq!(own.is_none(), version.creators_are_privileged());
+        let quiet = house.content(&old, "m.room.power_levels", "");
+        assert_eq!((&quiet["events_default"], &quiet["invite"]), (&json!(50), &json!(50)));
+        assert_eq!(refusal(house.say(&bob, &old, "hello?", None).await), "Forbidden");
+
+        let alias = format!("#quay-{from}-{to}:{SERVER}");
+        assert_eq!(house.rooms.resolve(&alias).await.unwrap(), new);
+        assert_eq!(house.content(&old, "m.room.canonical_alias", ""), json!({}));
+        assert_eq!(house.content(&new, "m.room.canonical_alias", "")["alias"], alias);
+        assert!(house.rooms.is_listed(&new).await.unwrap());
+        assert!(!house.rooms.is_listed(&old).await.unwrap());
+        house.join(&bob, &new).await.unwrap();
+        house.say(&bob, &new, "here we are", None).await.unwrap();
+        house.say(&ada, &old, "over there", None).await.unwrap();
+    }
+}
+
+/// Whoever upgrades may have less power than what is carried over takes: they get it for that
+/// long only.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_moderator_upgrades() {
+    let house = House::new();
+    let (ada, bob) = (house.person("ada"), house.person("bob"));
+    let request = CreateRoom {
+        version: Some("10".into()),
+        preset: Some(Preset::PublicChat),
+        name: Some("Pier".into()),
+        ..def()
+    };
+    let old = house.rooms.create(ada.clone(), request).await.unwrap();
+    house.join(&bob, &old).await.unwrap();
+    let mut levels = house.content(&old, "m.room.power_levels", "");
+    levels["users"][&*bob.user_id] = 50.into();
+    levels["events"]["m.room.tombstone"] = 50.into();
+    house.set(&ada, &old, "m.room.power_levels", "", levels.clone()).await.unwrap();
+    let new = house.rooms.upgrade(bob.clone(), &old, "11", vec![]).await.unwrap();
+    assert_eq!(house.content(&new, "m.room.power_levels", ""), levels);
+    assert_eq!(house.content(&old, "m.room.power_levels", ""), levels);
+    assert_eq!(house.content(&new, "m.room.name", "")["name"], "Pier");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn creators_are_named_anew() {
+    let house = House::new();
+    let (ada, bob) = (house.person("ada"), house.person("bob"));
+    let old = house.public_room(&ada).await;
+    let creators = vec![bob.user_id.to_string(), ada.user_id.to_string()];
+    let new = house.rooms.upgrade(ada.clone(), &old, "12", creators).await.unwrap();
+    let create = house.content(&new, "m.room.create", "");
+    assert_eq!(create["additional_creators"], json!([&*bob.user_id]));
+    let again = house.rooms.upgrade(ada.clone(), &new, "12", vec![]).await.unwrap();
+    assert!(house.content(&again, "m.room.create", "").get("additional_creators").is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_upgraded() {
+    let house = House::new();
+    let ada = house.person("ada");
+    let room = house.public_room(&ada).await;
+    let upgrade = |room: &str, version: &str, creators: Vec<String>| {
+        let (room, version) = (room.to_owned(), version.to_owned());
+        let (house, ada) = (&house, ada.clone());
+        async move { house.rooms.upgrade(ada, &room, &version, creators).await }
+    };
+    assert_eq!(refusal(upgrade(&room, "nine", vec![]).await), "UnsupportedVersion");
+    assert_eq!(refusal(upgrade("!none:skerry.test", "11", vec![]).await), "NotFound");
+    assert_eq!(refusal(upgrade(&room, "12", vec!["bob".into()]).await), "InvalidParam");
+    assert!(house.state(&room, "m.room.tombstone", "").is_none());
+}
