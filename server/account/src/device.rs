@@ -135,17 +135,24 @@ impl Accounts {
         .await
     }
 
-    /// Lets a user delete devices of their own, after proving the password.
+    /// Lets a user delete devices of their own, after proving the password. What is proved is
+    /// good for the very devices named when it began.
     ///
     /// # Errors
     /// `Interactive`; `Invalid` for more than 1,000 at once.
     pub async fn delete_own_devices(
         &self,
-        scope: UiaScope,
+        mut scope: UiaScope,
         auth: Option<&Value>,
         devices: Vec<String>,
     ) -> Result<(), AccountError> {
         let user = scope.user.ok_or(AccountError::Forbidden("Not logged in"))?;
+        let mut named = blake3::Hasher::new();
+        for device in &devices {
+            named.update(&device.len().to_be_bytes());
+            named.update(device.as_bytes());
+        }
+        scope.path.push_str(named.finalize().to_hex().as_str());
         self.prove_owner(scope, auth).await?;
         self.delete_devices(user, devices).await
     }

@@ -252,7 +252,12 @@ impl Accounts {
         match stage {
             Stage::Dummy | Stage::Terms => {}
             Stage::Password => match self.password_stage(scope, auth).await {
-                Ok(()) => {}
+                Ok(true) => {}
+                Ok(false) => {
+                    return Err(AccountError::Forbidden(
+                        "This is not the account that the request is for",
+                    ));
+                }
                 Err(AccountError::Forbidden(why)) => return Ok(Err(("M_FORBIDDEN", why))),
                 Err(other) => return Err(other),
             },
@@ -283,8 +288,8 @@ impl Accounts {
         Ok(Ok(()))
     }
 
-    /// The password stage is passed only with the password of the very account of the request.
-    async fn password_stage(&self, scope: &UiaScope, auth: &Value) -> Result<(), AccountError> {
+    /// Checks name and password; whether they are those of the very account of the request.
+    async fn password_stage(&self, scope: &UiaScope, auth: &Value) -> Result<bool, AccountError> {
         let password = auth.get("password").and_then(Value::as_str);
         let password = password
             .ok_or(AccountError::Missing("password"))?
@@ -306,7 +311,7 @@ impl Accounts {
             None => self.inner.store.user_id(owner)?.to_string(),
         };
         let (user, _) = self.check_password(&name, password).await?;
-        if user == owner { Ok(()) } else { Err(WRONG) }
+        Ok(user == owner)
     }
 
     fn challenge(

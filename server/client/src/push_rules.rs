@@ -8,14 +8,11 @@ use skerry_http::{Answer, ApiError, Call, Route, route};
 
 use crate::{Ctx, fault};
 
-/// The endpoints of this file. Some clients leave out the slash at the end, and some ask for one
-/// kind, as earlier versions of the spec had it.
+/// The endpoints of this file. Some clients ask for one kind, as earlier versions of the spec
+/// had it.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
-    route!(GET "/_matrix/client/v3/pushrules", Token, Free, all),
     route!(GET "/_matrix/client/v3/pushrules/", Token, Free, all),
-    route!(GET "/_matrix/client/v3/pushrules/global", Token, Free, global),
     route!(GET "/_matrix/client/v3/pushrules/global/", Token, Free, global),
-    route!(GET "/_matrix/client/v3/pushrules/global/{kind}", Token, Free, of_kind),
     route!(GET "/_matrix/client/v3/pushrules/global/{kind}/", Token, Free, of_kind),
     route!(GET "/_matrix/client/v3/pushrules/global/{kind}/{ruleId}", Token, Free, one),
     route!(PUT "/_matrix/client/v3/pushrules/global/{kind}/{ruleId}", Token, Send, put),

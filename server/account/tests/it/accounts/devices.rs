@@ -70,3 +70,22 @@ async fn devices_are_deleted_with_the_password_only_and_only_ones_own() {
     }
     home.authenticate(&bobs.access_token).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_was_proved_is_good_for_the_devices_named() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    home.log_in("alice", "A").await;
+    let delete = async |device: &str, auth: Option<&serde_json::Value>| {
+        let scope = scope(Some(alice), "POST", "/delete_devices");
+        home.accounts
+            .delete_own_devices(scope, auth, vec![device.to_owned()])
+            .await
+    };
+    let session = challenge(delete("B", None).await)["session"].clone();
+    let auth = json!({ "type": "m.login.password", "password": PASSWORD, "session": session });
+    let other = delete("A", Some(&auth)).await;
+    assert!(matches!(other, Err(AccountError::Forbidden(_))));
+    delete("B", Some(&auth)).await.unwrap();
+    home.accounts.device(alice, "A").await.unwrap();
+}
