@@ -58,7 +58,7 @@ impl Shared {
         self.disk_point(Point::BeforeWrite)?;
         db.rocks
             .write(batch)
-            .map_err(|error| self.write_failed(&error.to_string()))?;
+            .map_err(|error| self.write_failed(error.as_ref()))?;
         self.disk_point(Point::AfterWrite)?;
         lane.head = head;
         lane.ticket += 1;
@@ -83,7 +83,7 @@ impl Shared {
         }
         db.rocks
             .write(batch)
-            .map_err(|error| self.write_failed(&error.to_string()))
+            .map_err(|error| self.write_failed(error.as_ref()))
     }
 
     pub(crate) fn check_health(&self) -> Result<(), StoreError> {

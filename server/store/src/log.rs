@@ -4,7 +4,7 @@ use skerry_core::{EventNid, Membership, Pos, RoomNid, UserNid};
 
 use crate::codec::{Buf, Cur, Field, Malformed};
 use crate::schema::store::{Facts, Log};
-use crate::{Scan, Snapshot, StoreError};
+use crate::{Rows, Scan, Snapshot, StoreError};
 
 /// A fact in the log. It names what changed; what it is now is read from the tables.
 ///
@@ -180,12 +180,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Reading failed; each item may fail too.
-    pub fn changes(
-        &self,
-        since: Pos,
-        upto: Pos,
-    ) -> Result<Option<impl Iterator<Item = Result<(Pos, Change), StoreError>> + use<'_>>, StoreError>
-    {
+    pub fn changes(&self, since: Pos, upto: Pos) -> Result<Option<Rows<'_, Log>>, StoreError> {
         if since < self.log_floor()? {
             return Ok(None);
         }

@@ -28,16 +28,32 @@ const KINDS: [NameKind; 4] = [
 pub(crate) struct Names {
     /// Held while a number is given out.
     next: Mutex<[u64; 4]>,
-    by_name: RwLock<Cache<(NameKind, Box<[u8]>), u64>>,
-    by_number: RwLock<Cache<(NameKind, u64), Arc<[u8]>>>,
-    /// With RocksDB's sequence number of the view the pair was found in: an older view may not
-    /// have the event yet.
-    event_by_id: RwLock<Cache<Box<[u8]>, (EventNid, u64)>>,
+    kinds: [Kind; 4],
+    events: RwLock<EventsById>,
     event_by_nid: RwLock<Cache<EventNid, Arc<str>>>,
 }
 
-fn index(kind: NameKind) -> usize {
-    usize::from(kind.code()) - 1
+/// The cache of one kind, both ways.
+struct Kind {
+    by_name: RwLock<Cache<Box<[u8]>, u64>>,
+    by_number: RwLock<Cache<u64, Arc<[u8]>>>,
+}
+
+impl Kind {
+    fn new(bytes: usize) -> Self {
+        Self {
+            by_name: RwLock::new(Cache::new(bytes / 2)),
+            by_number: RwLock::new(Cache::new(bytes / 2)),
+        }
+    }
+}
+
+/// Packed event ids to numbers, with RocksDB's sequence number of the view the pair was found
+/// in: an older view may not have the event yet.
+type EventsById = Cache<Box<[u8]>, (EventNid, u64)>;
+
+const fn index(kind: NameKind) -> usize {
+    kind.code() as usize - 1
 }
 
 fn next_numbers(db: &Database) -> Result<[u64; 4], StoreError> {
@@ -64,13 +80,12 @@ fn next_numbers(db: &Database) -> Result<[u64; 4], StoreError> {
 impl Names {
     /// Empty caches, and counters that go on where the database ends.
     pub(crate) fn open(db: &Database, bytes: u64) -> Result<Self, StoreError> {
-        let quarter = usize::try_from(bytes / 4).unwrap_or(usize::MAX);
+        let share = usize::try_from(bytes / 8).unwrap_or(usize::MAX);
         Ok(Self {
             next: Mutex::new(next_numbers(db)?),
-            by_name: RwLock::new(Cache::new(quarter)),
-            by_number: RwLock::new(Cache::new(quarter)),
-            event_by_id: RwLock::new(Cache::new(quarter)),
-            event_by_nid: RwLock::new(Cache::new(quarter)),
+            kinds: KINDS.map(|_| Kind::new(share)),
+            events: RwLock::new(Cache::new(share * 2)),
+            event_by_nid: RwLock::new(Cache::new(share * 2)),
         })
     }
 
@@ -78,20 +93,26 @@ impl Names {
     pub(crate) fn reload(&self, db: &Database) -> Result<(), StoreError> {
         let mut next = self.next.lock();
         *next = next_numbers(db)?;
-        self.by_name.write().clear();
-        self.by_number.write().clear();
-        self.event_by_id.write().clear();
+        for kind in &self.kinds {
+            kind.by_name.write().clear();
+            kind.by_number.write().clear();
+        }
+        self.events.write().clear();
         self.event_by_nid.write().clear();
         Ok(())
+    }
+
+    #[allow(clippy::indexing_slicing)] // Cannot fail: the codes of the kinds are 1 to 4.
+    fn kind(&self, kind: NameKind) -> &Kind {
+        &self.kinds[index(kind)]
     }
 
     fn remember(&self, kind: NameKind, name: &[u8], number: u64) {
         // Some 64 bytes go to the maps themselves.
         let size = name.len() + 64;
-        self.by_name.write().put((kind, name.into()), number, size);
-        self.by_number
-            .write()
-            .put((kind, number), name.into(), size);
+        let kind = self.kind(kind);
+        kind.by_name.write().put(name.into(), number, size);
+        kind.by_number.write().put(number, name.into(), size);
     }
 }
 
@@ -106,7 +127,7 @@ fn state_key_name(event_type: &str, state_key: &str) -> Vec<u8> {
 impl Store {
     fn lookup(&self, kind: NameKind, name: &[u8]) -> Result<Option<u64>, StoreError> {
         let names = &self.shared.names;
-        let cached = names.by_name.read().get(&(kind, name.into())).copied();
+        let cached = names.kind(kind).by_name.read().get(name).copied();
         if cached.is_some() {
             return Ok(cached);
         }
@@ -152,7 +173,7 @@ impl Store {
         what: impl std::fmt::Debug,
     ) -> Result<Arc<[u8]>, StoreError> {
         let names = &self.shared.names;
-        if let Some(name) = names.by_number.read().get(&(kind, number)) {
+        if let Some(name) = names.kind(kind).by_number.read().get(&number) {
             return Ok(name.clone());
         }
         let db = self.newest().database().clone();
@@ -273,7 +294,7 @@ impl Store {
     ) -> Result<Option<EventNid>, StoreError> {
         let packed = crate::event_id::pack(event_id);
         let names = &self.shared.names;
-        let cached = names.event_by_id.read().get(packed.as_slice()).copied();
+        let cached = names.events.read().get(packed.as_slice()).copied();
         if let Some((nid, since)) = cached
             && since <= snap.sequence()
         {
@@ -284,7 +305,7 @@ impl Store {
         };
         let size = packed.len() + 64;
         names
-            .event_by_id
+            .events
             .write()
             .put(packed.into(), (nid, snap.sequence()), size);
         Ok(Some(nid))

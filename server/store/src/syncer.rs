@@ -169,7 +169,7 @@ impl Syncer {
         view.database()
             .rocks
             .flush_wal(fsync)
-            .map_err(|error| shared.write_failed(&error.to_string()))?;
+            .map_err(|error| shared.write_failed(error.as_ref()))?;
         shared.disk_point(Point::AfterSync)?;
         if let Some(marker) = &mut self.marker {
             marker

@@ -162,7 +162,7 @@ impl Field for String {
         out.slice(self.as_bytes());
     }
     fn take(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-        let n = cur.len()?;
+        let n = cur.length()?;
         std::str::from_utf8(cur.slice(n)?)
             .map(str::to_owned)
             .map_err(|_| Malformed)
@@ -177,7 +177,7 @@ macro_rules! str_field {
                 out.slice(self.as_bytes());
             }
             fn take(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-                let n = cur.len()?;
+                let n = cur.length()?;
                 std::str::from_utf8(cur.slice(n)?).map(Into::into).map_err(|_| Malformed)
             }
         }
@@ -191,7 +191,7 @@ impl<T: Field> Field for Vec<T> {
         T::put_all(self, out);
     }
     fn take(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-        let n = cur.len()?;
+        let n = cur.length()?;
         T::take_all(n, cur)
     }
 }
@@ -202,7 +202,7 @@ impl<T: Field> Field for Box<[T]> {
         T::put_all(self, out);
     }
     fn take(cur: &mut Cur<'_>) -> Result<Self, Malformed> {
-        let n = cur.len()?;
+        let n = cur.length()?;
         T::take_all(n, cur).map(Vec::into_boxed_slice)
     }
 }

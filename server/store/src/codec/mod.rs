@@ -147,7 +147,7 @@ impl<'a> Cur<'a> {
     ///
     /// # Errors
     /// `Malformed` for a length that cannot be true.
-    pub fn len(&mut self) -> Result<usize, Malformed> {
+    pub fn length(&mut self) -> Result<usize, Malformed> {
         let n = usize::try_from(self.varint()?).map_err(|_| Malformed)?;
         if n > self.0.len() {
             Err(Malformed)
