@@ -3,13 +3,14 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
 use http_body_util::{BodyExt, Full};
 use serde_json::{Value, json};
 use skerry_app::config::Config;
-use skerry_app::{House, SystemDice, Workers};
+use skerry_app::{House, StartError, SystemDice, Workers};
 use skerry_http::Router;
 use skerry_store::StoreOptions;
 use tempfile::TempDir;
@@ -65,17 +66,24 @@ impl TestServer {
     fn in_dir(dir: TempDir) -> TestServer {
         let mut config = Config::from_text(CONFIG, std::iter::empty()).unwrap();
         config.data_dir = dir.path().to_owned();
+        let config = Arc::new(config);
         let clock = Arc::new(TestClock::new());
         let options = StoreOptions::for_tests();
+        let open = || {
+            let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
+            House::open_with(config, options.clone(), clock, Arc::new(SystemDice))
+        };
+        // A request of the server before may still be about to end, and holds the database.
         let house = tokio::task::block_in_place(|| {
-            House::open_with(
-                Arc::new(config),
-                options,
-                clock.clone(),
-                Arc::new(SystemDice),
-            )
+            let mut tries = 0;
+            loop {
+                match open() {
+                    Err(StartError::Store { .. }) if tries < 100 => tries += 1,
+                    opened => return opened.unwrap(),
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
         });
-        let house = house.unwrap();
         let workers = Workers::start(&house);
         let router = house.public_router(Some(workers.stopping()));
         let admin = house.admin_router();

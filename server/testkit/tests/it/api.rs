@@ -1,5 +1,7 @@
 //! The API of the whole server, through its router.
 
+mod accounts;
 mod admin;
+mod e2e;
 mod every_route;
 mod talk;

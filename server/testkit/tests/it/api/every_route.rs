@@ -251,8 +251,6 @@ const FREE_BODIES: &[&str] = &[
     "/state/{eventType}/{stateKey}",
     "/account_data/{type}",
     "/forget",
-    "/logout",
-    "/logout/all",
     "/receipt/{receiptType}/{eventId}",
     "/profile/{userId}/{keyName}",
     "/keys/signatures/upload",
@@ -265,6 +263,10 @@ async fn members_of_the_wrong_type() {
     let wrong = wrong_types().to_string();
     let mut faults = Vec::new();
     for route in all().iter().filter(|route| route.takes_json()) {
+        // Whatever the body, these end the session that the others need.
+        if route.path.contains("/logout") {
+            continue;
+        }
         let free = FREE_BODIES.iter().any(|end| route.path.ends_with(end));
         // Whoever is somebody else's keeper is told so first.
         let path = route.filled().replace("%40someone", "%40alice");

@@ -1,0 +1,592 @@
+//! Accounts, devices, profiles, account data and push rules, as clients see them.
+
+use http::Method;
+use serde_json::{Value, json};
+use skerry_testkit::{Person, TestServer};
+
+const PASSWORD: &str = "correct horse";
+
+fn escape(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'.' | b'-' | b'_' => {
+                char::from(byte).to_string()
+            }
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+/// One request of a person: status, errcode (or nothing), answer.
+async fn ask(
+    server: &TestServer,
+    who: Option<&Person>,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> (u16, String, Value) {
+    let path = format!("/_matrix/client/{path}");
+    let body = (method != Method::GET).then_some(body);
+    let token = who.map(|who| who.token.as_str());
+    let (status, answer) = server.req(method, &path, token, body).await;
+    let errcode = answer["errcode"].as_str().unwrap_or_default().to_owned();
+    (status, errcode, answer)
+}
+
+async fn get(server: &TestServer, who: &Person, path: &str) -> Value {
+    let (status, _, answer) = ask(server, Some(who), Method::GET, path, json!({})).await;
+    assert_eq!(status, 200, "{path}: {answer}");
+    answer
+}
+
+/// Requests that have to be refused, each with the status and errcode.
+async fn refused(server: &TestServer, who: &Person, cases: &[(Method, &str, Value, u16, &str)]) {
+    for (method, path, body, status, errcode) in cases {
+        let got = ask(server, Some(who), method.clone(), path, body.clone()).await;
+        assert_eq!(
+            (got.0, got.1.as_str()),
+            (*status, *errcode),
+            "{method} {path} {body}"
+        );
+    }
+}
+
+fn password(session: &Value) -> Value {
+    json!({ "type": "m.login.password", "session": session, "password": PASSWORD,
+        "identifier": { "type": "m.id.user", "user": "alice" } })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn registration_goes_through_a_session() {
+    let server = TestServer::start();
+    let wanted = json!({ "username": "alice", "password": PASSWORD });
+    let register = async |body: Value| ask(&server, None, Method::POST, "v3/register", body).await;
+    let (status, errcode, asked) = register(wanted).await;
+    assert_eq!((status, errcode.as_str()), (401, ""));
+    assert_eq!(asked["flows"], json!([{ "stages": ["m.login.dummy"] }]));
+    let auth = json!({ "type": "m.login.dummy", "session": asked["session"] });
+    let (status, _, made) = register(json!({ "auth": auth })).await;
+    assert_eq!(
+        (status, &made["user_id"]),
+        (200, &json!("@alice:test.example"))
+    );
+    for (name, errcode) in [("alice", "M_USER_IN_USE"), ("a b", "M_INVALID_USERNAME")] {
+        let (status, got, _) = register(json!({ "username": name })).await;
+        assert_eq!((status, got.as_str()), (400, errcode));
+        let path = format!("v3/register/available?username={}", escape(name));
+        let (status, got, _) = ask(&server, None, Method::GET, &path, json!({})).await;
+        assert_eq!((status, got.as_str()), (400, errcode));
+    }
+    let path = "v3/register/available?username=bob";
+    let (status, _, free) = ask(&server, None, Method::GET, path, json!({})).await;
+    assert_eq!((status, free), (200, json!({ "available": true })));
+    let (status, _, guest) = ask(
+        &server,
+        None,
+        Method::POST,
+        "v3/register?kind=guest",
+        json!({}),
+    )
+    .await;
+    assert_eq!(status, 200, "{guest}");
+    let bad = json!({ "username": 3, "auth": { "type": "m.login.dummy" } });
+    assert_eq!(register(bad).await.1, "M_BAD_JSON");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn logging_in_and_out() {
+    let server = TestServer::start();
+    server.person("alice").await;
+    let login = async |body: Value| ask(&server, None, Method::POST, "v3/login", body).await;
+    for (body, status, errcode) in [
+        (
+            json!({ "type": "m.login.password", "user": "alice", "password": "x" }),
+            403,
+            "M_FORBIDDEN",
+        ),
+        (
+            json!({ "type": "m.login.password", "user": "bob", "password": "x" }),
+            403,
+            "M_FORBIDDEN",
+        ),
+        (
+            json!({ "type": "m.login.token", "token": "x" }),
+            400,
+            "M_UNKNOWN",
+        ),
+        (
+            json!({ "type": "m.login.password", "user": "alice" }),
+            400,
+            "M_MISSING_PARAM",
+        ),
+        (
+            json!({ "type": "m.login.password", "password": PASSWORD }),
+            400,
+            "M_MISSING_PARAM",
+        ),
+        (json!({ "password": PASSWORD }), 400, "M_MISSING_PARAM"),
+    ] {
+        let got = login(body.clone()).await;
+        assert_eq!((got.0, got.1.as_str()), (status, errcode), "{body}");
+    }
+    let body = json!({ "type": "m.login.password", "user": "@alice:test.example",
+        "password": PASSWORD, "device_id": "D", "refresh_token": true });
+    let (status, _, grant) = login(body).await;
+    assert_eq!((status, &grant["device_id"]), (200, &json!("D")));
+    assert!(grant["expires_in_ms"].is_u64(), "{grant}");
+    let body = json!({ "refresh_token": grant["refresh_token"] });
+    let (status, _, next) = ask(&server, None, Method::POST, "v3/refresh", body).await;
+    assert_eq!(status, 200, "{next}");
+    let alice = Person {
+        user_id: "@alice:test.example".into(),
+        token: next["access_token"].as_str().unwrap().into(),
+        device: "D".into(),
+    };
+    let me = get(&server, &alice, "v3/account/whoami").await;
+    let expected = json!({ "user_id": "@alice:test.example", "device_id": "D", "is_guest": false });
+    assert_eq!(me, expected);
+    ask(&server, Some(&alice), Method::POST, "v3/logout", json!({})).await;
+    refused(
+        &server,
+        &alice,
+        &[(
+            Method::GET,
+            "v3/account/whoami",
+            json!({}),
+            401,
+            "M_UNKNOWN_TOKEN",
+        )],
+    )
+    .await;
+    let (status, errcode, _) =
+        ask(&server, None, Method::GET, "v3/account/whoami", json!({})).await;
+    assert_eq!((status, errcode.as_str()), (401, "M_MISSING_TOKEN"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_go_with_the_password_only() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let bob = server.person("bob").await;
+    let other = server.log_in("alice").await;
+    let path = format!("v3/devices/{}", other.device);
+    let name = json!({ "display_name": "old phone" });
+    ask(&server, Some(&alice), Method::PUT, &path, name).await;
+    assert_eq!(
+        get(&server, &alice, &path).await["display_name"],
+        "old phone"
+    );
+    let (status, _, asked) = ask(&server, Some(&alice), Method::DELETE, &path, json!({})).await;
+    assert_eq!(status, 401);
+    let mut wrong = password(&asked["session"]);
+    wrong["password"] = json!("wrong");
+    let (status, errcode, _) = ask(
+        &server,
+        Some(&alice),
+        Method::DELETE,
+        &path,
+        json!({ "auth": wrong }),
+    )
+    .await;
+    assert_eq!((status, errcode.as_str()), (401, "M_FORBIDDEN"));
+    let mut bobs = password(&asked["session"]);
+    bobs["identifier"]["user"] = json!(bob.user_id);
+    let (status, errcode, _) = ask(
+        &server,
+        Some(&alice),
+        Method::DELETE,
+        &path,
+        json!({ "auth": bobs }),
+    )
+    .await;
+    assert_eq!((status, errcode.as_str()), (403, "M_FORBIDDEN"));
+    let auth = json!({ "auth": password(&asked["session"]) });
+    let (status, _, _) = ask(&server, Some(&alice), Method::DELETE, &path, auth).await;
+    assert_eq!(status, 200);
+    refused(
+        &server,
+        &alice,
+        &[
+            (Method::GET, &path, json!({}), 404, "M_NOT_FOUND"),
+            (Method::PUT, &path, json!({}), 404, "M_NOT_FOUND"),
+            (
+                Method::POST,
+                "v3/delete_devices",
+                json!({}),
+                400,
+                "M_MISSING_PARAM",
+            ),
+        ],
+    )
+    .await;
+    refused(
+        &server,
+        &other,
+        &[(Method::GET, "v3/devices", json!({}), 401, "M_UNKNOWN_TOKEN")],
+    )
+    .await;
+    assert_eq!(
+        get(&server, &alice, "v3/devices").await["devices"]
+            .as_array()
+            .unwrap()
+            .len(),
+        1
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_new_name_reaches_the_rooms() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+    server.join(&bob, &room).await;
+    let mut since = server.sync(&bob, None).await["next_batch"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let path = format!("v3/profile/{}/displayname", escape(&alice.user_id));
+    let body = json!({ "displayname": "Alice" });
+    assert_eq!(
+        ask(&server, Some(&alice), Method::PUT, &path, body).await.0,
+        200
+    );
+    assert_eq!(
+        get(&server, &bob, &path).await,
+        json!({ "displayname": "Alice" })
+    );
+    let mut seen = false;
+    for _ in 0..20 {
+        let path = format!("/_matrix/client/v3/sync?timeout=1000&since={since}");
+        let news = server.ok(Method::GET, &path, Some(&bob.token), None).await;
+        since = news["next_batch"].as_str().unwrap().to_owned();
+        let events = &news["rooms"]["join"][&room]["timeline"]["events"];
+        seen = events.as_array().into_iter().flatten().any(|event| {
+            event["state_key"] == json!(alice.user_id)
+                && event["content"]["displayname"] == json!("Alice")
+        });
+        if seen {
+            break;
+        }
+    }
+    assert!(seen);
+    let own = format!("v3/profile/{}", escape(&bob.user_id));
+    refused(
+        &server,
+        &bob,
+        &[
+            (
+                Method::PUT,
+                &path,
+                json!({ "displayname": "x" }),
+                403,
+                "M_FORBIDDEN",
+            ),
+            (Method::DELETE, &path, json!({}), 403, "M_FORBIDDEN"),
+            (
+                Method::GET,
+                &format!("{own}/displayname"),
+                json!({}),
+                404,
+                "M_NOT_FOUND",
+            ),
+            (
+                Method::PUT,
+                &format!("{own}/displayname"),
+                json!({}),
+                400,
+                "M_MISSING_PARAM",
+            ),
+            (
+                Method::PUT,
+                &format!("{own}/displayname"),
+                json!({ "displayname": 1 }),
+                400,
+                "M_BAD_JSON",
+            ),
+            (
+                Method::PUT,
+                &format!("{own}/Name"),
+                json!({ "Name": 1 }),
+                400,
+                "M_INVALID_PARAM",
+            ),
+            (
+                Method::GET,
+                "v3/profile/%40carol%3Atest.example",
+                json!({}),
+                404,
+                "M_NOT_FOUND",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn account_data_tags_and_filters() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let room = server.room(&alice, json!({})).await;
+    let home = format!("v3/user/{}", escape(&alice.user_id));
+    let in_room = format!("{home}/rooms/{}", escape(&room));
+    let since = server.sync(&alice, None).await["next_batch"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let put = async |path: String, body: Value| {
+        let (status, _, answer) = ask(&server, Some(&alice), Method::PUT, &path, body).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+    };
+    put(format!("{home}/account_data/org.a"), json!({ "n": 1.5 })).await;
+    put(format!("{in_room}/account_data/org.b"), json!({ "n": 2 })).await;
+    put(format!("{in_room}/tags/u.work"), json!({ "order": 0.5 })).await;
+    let read = get(&server, &alice, &format!("{home}/account_data/org.a")).await;
+    assert_eq!(read, json!({ "n": 1.5 }));
+    let tags = json!({ "tags": { "u.work": { "order": 0.5 } } });
+    assert_eq!(get(&server, &alice, &format!("{in_room}/tags")).await, tags);
+    let news = server.sync(&alice, Some(&since)).await;
+    let global = json!([{ "type": "org.a", "content": { "n": 1.5 } }]);
+    assert_eq!(news["account_data"]["events"], global);
+    let here = news["rooms"]["join"][&room]["account_data"]["events"].to_string();
+    assert!(here.contains("org.b") && here.contains("u.work"), "{here}");
+    let filter = json!({ "room": { "timeline": { "limit": 7 } }, "org.custom": true });
+    let (_, _, made) = ask(
+        &server,
+        Some(&alice),
+        Method::POST,
+        &format!("{home}/filter"),
+        filter.clone(),
+    )
+    .await;
+    let id = made["filter_id"].as_str().unwrap();
+    assert_eq!(
+        get(&server, &alice, &format!("{home}/filter/{id}")).await,
+        filter
+    );
+    let bad = json!({ "room": { "timeline": { "limit": "many" } } });
+    refused(
+        &server,
+        &alice,
+        &[
+            (
+                Method::GET,
+                &format!("{home}/account_data/org.c"),
+                json!({}),
+                404,
+                "M_NOT_FOUND",
+            ),
+            (
+                Method::PUT,
+                &format!("{home}/account_data/m.push_rules"),
+                json!({}),
+                405,
+                "M_BAD_JSON",
+            ),
+            (
+                Method::PUT,
+                &format!("{in_room}/account_data/m.fully_read"),
+                json!({}),
+                405,
+                "M_BAD_JSON",
+            ),
+            (
+                Method::PUT,
+                &format!("{in_room}/tags/u.x"),
+                json!({ "order": "x" }),
+                400,
+                "M_BAD_JSON",
+            ),
+            (
+                Method::POST,
+                &format!("{home}/filter"),
+                bad,
+                400,
+                "M_BAD_JSON",
+            ),
+            (
+                Method::GET,
+                &format!("{home}/filter/999"),
+                json!({}),
+                404,
+                "M_NOT_FOUND",
+            ),
+        ],
+    )
+    .await;
+    for (method, path) in [
+        (Method::GET, format!("{home}/account_data/org.a")),
+        (Method::PUT, format!("{home}/account_data/org.a")),
+        (Method::GET, format!("{in_room}/tags")),
+        (Method::GET, format!("{home}/filter/{id}")),
+    ] {
+        refused(
+            &server,
+            &bob,
+            &[(method, &path, json!({}), 403, "M_FORBIDDEN")],
+        )
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn push_rules_in_full() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let rule = "v3/pushrules/global/content/tea";
+    let body = json!({ "pattern": "tea", "actions": ["notify"] });
+    assert_eq!(
+        ask(&server, Some(&alice), Method::PUT, rule, body).await.0,
+        200
+    );
+    let made = json!({ "rule_id": "tea", "pattern": "tea", "actions": ["notify"],
+        "enabled": true, "default": false });
+    assert_eq!(get(&server, &alice, rule).await, made);
+    let of_kind = get(&server, &alice, "v3/pushrules/global/content/").await;
+    assert_eq!(of_kind[0], made);
+    let global = get(&server, &alice, "v3/pushrules/global/").await;
+    assert_eq!(
+        get(&server, &alice, "v3/pushrules/").await["global"],
+        global
+    );
+    let off = json!({ "enabled": false });
+    let path = format!("{rule}/enabled");
+    ask(&server, Some(&alice), Method::PUT, &path, off.clone()).await;
+    assert_eq!(get(&server, &alice, &path).await, off);
+    let silent = json!({ "actions": [] });
+    let path = format!("{rule}/actions");
+    ask(&server, Some(&alice), Method::PUT, &path, silent.clone()).await;
+    assert_eq!(get(&server, &alice, &path).await, silent);
+    let events = server.sync(&alice, None).await["account_data"]["events"].to_string();
+    assert!(
+        events.contains("m.push_rules") && events.contains(r#""tea""#),
+        "{events}"
+    );
+    ask(&server, Some(&alice), Method::DELETE, rule, json!({})).await;
+    let own = "v3/pushrules/global/override/.m.rule.master";
+    refused(
+        &server,
+        &alice,
+        &[
+            (Method::GET, rule, json!({}), 404, "M_NOT_FOUND"),
+            (Method::DELETE, rule, json!({}), 404, "M_NOT_FOUND"),
+            (Method::DELETE, own, json!({}), 400, "M_INVALID_PARAM"),
+            (
+                Method::PUT,
+                rule,
+                json!({ "actions": ["notify"] }),
+                400,
+                "M_BAD_JSON",
+            ),
+            (
+                Method::PUT,
+                "v3/pushrules/global/odd/x",
+                json!({ "actions": [] }),
+                400,
+                "M_INVALID_PARAM",
+            ),
+            (
+                Method::PUT,
+                &format!("{own}/enabled"),
+                json!({}),
+                400,
+                "M_MISSING_PARAM",
+            ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn presence_is_for_those_who_share_a_room() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let path = format!("v3/presence/{}/status", escape(&alice.user_id));
+    let body = json!({ "presence": "unavailable", "status_msg": "at tea" });
+    assert_eq!(
+        ask(&server, Some(&alice), Method::PUT, &path, body).await.0,
+        200
+    );
+    assert_eq!(get(&server, &alice, &path).await["status_msg"], "at tea");
+    refused(
+        &server,
+        &bob,
+        &[
+            (Method::GET, &path, json!({}), 403, "M_FORBIDDEN"),
+            (
+                Method::PUT,
+                &path,
+                json!({ "presence": "online" }),
+                403,
+                "M_FORBIDDEN",
+            ),
+        ],
+    )
+    .await;
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+    server.join(&bob, &room).await;
+    assert_eq!(get(&server, &bob, &path).await["presence"], "unavailable");
+    let odd = json!({ "presence": "odd" });
+    refused(
+        &server,
+        &alice,
+        &[(Method::PUT, &path, odd, 400, "M_INVALID_PARAM")],
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn deactivation_leaves_the_rooms() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let room = server.room(&bob, json!({ "preset": "public_chat" })).await;
+    server.join(&alice, &room).await;
+    let path = "v3/account/deactivate";
+    let (status, _, asked) = ask(&server, Some(&alice), Method::POST, path, json!({})).await;
+    assert_eq!(status, 401);
+    let body = json!({ "auth": password(&asked["session"]), "erase": true });
+    let (status, _, done) = ask(&server, Some(&alice), Method::POST, path, body).await;
+    assert_eq!(
+        (status, done),
+        (200, json!({ "id_server_unbind_result": "no-support" }))
+    );
+    let login = json!({ "type": "m.login.password", "user": "alice", "password": PASSWORD });
+    let (status, errcode, _) = ask(&server, None, Method::POST, "v3/login", login).await;
+    assert_eq!((status, errcode.as_str()), (403, "M_USER_DEACTIVATED"));
+    let members = format!("v3/rooms/{}/joined_members", escape(&room));
+    for _ in 0..100 {
+        let joined = get(&server, &bob, &members).await;
+        if joined["joined"].get(&alice.user_id).is_none() {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    panic!("alice is still joined");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_server_says_of_itself() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let can = get(&server, &alice, "v3/capabilities").await["capabilities"].clone();
+    assert_eq!(can["m.room_versions"]["default"], "12");
+    assert_eq!(
+        can["m.room_versions"]["available"]
+            .as_object()
+            .unwrap()
+            .len(),
+        12
+    );
+    assert_eq!(can["m.3pid_changes"], json!({ "enabled": false }));
+    let (status, _, versions) = ask(&server, None, Method::GET, "versions", json!({})).await;
+    assert_eq!(status, 200);
+    assert!(
+        versions["versions"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("v1.11"))
+    );
+}
