@@ -52,6 +52,10 @@ impl EventFilter {
     /// Reads a filter. `None` if it is not one, or holds a list of more than 1,000 entries.
     #[must_use]
     pub fn parse(json: &str) -> Option<EventFilter> {
+        // A struct would also read from an array.
+        if !json.trim_start().starts_with('{') {
+            return None;
+        }
         let filter: EventFilter = serde_json::from_str(json).ok()?;
         filter.is_bounded().then_some(filter)
     }

@@ -120,7 +120,7 @@ impl Rooms {
         let mut view = self.readable_view(snap, viewer, room_id)?;
         let mut out = Vec::new();
         match view.readable_state()? {
-            Some(state) => view.write_plain(&*view.state_events(state)?, Form::STATE, &mut out)?,
+            Some(state) => view.write_plain(&view.state_events(state)?, Form::STATE, &mut out)?,
             None => out.extend_from_slice(b"[]"),
         }
         Ok(out)

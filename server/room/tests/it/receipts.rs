@@ -153,7 +153,8 @@ async fn unread_counts_follow_messages_receipts_and_restarts() {
         "what was before the join is read"
     );
     house.say(&alice, &room, "hello").await;
-    let second = house.say(&alice, &room, "hello bob").await;
+    let mention = j!({ "body": "you", "m.mentions": { "user_ids": [&*bob.user_id] } });
+    let second = house.send(&alice, &room, "m.room.message", &mention).await;
     house.say(&bob, &room, "own words do not count").await;
     let last = house.say(&alice, &room, "more").await;
     let expected = Count {
@@ -227,4 +228,30 @@ async fn unread_counts_by_thread() {
         .await
         .unwrap();
     assert_eq!(counts(&house), (0, vec![]));
+}
+
+#[tokio::test]
+async fn many_unread_are_counted_once_and_saved() {
+    let mut house = House::new();
+    let (alice, bob, room) = two(&house).await;
+    let mut ids = Vec::new();
+    for n in 0..1_500 {
+        ids.push(house.say(&alice, &room, &n.to_string()).await);
+    }
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1_500);
+    house.rooms.save_unread().await.unwrap();
+    let saved = house.snap().head();
+    house.rooms.save_unread().await.unwrap();
+    assert_eq!(house.snap().head(), saved);
+    house = house.reopen();
+    house.say(&alice, &room, "one more").await;
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1_501);
+    mark(&house, &bob, &room, public(&ids[99])).await.unwrap();
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1_401);
+    house = house.reopen();
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1_401);
+    mark(&house, &bob, &room, public(&ids[1_499]))
+        .await
+        .unwrap();
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1);
 }

@@ -1,0 +1,270 @@
+//! What was evaluated for one user and room, and what of it is unread.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use skerry_core::{Order, Pos};
+use skerry_store::schema::room_read::UnreadRow;
+
+use super::{Count, Unread};
+
+/// Notifying events remembered one by one for a user and room; of older ones, only how many.
+const HITS_MAX: usize = 1_024;
+
+/// How far a user has read a room.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    /// In all threads; at least the user's join.
+    pub(crate) all: Order,
+    /// In single threads.
+    pub(crate) threads: HashMap<String, Order>,
+    /// Position of the newest receipt among them.
+    pub(crate) newest: Pos,
+}
+
+impl Marks {
+    fn of(&self, thread: &str) -> Order {
+        self.threads
+            .get(thread)
+            .map_or(self.all, |order| self.all.max(*order))
+    }
+
+    /// Takes in a receipt; an empty thread stands for all.
+    pub(crate) fn raise(&mut self, thread: &str, order: Order, pos: Pos) {
+        if thread.is_empty() {
+            self.all = self.all.max(order);
+        } else {
+            let mark = self.threads.entry(thread.to_owned()).or_insert(order);
+            *mark = order.max(*mark);
+        }
+        self.newest = self.newest.max(pos);
+    }
+}
+
+/// What was evaluated for one user and room.
+#[derive(Clone, Debug)]
+pub(crate) struct Tally {
+    /// Everything up to here is evaluated.
+    pub(crate) upto: Order,
+    /// Counts of what lies up to `base_upto`, each with the mark it was counted from.
+    base: Vec<(Arc<str>, Count, Order)>,
+    base_upto: Order,
+    /// Events after `base_upto` that notify, in order.
+    hits: Vec<Hit>,
+    /// How many events were evaluated since the counts were last written to the store.
+    pub(crate) unsaved: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Hit {
+    order: Order,
+    thread: Arc<str>,
+    highlight: bool,
+}
+
+impl Tally {
+    /// Nothing is evaluated yet of what comes after a place.
+    pub(crate) fn from(mark: Order) -> Tally {
+        Tally {
+            upto: mark,
+            base: Vec::new(),
+            base_upto: mark,
+            hits: Vec::new(),
+            unsaved: 0,
+        }
+    }
+
+    /// What was saved.
+    pub(crate) fn from_row(row: UnreadRow, marks: &Marks) -> Tally {
+        let base = row.counts.into_iter().map(|c| {
+            let count = Count {
+                notify: c.notify.into(),
+                highlight: c.highlight.into(),
+            };
+            let mark = marks.of(&c.thread);
+            (Arc::from(c.thread), count, mark)
+        });
+        Tally {
+            upto: row.upto,
+            base: base.collect(),
+            base_upto: row.upto,
+            hits: Vec::new(),
+            unsaved: 0,
+        }
+    }
+
+    /// Drops what was read. False if that cannot be done, because only a part was read of what
+    /// is not remembered one by one.
+    pub(crate) fn drop_read(&mut self, marks: &Marks) -> bool {
+        let upto = self.base_upto;
+        self.base.retain(|(thread, ..)| marks.of(thread) < upto);
+        let first = self.hits.partition_point(|hit| hit.order <= marks.all);
+        self.hits.drain(..first);
+        self.base
+            .iter()
+            .all(|(thread, _, mark)| *mark == marks.of(thread))
+    }
+
+    /// Forgets the older half one by one, once there are too many.
+    pub(crate) fn fold(&mut self, marks: &Marks) {
+        if self.hits.len() <= HITS_MAX {
+            return;
+        }
+        for hit in self.hits.drain(..HITS_MAX / 2) {
+            self.base_upto = hit.order;
+            let mark = marks.of(&hit.thread);
+            if hit.order <= mark {
+                continue;
+            }
+            match self.base.iter_mut().find(|entry| entry.0 == hit.thread) {
+                Some((_, count, _)) => count.add(hit.highlight),
+                None => {
+                    let mut count = Count::default();
+                    count.add(hit.highlight);
+                    self.base.push((hit.thread, count, mark));
+                }
+            }
+        }
+    }
+
+    /// The counts for somebody who has seen the log up to `head`.
+    pub(crate) fn count(&self, marks: &Marks, head: Pos) -> Unread {
+        let mut counts: HashMap<Arc<str>, Count> = HashMap::new();
+        for (thread, count, _) in &self.base {
+            counts.insert(thread.clone(), *count);
+        }
+        for hit in &self.hits {
+            if hit.order.anchor <= head && hit.order > marks.of(&hit.thread) {
+                counts
+                    .entry(hit.thread.clone())
+                    .or_default()
+                    .add(hit.highlight);
+            }
+        }
+        Unread::of(counts)
+    }
+
+    /// Takes in an event that notifies.
+    pub(crate) fn hit(&mut self, order: Order, thread: Arc<str>, highlight: bool) {
+        self.hits.push(Hit {
+            order,
+            thread,
+            highlight,
+        });
+    }
+
+    /// Bytes of memory it holds, about.
+    pub(crate) fn weight(&self) -> usize {
+        256 + self.hits.len() * size_of::<Hit>() + self.base.len() * 96
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::super::MAIN;
+    use super::*;
+
+    fn at(n: u64) -> Order {
+        Order::live(Pos(n))
+    }
+
+    fn marks(all: u64, threads: &[(&str, u64)]) -> Marks {
+        let threads = threads
+            .iter()
+            .map(|(id, n)| ((*id).to_owned(), at(*n)))
+            .collect();
+        Marks {
+            all: at(all),
+            threads,
+            newest: Pos(0),
+        }
+    }
+
+    fn hit(n: u64, thread: &str, highlight: bool) -> Hit {
+        Hit {
+            order: at(n),
+            thread: Arc::from(thread),
+            highlight,
+        }
+    }
+
+    #[test]
+    fn counts_by_thread_and_by_what_the_reader_has_seen() {
+        let mut tally = Tally::from(at(0));
+        tally.hits = vec![hit(1, MAIN, false), hit(2, "$t", true), hit(3, "$t", false)];
+        let unread = tally.count(&marks(0, &[]), Pos(9));
+        assert_eq!(
+            unread.main,
+            Count {
+                notify: 1,
+                highlight: 0
+            }
+        );
+        assert_eq!(
+            unread.threads,
+            vec![(
+                Arc::from("$t"),
+                Count {
+                    notify: 2,
+                    highlight: 1
+                }
+            )]
+        );
+        assert_eq!(
+            unread.total(),
+            Count {
+                notify: 3,
+                highlight: 1
+            }
+        );
+        let unread = tally.count(&marks(0, &[("$t", 2)]), Pos(9));
+        assert_eq!(
+            unread.total(),
+            Count {
+                notify: 2,
+                highlight: 0
+            }
+        );
+        assert_eq!(tally.count(&marks(0, &[]), Pos(2)).total().notify, 2);
+        assert!(tally.drop_read(&marks(2, &[])));
+        assert_eq!(tally.hits.len(), 1);
+    }
+
+    #[test]
+    fn folding_keeps_the_sums_until_a_part_is_read() {
+        let mut tally = Tally::from(at(0));
+        let none = marks(0, &[]);
+        for n in 1..=2_000_u64 {
+            tally
+                .hits
+                .push(hit(n, if n % 2 == 0 { "$t" } else { MAIN }, n % 10 == 0));
+            tally.fold(&none);
+        }
+        assert!(tally.hits.len() <= HITS_MAX);
+        let total = tally.count(&none, Pos(9_999)).total();
+        assert_eq!(
+            total,
+            Count {
+                notify: 2_000,
+                highlight: 200
+            }
+        );
+        assert!(tally.clone().drop_read(&none));
+        assert!(
+            !tally.clone().drop_read(&marks(10, &[])),
+            "a part of the folded was read"
+        );
+        let mut read = tally.clone();
+        assert!(read.drop_read(&marks(1_990, &[])));
+        assert_eq!(
+            read.count(&marks(1_990, &[]), Pos(9_999)).total().notify,
+            10
+        );
+        let mut read = tally;
+        let thread = marks(0, &[("$t", 2_000)]);
+        assert!(read.drop_read(&thread));
+        let unread = read.count(&thread, Pos(9_999));
+        assert_eq!((unread.main.notify, unread.threads.len()), (1_000, 0));
+    }
+}
