@@ -104,6 +104,9 @@ impl Inner {
         let applied = self.store.commit(tx.w)?;
         self.sessions.forget(&tx.revoked, &tx.stale);
         if tx.rings {
+            // Who hears the bell reads the published state, so it has to be there by then. Done
+            // here, on the blocking thread, since the caller may have hung up.
+            self.store.wait_durable(&applied)?;
             self.bell.ring();
         }
         Ok((answer, applied))
