@@ -176,6 +176,9 @@ fn overlay(
     }
     let key = rest.to_ascii_lowercase().replace("__", ".");
     let value = match docs::lookup(defaults, &key) {
+        // Scripts around the server have variables of their own with this prefix; only a name
+        // with a section in it can be nothing but a mistyped option.
+        None if !key.contains('.') => return Ok(()),
         None => {
             return Err(ConfigError(format!(
                 "{name} is not an option (no \"{key}\")"

@@ -136,6 +136,7 @@ fn the_environment_overrides() {
         ("SKERRY_MEDIA__PRUNE__AT", "04:00"),
         ("SKERRY_LISTEN", "[{ addr = \"0.0.0.0:80\" }]"),
         ("SKERRY_CONFIG", "/etc/skerry.toml"),
+        ("SKERRY_BIN", "/usr/bin/skerry"),
         ("HOME", "/root"),
     ])
     .unwrap();
