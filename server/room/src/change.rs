@@ -131,10 +131,8 @@ impl Rooms {
     ) -> Result<Outcome<T>, StoreError> {
         let Change { w, tip, .. } = change;
         match answer {
-            Err(RoomError::Store(error)) => return Err(error),
-            answer if answer.is_err() || w.is_empty() => {
-                return Ok((answer, self.store().barrier()));
-            }
+            Err(RoomError::Store(error)) => Err(error),
+            answer if answer.is_err() || w.is_empty() => Ok((answer, self.store().barrier())),
             answer => Ok((answer, self.commit(w, vec![tip])?)),
         }
     }
