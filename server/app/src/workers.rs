@@ -16,6 +16,8 @@ use crate::House;
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often unread counts that took much work are saved.
+const UNREAD_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How often it is looked for people who went offline without saying so.
 const PRESENCE_EVERY: Duration = Duration::from_secs(15);
 /// How often old entries of the log are taken out.
@@ -88,6 +90,7 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         stop.clone(),
     ));
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
+    workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
     workers
 }
 
@@ -160,6 +163,19 @@ async fn write_last_seen(accounts: Accounts, mut stop: Stop) {
         let stopping = stopped_within(&mut stop, LAST_SEEN_EVERY).await;
         if let Err(error) = accounts.write_last_seen().await {
             tracing::warn!(%error, "last-seen times were not written");
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// Writes down unread counts that took much work to make; once more at the end.
+async fn save_unread(rooms: Rooms, mut stop: Stop) {
+    loop {
+        let stopping = stopped_within(&mut stop, UNREAD_EVERY).await;
+        if let Err(error) = rooms.save_unread().await {
+            tracing::warn!(%error, "unread counts were not saved");
         }
         if stopping {
             return;
