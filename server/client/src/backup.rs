@@ -45,7 +45,12 @@ fn refusal(error: BackupError) -> ApiError {
 async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let backup: NewBackup = call.json()?;
-    let version = ctx.accounts.keys().create_backup(user, backup).await.map_err(refusal)?;
+    let version = ctx
+        .accounts
+        .keys()
+        .create_backup(user, backup)
+        .await
+        .map_err(refusal)?;
     Answer::json(&json!({ "version": version }))
 }
 
@@ -53,7 +58,12 @@ async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 async fn info(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let version = Some(call.param("version")).filter(|version| !version.is_empty());
-    let info = ctx.accounts.keys().backup_info(user, version).await.map_err(refusal)?;
+    let info = ctx
+        .accounts
+        .keys()
+        .backup_info(user, version)
+        .await
+        .map_err(refusal)?;
     Answer::json(&info)
 }
 
@@ -62,7 +72,11 @@ async fn update(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let backup: NewBackup = call.json()?;
     let version = call.param("version");
-    ctx.accounts.keys().update_backup(user, version, backup).await.map_err(refusal)?;
+    ctx.accounts
+        .keys()
+        .update_backup(user, version, backup)
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
@@ -70,7 +84,11 @@ async fn update(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 async fn delete(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let version = call.param("version");
-    ctx.accounts.keys().delete_backup(user, version).await.map_err(refusal)?;
+    ctx.accounts
+        .keys()
+        .delete_backup(user, version)
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
@@ -97,7 +115,11 @@ async fn put_one(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 async fn put(ctx: Arc<Ctx>, call: Call, keys: BackupKeys) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let version = version(&call)?;
-    let keys = ctx.accounts.keys().put_backup_keys(user, &version, keys).await;
+    let keys = ctx
+        .accounts
+        .keys()
+        .put_backup_keys(user, &version, keys)
+        .await;
     Answer::json(&keys.map_err(refusal)?)
 }
 
@@ -107,14 +129,22 @@ async fn keys(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let version = version(&call)?;
     let which = which(&call);
-    let found = ctx.accounts.keys().backup_keys(user, &version, which.clone()).await;
+    let found = ctx
+        .accounts
+        .keys()
+        .backup_keys(user, &version, which.clone())
+        .await;
     let mut found = found.map_err(refusal)?;
     match which {
         Which::All => Answer::json(&found),
         Which::Room(room) => Answer::json(&found.rooms.remove(&room).unwrap_or_default()),
         Which::Session(room, session) => {
             let sessions = found.rooms.remove(&room).unwrap_or_default().sessions;
-            Answer::json(sessions.get(&session).ok_or_else(|| refusal(BackupError::NoKey))?)
+            Answer::json(
+                sessions
+                    .get(&session)
+                    .ok_or_else(|| refusal(BackupError::NoKey))?,
+            )
         }
     }
 }
@@ -123,12 +153,17 @@ async fn keys(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 async fn delete_keys(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user = call.requester()?.user;
     let version = version(&call)?;
-    let left = ctx.accounts.keys().delete_backup_keys(user, &version, which(&call)).await;
+    let left = ctx
+        .accounts
+        .keys()
+        .delete_backup_keys(user, &version, which(&call))
+        .await;
     Answer::json(&left.map_err(refusal)?)
 }
 
 fn version(call: &Call) -> Result<String, ApiError> {
-    call.query("version").ok_or_else(|| ApiError::missing_param("Missing parameter: version"))
+    call.query("version")
+        .ok_or_else(|| ApiError::missing_param("Missing parameter: version"))
 }
 
 fn which(call: &Call) -> Which {

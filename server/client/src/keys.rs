@@ -40,14 +40,21 @@ fn refusal(error: KeysError) -> ApiError {
 
 fn owner(call: &Call) -> Result<Owner, ApiError> {
     let requester = call.requester()?;
-    Ok(Owner { user_id: requester.user_id.clone(), user: requester.user })
+    Ok(Owner {
+        user_id: requester.user_id.clone(),
+        user: requester.user,
+    })
 }
 
 /// `POST /keys/upload`: all that is uploaded is durable before the answer, or nothing is taken.
 async fn upload(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let body: KeyUpload = call.json()?;
     let device = call.requester()?.device.clone();
-    let counts = ctx.accounts.keys().upload(&owner(&call)?, &device, body).await;
+    let counts = ctx
+        .accounts
+        .keys()
+        .upload(&owner(&call)?, &device, body)
+        .await;
     Answer::json(&json!({ "one_time_key_counts": counts.map_err(refusal)?.one_time }))
 }
 
@@ -61,8 +68,16 @@ async fn query(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     }
     let body: KeyQuery = call.json()?;
     check_user_ids(body.device_keys.keys())?;
-    let found = ctx.accounts.keys().query(&owner(&call)?, body).await.map_err(refusal)?;
-    Answer::json(&Body { failures: failures(found.remote.keys()), found: &found })
+    let found = ctx
+        .accounts
+        .keys()
+        .query(&owner(&call)?, body)
+        .await
+        .map_err(refusal)?;
+    Answer::json(&Body {
+        failures: failures(found.remote.keys()),
+        found: &found,
+    })
 }
 
 /// `POST /keys/claim`: no one-time key is ever in two answers.
@@ -73,7 +88,12 @@ async fn claim(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     }
     let body: Body = call.json()?;
     check_user_ids(body.one_time_keys.keys())?;
-    let claimed = ctx.accounts.keys().claim(body.one_time_keys).await.map_err(refusal)?;
+    let claimed = ctx
+        .accounts
+        .keys()
+        .claim(body.one_time_keys)
+        .await
+        .map_err(refusal)?;
     let failures = failures(claimed.remote.keys());
     Answer::json(&json!({ "one_time_keys": claimed.keys, "failures": failures }))
 }
@@ -82,7 +102,9 @@ async fn claim(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// all shared rooms. `to` is looked at only to be a token.
 async fn changes(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let token = |name: &str| match call.query(name) {
-        None => Err(ApiError::missing_param(format!("Missing parameter: {name}"))),
+        None => Err(ApiError::missing_param(format!(
+            "Missing parameter: {name}"
+        ))),
         Some(text) => Token::parse(&text)
             .map_err(|_| ApiError::invalid_param(format!("{name} is not a token of this server"))),
     };
@@ -115,13 +137,30 @@ async fn cross_signing(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         #[serde(default)]
         user_signing_key: Option<Box<RawValue>>,
     }
-    let Body { auth, master_key, self_signing_key, user_signing_key } = call.json()?;
-    let upload = CrossSigningUpload { master_key, self_signing_key, user_signing_key };
+    let Body {
+        auth,
+        master_key,
+        self_signing_key,
+        user_signing_key,
+    } = call.json()?;
+    let upload = CrossSigningUpload {
+        master_key,
+        self_signing_key,
+        user_signing_key,
+    };
     let (keys, owner) = (ctx.accounts.keys(), owner(&call)?);
-    let outcome = keys.upload_cross_signing(&owner, &upload, false).await.map_err(refusal)?;
+    let outcome = keys
+        .upload_cross_signing(&owner, &upload, false)
+        .await
+        .map_err(refusal)?;
     if outcome == CrossSigningOutcome::NeedsAuth {
-        ctx.accounts.prove_owner(scope::uia(&call), auth.as_ref()).await.map_err(fault::account)?;
-        keys.upload_cross_signing(&owner, &upload, true).await.map_err(refusal)?;
+        ctx.accounts
+            .prove_owner(scope::uia(&call), auth.as_ref())
+            .await
+            .map_err(fault::account)?;
+        keys.upload_cross_signing(&owner, &upload, true)
+            .await
+            .map_err(refusal)?;
     }
     Ok(Answer::empty())
 }
@@ -129,7 +168,11 @@ async fn cross_signing(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `POST /keys/signatures/upload`: what was not taken is named in `failures`.
 async fn signatures(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let upload: SignatureUpload = call.json()?;
-    let failures = ctx.accounts.keys().upload_signatures(&owner(&call)?, upload).await;
+    let failures = ctx
+        .accounts
+        .keys()
+        .upload_signatures(&owner(&call)?, upload)
+        .await;
     let told = |failure| match failure {
         SignatureFailure::NotFound => ("M_NOT_FOUND", "Unknown key"),
         SignatureFailure::Mismatch => ("M_INVALID_PARAM", "The object is not the key known here"),
@@ -158,8 +201,12 @@ fn check_user_ids<'a>(user_ids: impl Iterator<Item = &'a String>) -> Result<(), 
 
 /// The servers of users whom nobody here can answer for.
 fn failures<'a>(user_ids: impl Iterator<Item = &'a String>) -> BTreeMap<&'a str, Value> {
-    let servers: BTreeSet<&str> =
-        user_ids.filter_map(|id| id.split_once(':').map(|(_, server)| server)).collect();
+    let servers: BTreeSet<&str> = user_ids
+        .filter_map(|id| id.split_once(':').map(|(_, server)| server))
+        .collect();
     let unreachable = json!({ "errcode": "M_UNREACHABLE", "error": "Server not reachable" });
-    servers.into_iter().map(|server| (server, unreachable.clone())).collect()
+    servers
+        .into_iter()
+        .map(|server| (server, unreachable.clone()))
+        .collect()
 }
