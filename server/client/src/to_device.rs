@@ -22,10 +22,24 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let messages: Messages = call.json()?;
     let kind = call.param("eventType");
     let path = format!("/sendToDevice/{kind}");
-    let txn = TxnKey::new(requester.user, &requester.device, "PUT", &path, call.param("txnId"))
-        .map_err(fault::account)?;
-    let sender = Sender { user_id: requester.user_id.clone(), user: requester.user, txn };
-    ctx.accounts.keys().send_to_device(sender, kind, messages).await.map_err(refusal)?;
+    let txn = TxnKey::new(
+        requester.user,
+        &requester.device,
+        "PUT",
+        &path,
+        call.param("txnId"),
+    )
+    .map_err(fault::account)?;
+    let sender = Sender {
+        user_id: requester.user_id.clone(),
+        user: requester.user,
+        txn,
+    };
+    ctx.accounts
+        .keys()
+        .send_to_device(sender, kind, messages)
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
