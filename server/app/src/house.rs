@@ -178,7 +178,6 @@ impl House {
 
     /// What is served to clients.
     /// Once `stop` is true, reads that wait are given up.
-    #[must_use]
     pub fn public_router(&self, stop: Option<watch::Receiver<bool>>) -> Router {
         let ctx = Arc::new(Ctx {
             store: Arc::clone(&self.store),
@@ -205,7 +204,6 @@ impl House {
     }
 
     /// What is served on the admin socket.
-    #[must_use]
     pub fn admin_router(&self) -> Router {
         let admin = Arc::new(Admin {
             accounts: self.accounts.clone(),

@@ -38,10 +38,13 @@ async fn join(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 
 async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError> {
     let mut body: Map<String, Value> = call.json()?;
-    let reason = body.get("reason").and_then(Value::as_str).map(str::to_owned);
+    let reason = reason(call)?.reason;
     body.retain(|name, _| !NOT_CONTENT.contains(&name.as_str()));
     let content = (!body.is_empty()).then(|| Value::Object(body).to_string().into_bytes());
-    let joined = ctx.rooms.join(who(call)?, room_id, Move { reason, content }).await;
+    let joined = ctx
+        .rooms
+        .join(who(call)?, room_id, Move { reason, content })
+        .await;
     Answer::json(&json!({ "room_id": joined.map_err(refusal)? }))
 }
 
@@ -56,20 +59,29 @@ async fn knock(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `POST /rooms/{roomId}/leave`: also declines an invite.
 async fn leave(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let how = reason(&call)?;
-    ctx.rooms.leave(who(&call)?, room_id(&call)?, how).await.map_err(refusal)?;
+    ctx.rooms
+        .leave(who(&call)?, room_id(&call)?, how)
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
 /// `POST /rooms/{roomId}/forget`: only rooms one has left.
 async fn forget(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    ctx.rooms.forget(who(&call)?, room_id(&call)?).await.map_err(refusal)?;
+    ctx.rooms
+        .forget(who(&call)?, room_id(&call)?)
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
 /// `POST /rooms/{roomId}/invite`
 async fn invite(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (user_id, how) = target(&call)?;
-    let done = ctx.rooms.invite(who(&call)?, room_id(&call)?, &user_id, how).await;
+    let done = ctx
+        .rooms
+        .invite(who(&call)?, room_id(&call)?, &user_id, how)
+        .await;
     done.map_err(refusal)?;
     Ok(Answer::empty())
 }
@@ -77,7 +89,10 @@ async fn invite(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `POST /rooms/{roomId}/kick`
 async fn kick(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (user_id, how) = target(&call)?;
-    let done = ctx.rooms.kick(who(&call)?, room_id(&call)?, &user_id, how).await;
+    let done = ctx
+        .rooms
+        .kick(who(&call)?, room_id(&call)?, &user_id, how)
+        .await;
     done.map_err(refusal)?;
     Ok(Answer::empty())
 }
@@ -85,7 +100,10 @@ async fn kick(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `POST /rooms/{roomId}/ban`
 async fn ban(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (user_id, how) = target(&call)?;
-    let done = ctx.rooms.ban(who(&call)?, room_id(&call)?, &user_id, how).await;
+    let done = ctx
+        .rooms
+        .ban(who(&call)?, room_id(&call)?, &user_id, how)
+        .await;
     done.map_err(refusal)?;
     Ok(Answer::empty())
 }
@@ -93,19 +111,31 @@ async fn ban(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `POST /rooms/{roomId}/unban`
 async fn unban(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (user_id, how) = target(&call)?;
-    let done = ctx.rooms.unban(who(&call)?, room_id(&call)?, &user_id, how).await;
+    let done = ctx
+        .rooms
+        .unban(who(&call)?, room_id(&call)?, &user_id, how)
+        .await;
     done.map_err(refusal)?;
     Ok(Answer::empty())
 }
 
 fn reason(call: &Call) -> Result<Move, ApiError> {
     let body: Reason = call.json()?;
-    Ok(Move { reason: body.reason, content: None })
+    Ok(Move {
+        reason: body.reason,
+        content: None,
+    })
 }
 
 fn target(call: &Call) -> Result<(String, Move), ApiError> {
     let body: Target = call.json()?;
-    Ok((body.user_id, Move { reason: body.reason, content: None }))
+    Ok((
+        body.user_id,
+        Move {
+            reason: body.reason,
+            content: None,
+        },
+    ))
 }
 
 /// The room that the path names by id or alias.
@@ -117,5 +147,7 @@ async fn named_room(ctx: &Ctx, call: &Call) -> Result<String, ApiError> {
     if skerry_core::names::is_room_id(name) {
         return Ok(name.to_owned());
     }
-    Err(ApiError::invalid_param(format!("{name:?} is neither a room id nor a room alias")))
+    Err(ApiError::invalid_param(format!(
+        "{name:?} is neither a room id nor a room alias"
+    )))
 }

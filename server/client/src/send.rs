@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::json;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::{Message, Redaction, StateEvent};
@@ -32,14 +33,25 @@ async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "event_id": sent.map_err(refusal)? }))
 }
 
+/// What a redaction's content has to be beside being an object.
+#[derive(Deserialize)]
+struct Reasoned {
+    #[serde(rename = "reason")]
+    _reason: Option<String>,
+}
+
 /// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`: idempotent as sending.
 async fn redact(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    call.json::<Reasoned>()?;
     let redaction = Redaction {
         target: call.param("eventId").to_owned(),
         content: content(&call),
         txn: Some(txn(&call)?),
     };
-    let sent = ctx.rooms.redact(who(&call)?, room_id(&call)?, redaction).await;
+    let sent = ctx
+        .rooms
+        .redact(who(&call)?, room_id(&call)?, redaction)
+        .await;
     Answer::json(&json!({ "event_id": sent.map_err(refusal)? }))
 }
 
@@ -50,11 +62,18 @@ async fn state(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         key: call.param("stateKey").to_owned(),
         content: content(&call),
     };
-    let set = ctx.rooms.set_state(who(&call)?, room_id(&call)?, state).await;
+    let set = ctx
+        .rooms
+        .set_state(who(&call)?, room_id(&call)?, state)
+        .await;
     Answer::json(&json!({ "event_id": set.map_err(refusal)? }))
 }
 
 /// The body as an event's content; an empty one is an empty object.
 fn content(call: &Call) -> Vec<u8> {
-    if call.body.is_empty() { b"{}".to_vec() } else { call.body.to_vec() }
+    if call.body.is_empty() {
+        b"{}".to_vec()
+    } else {
+        call.body.to_vec()
+    }
 }

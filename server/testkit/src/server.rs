@@ -108,7 +108,6 @@ impl TestServer {
     }
 
     /// What clients talk to.
-    #[must_use]
     pub fn router(&self) -> Router {
         self.router.clone()
     }

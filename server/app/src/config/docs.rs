@@ -232,7 +232,8 @@ pub const DOCS: &[Doc] = &[
     ),
     used(
         "log.level",
-        "\"error\", \"warn\", \"info\", \"debug\", \"trace\", or by part: \"info,skerry_room=debug\".",
+        "\"error\", \"warn\", \"info\", \"debug\", \"trace\", or by part of the program:\n\
+         \"info,skerry_room=debug\".",
     ),
     used(
         "log.format",

@@ -260,6 +260,10 @@ const FREE_BODIES: &[&str] = &[
 async fn members_of_the_wrong_type() {
     let server = TestServer::start();
     let person = server.person("alice").await;
+    let room = server.room(&person, json!({})).await;
+    let event = server.say(&person, &room, "hello").await;
+    let room = room.replace('!', "%21").replace(':', "%3A");
+    let event = event.replace('$', "%24");
     let wrong = wrong_types().to_string();
     let mut faults = Vec::new();
     for route in all().iter().filter(|route| route.takes_json()) {
@@ -269,7 +273,11 @@ async fn members_of_the_wrong_type() {
         }
         let free = FREE_BODIES.iter().any(|end| route.path.ends_with(end));
         // Whoever is somebody else's keeper is told so first.
-        let path = route.filled().replace("%40someone", "%40alice");
+        let path = route
+            .filled()
+            .replace("%40someone", "%40alice")
+            .replace("%21nowhere%3Atest.example", &room)
+            .replace("%24none", &event);
         let method = route.method();
         let answer = server
             .raw(
