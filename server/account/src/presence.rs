@@ -112,10 +112,14 @@ pub struct SyncingGuard {
     board: PresenceBoard,
     user: UserNid,
     device: Arc<str>,
+    counted: bool,
 }
 
 impl Drop for SyncingGuard {
     fn drop(&mut self) {
+        if !self.counted {
+            return;
+        }
         let now_ms = self.board.clock.now_ms();
         let mut board = self.board.board.lock();
         if let Some(person) = board.people.get_mut(&self.user)
@@ -184,30 +188,40 @@ impl PresenceBoard {
     }
 
     /// A sync begins; `state` is its `set_presence`. Hold the guard until it is answered.
+    ///
+    /// A sync that says "offline" changes nothing: the client only does not want to be taken for
+    /// online because of it.
     #[must_use]
     pub fn syncing(&self, user: UserNid, device: &Arc<str>, state: PresenceState) -> SyncingGuard {
-        let now_ms = self.clock.now_ms();
-        self.board.lock().change(user, &self.ephemeral, |person| {
-            let came = person.state == PresenceState::Offline && state != PresenceState::Offline;
-            if let Some(entry) = device_entry(person, device) {
-                // A sync that only says "online" does not end what PUT status set to busy.
-                let busy = entry.state == PresenceState::Busy && state == PresenceState::Online;
-                if !busy {
-                    entry.state = state;
-                }
-                entry.polls += 1;
-                entry.seen_ms = now_ms;
-            }
-            if came {
-                person.active_ms = Some(now_ms);
-            }
-            false
-        });
+        let counted = state != PresenceState::Offline && self.begin(user, device, state);
         SyncingGuard {
             board: self.clone(),
             user,
             device: device.clone(),
+            counted,
         }
+    }
+
+    /// Notes the begin of a sync; whether there was room for it.
+    fn begin(&self, user: UserNid, device: &Arc<str>, state: PresenceState) -> bool {
+        let now_ms = self.clock.now_ms();
+        let mut counted = false;
+        self.board.lock().change(user, &self.ephemeral, |person| {
+            if person.state == PresenceState::Offline {
+                person.active_ms = Some(now_ms);
+            }
+            if let Some(entry) = device_entry(person, device) {
+                // A sync that only says "online" does not end what PUT status set to busy.
+                if entry.state != PresenceState::Busy || state != PresenceState::Online {
+                    entry.state = state;
+                }
+                entry.polls += 1;
+                entry.seen_ms = now_ms;
+                counted = true;
+            }
+            false
+        });
+        counted
     }
 
     /// Sets state and words, as by `PUT /presence/{userId}/status`.

@@ -89,6 +89,17 @@ fn busy_outlives_syncs_that_say_online() {
 }
 
 #[test]
+fn a_sync_that_says_offline_changes_nothing() {
+    let home = Home::new();
+    let board = home.accounts.presence();
+    drop(board.syncing(ALICE, &device("A"), PresenceState::Offline));
+    assert_eq!(home.accounts.ephemeral().current(), EphemeralPos(0));
+    board.set(ALICE, &device("A"), PresenceState::Online, None);
+    drop(board.syncing(ALICE, &device("A"), PresenceState::Offline));
+    assert_eq!(board.of(ALICE).state, PresenceState::Online);
+}
+
+#[test]
 fn names_of_states_go_both_ways() {
     for name in ["online", "offline", "unavailable", "busy"] {
         assert_eq!(PresenceState::named(name).unwrap().name(), name);
