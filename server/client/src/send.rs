@@ -30,7 +30,9 @@ async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         txn: Some(txn(&call)?),
     };
     let sent = ctx.rooms.send(who(&call)?, room_id(&call)?, message).await;
-    Answer::json(&json!({ "event_id": sent.map_err(refusal)? }))
+    let event_id = sent.map_err(refusal)?;
+    ctx.accounts.presence().touch(call.requester()?.user);
+    Answer::json(&json!({ "event_id": event_id }))
 }
 
 /// What a redaction's content has to be beside being an object.
