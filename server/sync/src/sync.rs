@@ -25,6 +25,8 @@ pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
 const HEROES_BYTES: usize = 2 << 20;
 /// Memory for parsed filters, in bytes of their JSON.
 const FILTERS_BYTES: usize = 4 << 20;
+/// Most facts of the log gone through for one answer.
+const FACTS_MAX: usize = 2_048;
 
 /// What one device asks.
 #[derive(Clone, Debug)]
@@ -81,6 +83,8 @@ pub(crate) struct Inner {
     pub(crate) lazy: LazyMemory,
     pub(crate) heroes: HeroesCache,
     filters: Mutex<Cache<(UserNid, String), Arc<Filter>>>,
+    /// Facts gone through at most; see [`Sync::with_log_reach`].
+    pub(crate) facts_max: usize,
 }
 
 /// Lists of heroes by version of state.
@@ -101,6 +105,13 @@ impl Sync {
     /// Sync over a store. Nobody is woken before [`Sync::run`] runs.
     #[must_use]
     pub fn new(accounts: Accounts, rooms: Rooms) -> Sync {
+        Sync::with_log_reach(accounts, rooms, FACTS_MAX)
+    }
+
+    /// As [`Sync::new`]; a reader more than `facts_max` log positions behind is answered from the
+    /// last positions of everything instead of from the log. The answer is the same.
+    #[must_use]
+    pub fn with_log_reach(accounts: Accounts, rooms: Rooms, facts_max: usize) -> Sync {
         let store = Arc::clone(rooms.store());
         let notifier = Notifier::new(Arc::clone(&store), accounts.clone(), rooms.clone());
         let inner = Inner {
@@ -112,6 +123,7 @@ impl Sync {
             lazy: LazyMemory::default(),
             heroes: HeroesCache(Mutex::new(Cache::new(HEROES_BYTES))),
             filters: Mutex::new(Cache::new(FILTERS_BYTES)),
+            facts_max,
         };
         Sync {
             inner: Arc::new(inner),

@@ -8,9 +8,6 @@ use skerry_room::{MemberOf, Rooms};
 
 use skerry_store::Change;
 
-/// Most facts gone through; with more, positions are compared.
-pub(crate) const FACTS_MAX: usize = 2_048;
-
 /// What may have changed in one room. It is a hint: looking closer may find nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RoomHint {
@@ -77,14 +74,8 @@ impl Changes {
                 Change::Timeline { room, .. } | Change::Member { room, .. } => {
                     rooms.entry(*room).or_default().timeline = true;
                 }
-                Change::Receipt {
-                    room,
-                    user,
-                    private,
-                } => {
-                    if !private || *user == me {
-                        rooms.entry(*room).or_default().receipts = true;
-                    }
+                Change::Receipt { room, user, private } if !private || *user == me => {
+                    rooms.entry(*room).or_default().receipts = true;
                 }
                 Change::AccountData { user, room } if *user == me => match room {
                     Some(room) => rooms.entry(*room).or_default().account_data = true,

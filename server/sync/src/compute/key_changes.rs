@@ -31,7 +31,12 @@ impl Sync {
         let this = self.clone();
         skerry_store::blocking(move || {
             let snap = this.inner.store.snapshot();
-            Query { sync: &this.inner, snap: &snap, req: &request }.key_changes()
+            Query {
+                sync: &this.inner,
+                snap: &snap,
+                req: &request,
+            }
+            .key_changes()
         })
         .await?
     }

@@ -24,7 +24,7 @@ use crate::delta::{AccountEvent, Delta, StrippedRoom};
 use crate::lazy::Handed;
 use crate::sync::Inner;
 use crate::{Request, SyncError, Token, filter};
-use changes::{Changes, FACTS_MAX, RoomHint};
+use changes::{Changes, RoomHint};
 
 /// One request against one snapshot.
 pub(crate) struct Query<'a> {
@@ -105,7 +105,11 @@ impl Query<'_> {
         if self.sync.notifier.is_quiet(me, since, head) {
             return Ok(Changes::none());
         }
-        match self.sync.notifier.facts(self.snap, since, FACTS_MAX)? {
+        match self
+            .sync
+            .notifier
+            .facts(self.snap, since, self.sync.facts_max)?
+        {
             Some(facts) => Ok(Changes::from_facts(&facts, me)),
             None => {
                 let mine = self.mine(mine)?;
@@ -162,9 +166,9 @@ impl Query<'_> {
             .map(|mine| mine.iter().map(|(room, m)| (*room, m.clone())).collect());
         let data = self.room_data(changes)?;
         for (room, hint) in visit {
-            let member = match &known {
-                Some(known) => known.get(&room).cloned(),
-                None => self.sync.rooms.member_of(self.snap, self.req.user, room)?,
+            let member = match known.as_ref().and_then(|known| known.get(&room)) {
+                Some(member) => Some(member.clone()),
+                None => self.standing_in(room)?,
             };
             let Some(member) = member else { continue };
             let room_id = self.sync.rooms.store().room_id(room)?;
@@ -176,6 +180,25 @@ impl Query<'_> {
             self.room(&ask, data, delta, handed)?;
         }
         Ok(())
+    }
+
+    /// The user's membership of a room. One who left and forgot it since still has to be told
+    /// on other devices, though the room is not among theirs any more.
+    fn standing_in(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
+        let rooms = &self.sync.rooms;
+        if let Some(member) = rooms.member_of(self.snap, self.req.user, room)? {
+            return Ok(Some(member));
+        }
+        let since = self.req.since.map_or(self.snap.head(), |token| token.pos);
+        let member = rooms.member(self.snap, room, self.req.user)?;
+        Ok(member
+            .filter(|member| member.pos > since)
+            .map(|member| MemberOf {
+                membership: member.membership,
+                event: member.event,
+                pos: member.pos,
+                since: member.pos,
+            }))
     }
 
     fn ask(&self, room: RoomNid, room_id: Arc<str>, member: MemberOf, hint: RoomHint) -> RoomAsk {

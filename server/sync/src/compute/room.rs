@@ -1,9 +1,10 @@
 //! News of one room that the user is in, or has just left.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use skerry_account::data;
-use skerry_core::{Order, StateId};
+use skerry_core::{EventNid, Membership, Order, StateId};
 use skerry_room::unread::Unread;
 use skerry_room::{Cut, Form, Placed, Recent, Standing, View, Viewer};
 use skerry_store::StoreError;
@@ -33,20 +34,18 @@ impl Query<'_> {
                 if known != Some(head.state) {
                     room.summary = self.new_summary(ask, &head, known)?;
                 }
-                if let Some(since) = self.req.since.filter(|_| ask.after.is_none()) {
-                    // The room was there before: what is told does not follow what was known.
-                    let before = rooms.state_id_at(self.snap, ask.room, since.pos)?;
-                    recent.limited |= before.is_some();
-                }
+                let before = self.state_before(ask)?;
+                self.cut_overtaken(&mut recent, head.state)?;
+                // The room was there before: what is told does not follow what was known.
+                recent.limited |= before.is_some() && ask.after.is_none();
                 let heroes = room.summary.heroes.as_deref().unwrap_or_default();
                 let shown = Shown {
                     timeline: &recent.events,
                     heroes,
                 };
-                let between = Between {
-                    known,
-                    end: head.state,
-                };
+                let end = head.state;
+                let before = self.was_joined(ask, before)?;
+                let between = Between { known, before, end };
                 let state = self.state(ask, between, &shown, handed)?;
                 room.state =
                     self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
@@ -75,8 +74,12 @@ impl Query<'_> {
             Some(meta) => meta.order,
             None => Order::MIN,
         };
-        let recent = self.recent(&mut view, ask, upto)?;
-        if let Standing::Departed { state: end, .. } = view.standing() {
+        let mut recent = self.recent(&mut view, ask, upto)?;
+        let since = self.req.since.map(|token| token.pos);
+        if let Standing::Departed { state: end, upto } = view.standing()
+            && (ask.full || since.is_some_and(|since| upto.anchor > since))
+        {
+            self.cut_overtaken(&mut recent, end)?;
             let known = match ask.after.filter(|_| !ask.full) {
                 Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since)?,
                 None => None,
@@ -85,7 +88,12 @@ impl Query<'_> {
                 timeline: &recent.events,
                 heroes: &[],
             };
-            let state = self.state(ask, Between { known, end }, &shown, handed)?;
+            let between = Between {
+                known,
+                before: None,
+                end,
+            };
+            let state = self.state(ask, between, &shown, handed)?;
             room.state = self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
         }
         room.timeline = self.timeline(&mut view, &recent)?;
@@ -143,6 +151,27 @@ impl Query<'_> {
         view.recent(since, upto, self.req.filter.timeline_limit(), Some(wanted))
     }
 
+    /// Where a later change of the same state is not in the timeline, because the user may not
+    /// see it or the filter drops it, a client that applies the timeline would end with the
+    /// earlier one. The timeline then begins after that.
+    fn cut_overtaken(&self, recent: &mut Recent, end: StateId) -> Result<(), StoreError> {
+        if self.req.state_after || recent.events.iter().all(|e| e.meta.state_key.is_none()) {
+            return Ok(());
+        }
+        let end = self.sync.rooms.state_map(self.snap, end)?;
+        let shown: HashSet<EventNid> = recent.events.iter().map(|event| event.nid).collect();
+        let overtaken = |event: &Arc<Placed>| {
+            let now = event.meta.state_key.and_then(|key| end.get(key));
+            now.is_some_and(|now| now > event.nid && !shown.contains(&now))
+        };
+        if let Some(last) = recent.events.iter().rposition(overtaken) {
+            let cut = recent.events.drain(..=last).next_back();
+            recent.prev_batch = cut.map_or(recent.prev_batch, |cut| Cut::after(cut.order()));
+            recent.limited = true;
+        }
+        Ok(())
+    }
+
     fn timeline(&self, view: &mut View, recent: &Recent) -> Result<Timeline, StoreError> {
         Ok(Timeline {
             events: self.render(view, &recent.events, Form::SYNC, recent.limited)?,
@@ -163,6 +192,31 @@ impl Query<'_> {
             Some(since) if changed <= since => Ok(Some(now)),
             Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since),
         }
+    }
+
+    /// Where all of the state is told: the state that the room had at the client's token.
+    fn state_before(&self, ask: &RoomAsk) -> Result<Option<StateId>, StoreError> {
+        match self.req.since.filter(|_| ask.full) {
+            Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since.pos),
+            None => Ok(None),
+        }
+    }
+
+    /// A state, if the user was joined in it: then the client knew it.
+    fn was_joined(
+        &self,
+        ask: &RoomAsk,
+        state: Option<StateId>,
+    ) -> Result<Option<StateId>, StoreError> {
+        let rooms = &self.sync.rooms;
+        let Some(state) = state else { return Ok(None) };
+        let map = rooms.state_map(self.snap, state)?;
+        let Some(own) = rooms.in_state(&map, "m.room.member", &self.req.user_id)? else {
+            return Ok(None);
+        };
+        let own = rooms.placed(self.snap, ask.room, own)?;
+        let joined = own.and_then(|own| own.membership()) == Some(Membership::Join);
+        Ok(joined.then_some(state))
     }
 
     /// The summary, if something changed that it is made from.

@@ -20,6 +20,9 @@ const CHUNK: usize = 512;
 pub(super) struct Between {
     /// What the client has; `None`: nothing, or nothing that counts.
     pub known: Option<StateId>,
+    /// What it had when it was last told, although it is told everything now: members that
+    /// changed since are told even where the others are lazy-loaded.
+    pub before: Option<StateId>,
     /// What the room has at the end of the timeline.
     pub end: StateId,
 }
@@ -57,12 +60,16 @@ impl Query<'_> {
         };
         let mut told = BTreeMap::new();
         if between.known != Some(between.end) {
-            let known = match between.known {
-                Some(known) => rooms.state_map(self.snap, known)?,
-                None => StateMap::new(),
+            let map = |state: Option<StateId>| match state {
+                Some(state) => rooms.state_map(self.snap, state),
+                None => Ok(StateMap::new()),
             };
-            let leave_members = lazy && between.known.is_none();
-            told = self.differences(&known, &start, &end, shown.timeline, leave_members)?;
+            let known = map(between.known)?;
+            told = self.differences(&known, &start, &end, shown.timeline)?;
+            if lazy && between.known.is_none() {
+                let before = map(between.before)?;
+                self.leave_members(&mut told, between.before.map(|_| &before), &end)?;
+            }
         }
         if lazy {
             for key in self.wanted_members(ask, shown, between.known.is_none())? {
@@ -102,21 +109,42 @@ impl Query<'_> {
         start: &StateMap,
         end: &StateMap,
         timeline: &[Arc<Placed>],
-        leave_members: bool,
     ) -> Result<BTreeMap<StateKeyNid, EventNid>, StoreError> {
         let in_timeline: HashSet<EventNid> = timeline.iter().map(|event| event.nid).collect();
         let mut told = BTreeMap::new();
         for (key, event) in known.diff(end).set {
-            if leave_members && *self.sync.rooms.store().state_key(key)?.0 == *MEMBER {
-                continue;
-            }
             if self.req.state_after || !in_timeline.contains(&event) {
                 told.insert(key, event);
-            } else if let Some(before) = start.get(key).filter(|b| known.get(key) != Some(*b)) {
+                continue;
+            }
+            let before = start
+                .get(key)
+                .filter(|before| !in_timeline.contains(before));
+            if let Some(before) = before.filter(|before| known.get(key) != Some(*before)) {
                 told.insert(key, before);
             }
         }
         Ok(told)
+    }
+
+    /// Takes out the members who did not change since `before`; all, where that is not known.
+    fn leave_members(
+        &self,
+        told: &mut BTreeMap<StateKeyNid, EventNid>,
+        before: Option<&StateMap>,
+        end: &StateMap,
+    ) -> Result<(), StoreError> {
+        let mut members = Vec::new();
+        for key in told.keys() {
+            let changed = before.is_some_and(|before| before.get(*key) != end.get(*key));
+            if !changed && *self.sync.rooms.store().state_key(*key)?.0 == *MEMBER {
+                members.push(*key);
+            }
+        }
+        for key in members {
+            told.remove(&key);
+        }
+        Ok(())
     }
 
     /// The places in the state of those whom the client needs: senders, heroes, and the user

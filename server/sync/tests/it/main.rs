@@ -1,0 +1,18 @@
+//! Sync on a real store.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+#![allow(missing_docs)]
+
+mod basics;
+mod house;
+mod lazy;
+mod leaving;
+mod model;
+
+mod private;
+mod state;
+mod waiting;

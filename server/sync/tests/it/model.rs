@@ -1,0 +1,450 @@
+//! Random histories of several people, and clients that know only what sync tells them. Answers
+//! get lost, limits and filters differ; in the end each client holds what is true.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use skerry_account::e2e::{Messages, Sender};
+use skerry_account::{PresenceState, TxnKey};
+use skerry_core::Membership;
+use skerry_core::fixtures::SeededDice;
+use skerry_room::{Cut, Move, Preset, ReadMarks, Redaction, StateEvent, View};
+use skerry_sync::{Delta, RoomDelta, Token};
+
+use crate::house::{House, Person, state, timeline};
+
+const PEOPLE: usize = 4;
+const ROOMS_MAX: usize = 4;
+const STEPS: usize = 160;
+
+const FILTERS: &[&str] = &[
+    "{}",
+    r#"{"room":{"timeline":{"limit":1}}}"#,
+    r#"{"room":{"timeline":{"limit":3},"state":{"lazy_load_members":true}}}"#,
+    r#"{"room":{"timeline":{"limit":2,"types":["m.room.message"]}}}"#,
+    r#"{"room":{"timeline":{"limit":4},"state":{"lazy_load_members":true,
+        "include_redundant_members":true}}}"#,
+];
+
+/// What a client knows of a room it is in.
+#[derive(Default)]
+struct Known {
+    state: BTreeMap<(String, String), String>,
+    timeline: Vec<Value>,
+    receipts: BTreeMap<(String, String), String>,
+    unread: u64,
+    members: u64,
+}
+
+struct Client {
+    person: Person,
+    filter: &'static str,
+    state_after: bool,
+    since: Option<Token>,
+    rooms: BTreeMap<String, Known>,
+    invited: BTreeSet<String>,
+    told: Vec<u64>,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn id(event: &Value) -> String {
+    text(&event["event_id"])
+}
+
+impl Client {
+    fn is_lazy(&self) -> bool {
+        self.filter.contains("lazy")
+    }
+
+    fn is_narrow(&self) -> bool {
+        self.filter.contains("types")
+    }
+
+    fn apply(&mut self, delta: &Delta) {
+        for room in &delta.joined {
+            self.invited.remove(&*room.room_id);
+            let known = self.rooms.entry(room.room_id.to_string()).or_default();
+            known.apply(room, self.state_after);
+        }
+        for room in &delta.left {
+            self.invited.remove(&*room.room_id);
+            self.rooms.remove(&*room.room_id);
+            self.check_left(room);
+        }
+        for room in &delta.invited {
+            self.rooms.remove(&*room.room_id);
+            self.invited.insert(room.room_id.to_string());
+        }
+        for message in &delta.to_device {
+            let message: Value = serde_json::from_str(message).unwrap();
+            self.told.push(message["content"]["n"].as_u64().unwrap());
+        }
+        self.since = Some(Token::parse(&delta.next.to_string()).unwrap());
+    }
+
+    /// Nothing comes after the event that ended it.
+    fn check_left(&self, room: &RoomDelta) {
+        let events = timeline(room);
+        let own = |event: &Value| {
+            event["type"] == "m.room.member" && event["state_key"] == *self.person.id
+        };
+        if let (Some(last), false) = (events.last(), self.is_narrow()) {
+            assert!(
+                own(last) || last["content"]["membership"] != "join",
+                "{last}"
+            );
+        }
+    }
+}
+
+impl Known {
+    fn apply(&mut self, room: &RoomDelta, state_after: bool) {
+        let new = timeline(room);
+        if room.timeline.limited {
+            self.timeline.clear();
+        }
+        let mut changes = state(room);
+        if !state_after {
+            changes.extend(
+                new.iter()
+                    .filter(|event| !event["state_key"].is_null())
+                    .cloned(),
+            );
+        }
+        for event in changes {
+            let key = (text(&event["type"]), text(&event["state_key"]));
+            self.state.insert(key, id(&event));
+        }
+        self.timeline.extend(new);
+        for event in &room.ephemeral {
+            let event: Value = serde_json::from_slice(event).unwrap();
+            note_receipts(&event, &mut self.receipts);
+        }
+        self.unread = room.unread.as_ref().unwrap().total().notify;
+        self.members = room.summary.joined.unwrap_or(self.members);
+    }
+}
+
+fn note_receipts(event: &Value, receipts: &mut BTreeMap<(String, String), String>) {
+    if event["type"] != "m.receipt" {
+        return;
+    }
+    for (id, kinds) in event["content"].as_object().unwrap() {
+        for (kind, users) in kinds.as_object().unwrap() {
+            for user in users.as_object().unwrap().keys() {
+                receipts.insert((user.clone(), kind.clone()), id.clone());
+            }
+        }
+    }
+}
+
+struct World {
+    house: House,
+    dice: SeededDice,
+    clients: Vec<Client>,
+    rooms: Vec<String>,
+    sent: Vec<Vec<u64>>,
+    messages: Vec<(String, String)>,
+}
+
+impl World {
+    async fn new(seed: u64) -> World {
+        let house = House::new();
+        let mut dice = SeededDice::new(seed);
+        let mut clients = Vec::new();
+        for n in 0..PEOPLE {
+            let person = house.person(&format!("person{n}")).await;
+            let filter = FILTERS[dice.below(FILTERS.len() as u64) as usize];
+            let state_after = dice.below(2) == 0;
+            clients.push(Client {
+                person,
+                filter,
+                state_after,
+                since: None,
+                rooms: BTreeMap::new(),
+                invited: BTreeSet::new(),
+                told: Vec::new(),
+            });
+        }
+        let sent = vec![Vec::new(); PEOPLE];
+        World {
+            house,
+            dice,
+            clients,
+            rooms: Vec::new(),
+            sent,
+            messages: Vec::new(),
+        }
+    }
+
+    fn pick(&mut self, n: usize) -> usize {
+        self.dice.below(n as u64) as usize
+    }
+
+    fn anybody(&mut self) -> Person {
+        let at = self.pick(PEOPLE);
+        self.clients[at].person.clone()
+    }
+
+    /// One thing somebody does. Much of it is refused, which is as good.
+    async fn step(&mut self, n: usize) {
+        if self.rooms.is_empty() || (self.rooms.len() < ROOMS_MAX && self.pick(25) == 0) {
+            let creator = self.anybody();
+            let room = self.house.room_with(&creator, Preset::PublicChat).await;
+            self.rooms.push(room);
+            return;
+        }
+        let (who, whom) = (self.anybody(), self.anybody());
+        let at = self.pick(self.rooms.len());
+        let room = self.rooms[at].clone();
+        let rooms = self.house.rooms.clone();
+        let how = Move::default;
+        match self.pick(24) {
+            0..=2 => drop(rooms.join(who.who(), &room, how()).await),
+            3 => drop(rooms.leave(who.who(), &room, how()).await),
+            4 => drop(rooms.invite(who.who(), &room, &whom.id, how()).await),
+            5 => drop(rooms.kick(who.who(), &room, &whom.id, how()).await),
+            6 => drop(rooms.ban(who.who(), &room, &whom.id, how()).await),
+            7 | 8 => drop(rooms.unban(who.who(), &room, &whom.id, how()).await),
+            9 => {
+                self.state(
+                    &who,
+                    &room,
+                    "x.state",
+                    &format!("{}", n % 3),
+                    json!({"n": n}),
+                )
+                .await
+            }
+            10 => {
+                let seen = ["shared", "joined", "invited", "world_readable"][self.pick(4)];
+                let content = json!({"history_visibility": seen});
+                self.state(&who, &room, "m.room.history_visibility", "", content)
+                    .await;
+            }
+            11 => {
+                let content = json!({"membership": "join", "displayname": format!("name {n}")});
+                self.state(&who, &room, "m.room.member", &who.id, content)
+                    .await;
+            }
+            12 => self.redact(&who).await,
+            13 | 14 => self.read(&who, &room).await,
+            15 | 16 => self.tell(&who, &whom, n as u64).await,
+            _ => {
+                let content = format!("{{\"msgtype\":\"m.text\",\"body\":\"{n}\"}}").into_bytes();
+                let kind = "m.room.message".to_owned();
+                let message = skerry_room::Message {
+                    kind,
+                    content,
+                    txn: None,
+                };
+                if let Ok(id) = rooms.send(who.who(), &room, message).await {
+                    self.messages.push((room, id));
+                }
+            }
+        }
+    }
+
+    async fn state(&self, who: &Person, room: &str, kind: &str, key: &str, content: Value) {
+        let content = serde_json::to_vec(&content).unwrap();
+        let state = StateEvent {
+            kind: kind.to_owned(),
+            key: key.to_owned(),
+            content,
+        };
+        let _ = self.house.rooms.set_state(who.who(), room, state).await;
+    }
+
+    async fn redact(&mut self, who: &Person) {
+        if self.messages.is_empty() {
+            return;
+        }
+        let at = self.pick(self.messages.len());
+        let (room, target) = self.messages[at].clone();
+        let redaction = Redaction {
+            target,
+            content: b"{}".to_vec(),
+            txn: None,
+        };
+        let _ = self.house.rooms.redact(who.who(), &room, redaction).await;
+    }
+
+    async fn read(&mut self, who: &Person, room: &str) {
+        let here: Vec<_> = self
+            .messages
+            .iter()
+            .filter(|(r, _)| r == room)
+            .cloned()
+            .collect();
+        if let Some((_, id)) = here.last() {
+            let (public, id) = (self.dice.below(2) == 0, Some(id.clone()));
+            let marks = ReadMarks {
+                read: id.clone().filter(|_| public),
+                private: id.filter(|_| !public),
+                ..ReadMarks::default()
+            };
+            let _ = self.house.rooms.mark_read(who.viewer(), room, marks).await;
+        }
+    }
+
+    async fn tell(&mut self, who: &Person, whom: &Person, n: u64) {
+        let txn = TxnKey::new(who.user, &who.device, "PUT", "/x", &format!("t{n}")).unwrap();
+        let sender = Sender {
+            user_id: who.id.clone(),
+            user: who.user,
+            txn,
+        };
+        let messages = json!({"messages": {&*whom.id: {"*": {"n": n}}}});
+        let messages: Messages = serde_json::from_value(messages).unwrap();
+        self.house
+            .accounts
+            .keys()
+            .send_to_device(sender, "x.n", messages)
+            .await
+            .unwrap();
+        let at = self
+            .clients
+            .iter()
+            .position(|client| client.person.id == whom.id)
+            .unwrap();
+        self.sent[at].push(n);
+    }
+
+    /// A client syncs; the answer may be lost. Both ways of finding what changed agree.
+    async fn sync(&mut self, at: usize, may_lose: bool) {
+        let full = may_lose && self.pick(12) == 0;
+        let client = &self.clients[at];
+        let mut request = client.person.request(client.since, client.filter);
+        request.state_after = client.state_after;
+        request.full_state = full;
+        let quiet = (PresenceState::Offline, Duration::ZERO);
+        let (a, b) = (request.clone(), request);
+        let by_log = self.house.sync.wait(a, quiet.0, quiet.1).await.unwrap();
+        let by_pos = self
+            .house
+            .by_positions
+            .wait(b, quiet.0, quiet.1)
+            .await
+            .unwrap();
+        assert_eq!(format!("{by_log:?}"), format!("{by_pos:?}"));
+        if !(may_lose && self.pick(4) == 0) {
+            self.clients[at].apply(&by_log);
+        }
+    }
+
+    /// Every client knows what is true of the rooms it is in.
+    fn check(&self) {
+        let snap = self.house.store.snapshot();
+        for (client, sent) in self.clients.iter().zip(&self.sent) {
+            let mut rooms = BTreeSet::new();
+            let mut invited = BTreeSet::new();
+            for (room, member) in self
+                .house
+                .rooms
+                .rooms_of(&snap, client.person.user)
+                .unwrap()
+            {
+                let id = self.house.store.room_id(room).unwrap();
+                match member.membership {
+                    Membership::Join => drop(rooms.insert(id.to_string())),
+                    Membership::Invite => drop(invited.insert(id.to_string())),
+                    _ => {}
+                }
+                if member.membership == Membership::Join {
+                    let viewer = client.person.viewer();
+                    let mut view = self.house.rooms.view(&snap, &viewer, room).unwrap();
+                    self.check_room(client, &client.rooms[&*id], &mut view);
+                }
+            }
+            let known: BTreeSet<_> = client.rooms.keys().cloned().collect();
+            assert_eq!(known, rooms, "rooms of {}", client.person.id);
+            assert_eq!(client.invited, invited);
+            assert_eq!(&client.told, sent, "messages to {}", client.person.id);
+        }
+    }
+
+    fn check_room(&self, client: &Client, known: &Known, view: &mut View) {
+        let snap = self.house.store.snapshot();
+        let mut truth = BTreeMap::new();
+        for (key, event) in self.house.rooms.state_now(&snap, view.room()).unwrap() {
+            let (kind, key) = self.house.store.state_key(key).unwrap();
+            let id = self.house.store.event_id(event).unwrap();
+            truth.insert((kind.to_string(), key.to_string()), id.to_string());
+        }
+        if client.is_lazy() {
+            for (key, id) in &known.state {
+                assert_eq!(truth.get(key), Some(id), "{key:?} of {}", client.person.id);
+            }
+            for event in &known.timeline {
+                let key = ("m.room.member".to_owned(), text(&event["sender"]));
+                assert!(known.state.contains_key(&key), "{key:?}");
+            }
+            let plain = |map: &BTreeMap<(String, String), String>| {
+                map.keys().filter(|key| key.0 != "m.room.member").count()
+            };
+            assert_eq!(plain(&known.state), plain(&truth));
+        } else {
+            assert_eq!(known.state, truth, "state for {}", client.person.id);
+        }
+        let all = view.recent(Cut::START, Cut::END, 1_000, None).unwrap();
+        let mut all: Vec<String> = all
+            .events
+            .iter()
+            .filter(|e| !client.is_narrow() || e.event.event_type() == "m.room.message")
+            .map(|e| e.event.event_id().to_owned())
+            .collect();
+        let shown: Vec<String> = known.timeline.iter().map(id).collect();
+        let all = all.split_off(all.len().saturating_sub(shown.len()));
+        assert_eq!(shown, all, "timeline for {}", client.person.id);
+        let mut receipts = BTreeMap::new();
+        for event in view.receipt_events(None).unwrap() {
+            note_receipts(&serde_json::from_slice(&event).unwrap(), &mut receipts);
+        }
+        assert_eq!(known.receipts, receipts);
+        let head = self.house.rooms.head(&snap, view.room()).unwrap().unwrap();
+        assert_eq!(known.members, u64::from(head.joined));
+        if !client.is_narrow() {
+            assert_eq!(known.unread, view.unread().unwrap().total().notify);
+        }
+    }
+}
+
+async fn live(seed: u64) {
+    let mut world = World::new(seed).await;
+    for n in 0..STEPS {
+        world.step(n).await;
+        if world.pick(3) == 0 {
+            let at = world.pick(PEOPLE);
+            world.sync(at, true).await;
+        }
+    }
+    for at in 0..PEOPLE {
+        world.sync(at, false).await;
+        world.sync(at, false).await;
+    }
+    world.check();
+    for at in 0..PEOPLE {
+        // Whoever begins anew comes to know the same.
+        let client = &mut world.clients[at];
+        client.since = None;
+        client.rooms.clear();
+        client.invited.clear();
+        // What was acknowledged only now may come once more.
+        let told = client.told.clone();
+        world.sync(at, false).await;
+        world.clients[at].told = told;
+    }
+    world.check();
+}
+
+#[tokio::test]
+async fn clients_come_to_know_what_is_true() {
+    for seed in 0..200 {
+        println!("seed {seed}");
+        live(seed).await;
+    }
+}
