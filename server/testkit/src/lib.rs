@@ -7,6 +7,7 @@
 mod child;
 mod client;
 mod clock;
+mod logs;
 mod server;
 
 pub use child::Child;

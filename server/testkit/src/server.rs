@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use tower::ServiceExt;
 
 use crate::TestClock;
+use crate::logs::LogCheck;
 
 /// What tests begin with: registration without a token, cheap passwords, no limits.
 const CONFIG: &str = "
@@ -43,6 +44,7 @@ pub struct TestServer {
     workers: Workers,
     dir: TempDir,
     next: AtomicU64,
+    _logs: LogCheck,
 }
 
 /// Someone who uses a server.
@@ -95,6 +97,7 @@ impl TestServer {
             workers,
             dir,
             next: AtomicU64::new(1),
+            _logs: LogCheck::start(),
         }
     }
 
