@@ -25,6 +25,10 @@ const EXAMPLES: &str = "Examples:
 Environment: SKERRY_CONFIG names the configuration file; SKERRY_SECTION__KEY sets one option, for
 example SKERRY_SERVER_NAME=example.org or SKERRY_REGISTRATION__OPEN=true.";
 
+/// Threads for work on the store and other work that blocks, at most; further work waits. More
+/// would only cost memory on the machines this is for.
+const MAX_BLOCKING: usize = 64;
+
 /// A Matrix homeserver.
 #[derive(Parser)]
 #[command(name = "skerry", about = "A Matrix homeserver.", after_help = EXAMPLES)]
@@ -102,6 +106,7 @@ fn run(cli: Cli) -> Result<(), String> {
 fn runtime() -> Result<tokio::runtime::Runtime, String> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(MAX_BLOCKING)
         .build()
         .map_err(|e| format!("cannot start: {e}"))
 }

@@ -18,5 +18,6 @@ mod workers;
 pub use authenticator::{NoTokens, TokenAuthenticator};
 pub use cli::main;
 pub use clock::{SystemClock, SystemDice};
+pub use health::{Health, ROUTES};
 pub use house::{House, MemoryDivision, StartError};
 pub use workers::Workers;

@@ -4,4 +4,5 @@ mod accounts;
 mod admin;
 mod e2e;
 mod every_route;
+mod spec;
 mod talk;

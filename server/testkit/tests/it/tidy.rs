@@ -94,6 +94,7 @@ const STATE: &[&str] = &[
 ];
 
 const MAX_LINES: usize = 500;
+const MAX_FUNCTION_LINES: usize = 70;
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -351,4 +352,35 @@ fn long_files_are_listed() {
         println!("{name}: {lines} lines");
     }
     println!("all: {total} lines");
+}
+
+/// The functions of a file that are longer than they should be: their first line and length.
+fn long_functions(text: &str) -> Vec<(&str, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (start, line) in lines.iter().enumerate() {
+        let bare = line.trim_start();
+        let indent = line.len() - bare.len();
+        let head = bare.split('(').next().unwrap_or(bare);
+        if !head.split_whitespace().any(|word| word == "fn") || bare.starts_with("//") {
+            continue;
+        }
+        let closes = |line: &&str| line.trim_end() == format!("{}}}", " ".repeat(indent));
+        let length = lines.iter().skip(start).position(|line| closes(&line));
+        if let Some(length) = length.filter(|length| length + 1 > MAX_FUNCTION_LINES) {
+            found.push((bare, length + 1));
+        }
+    }
+    found
+}
+
+#[test]
+fn long_functions_are_listed() {
+    for (folder, ..) in CRATES {
+        for (path, text) in sources(folder).iter().filter(|(path, _)| !is_test(path)) {
+            for (head, lines) in long_functions(text) {
+                println!("long: {}: {lines} lines: {head}", path.display());
+            }
+        }
+    }
 }

@@ -127,3 +127,21 @@ async fn a_waiting_sync_does_not_hold_the_end() {
     );
     server.sync(&alice, Some(&since)).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn clients_find_the_way() {
+    let server = TestServer::start();
+    let known = server
+        .ok(Method::GET, "/.well-known/matrix/client", None, None)
+        .await;
+    assert_eq!(known["m.homeserver"]["base_url"], "https://test.example");
+    let versions = server
+        .ok(Method::GET, "/_matrix/client/versions", None, None)
+        .await;
+    assert!(
+        versions["versions"]
+            .as_array()
+            .unwrap()
+            .contains(&json!("v1.1"))
+    );
+}
