@@ -11,9 +11,9 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, RawPathParams, Request};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, USER_AGENT};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, Method, Response};
+use http::{HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -65,7 +65,12 @@ pub(crate) async fn serve(
             error.into_response(&id)
         }
     };
-    cors::mark(response.headers_mut());
+    let headers = response.headers_mut();
+    cors::mark(headers);
+    // Answers are for the one who asked; those that may be kept (media) say so themselves.
+    headers
+        .entry(CACHE_CONTROL)
+        .or_insert(HeaderValue::from_static("no-store"));
     response
 }
 

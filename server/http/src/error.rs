@@ -103,6 +103,8 @@ errors! {
     incompatible_room_version: BAD_REQUEST "M_INCOMPATIBLE_ROOM_VERSION",
     /// 400 `M_BAD_STATE`: the state of things does not allow it.
     bad_state: BAD_REQUEST "M_BAD_STATE",
+    /// 403 `M_INVITE_BLOCKED`: the user wants no invites.
+    invite_blocked: FORBIDDEN "M_INVITE_BLOCKED",
     /// 403 `M_GUEST_ACCESS_FORBIDDEN`: not for guests.
     guest_access_forbidden: FORBIDDEN "M_GUEST_ACCESS_FORBIDDEN",
     /// 400 `M_MISSING_PARAM`: a parameter is missing.
