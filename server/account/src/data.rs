@@ -8,7 +8,7 @@ use ruma_common::RoomId;
 use serde_json::Value;
 use skerry_core::{Pos, RoomNid, UserNid};
 use skerry_store::schema::account as t;
-use skerry_store::{Change, Scan, Snapshot, StoreError, Write};
+use skerry_store::{Change, Expect, Scan, Snapshot, StoreError, Write};
 
 use crate::push_rule::{self, PUSH_RULES};
 use crate::tx::Tx;
@@ -123,6 +123,26 @@ pub fn put(
     w.put::<t::AccountData>(&key, &t::AccountDatum { json, pos });
     w.put::<t::AccountDataAt>(&(user, pos), &at);
     Ok(pos)
+}
+
+/// The same as [`put`], for whoever does not hold the user's lane: the commit conflicts if the
+/// datum changed meanwhile.
+///
+/// # Errors
+/// Those of the store.
+pub fn replace(
+    snap: &Snapshot,
+    w: &mut Write,
+    user: UserNid,
+    room: Option<RoomNid>,
+    (kind, json): (&str, String),
+) -> Result<Pos, StoreError> {
+    let key = key(user, room, kind);
+    match snap.get::<t::AccountData>(&key)? {
+        Some(old) => w.expect::<t::AccountData>(&key, Expect::Is(&old)),
+        None => w.expect::<t::AccountData>(&key, Expect::Absent),
+    }
+    put(snap, w, user, room, (kind, json))
 }
 
 /// Takes everything of a user out.

@@ -9,6 +9,7 @@
 //! (what happens with the token of each request) and `login.rs`.
 
 mod admin;
+mod carry;
 pub mod data;
 mod device;
 pub mod e2e;
@@ -37,6 +38,7 @@ pub mod user;
 mod username;
 
 pub use admin::UserListing;
+pub use carry::Replaced;
 pub use device::DeviceView;
 pub use ephemeral::{Ephemeral, EphemeralPos};
 pub use error::AccountError;

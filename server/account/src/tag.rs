@@ -7,7 +7,7 @@ use crate::data::{checked_room_id, one, write};
 use crate::{AccountError, Accounts};
 
 /// The type of account data that tags are kept in.
-const TAG: &str = "m.tag";
+pub(crate) const TAG: &str = "m.tag";
 /// Longest name of a tag, in bytes (spec, module tagging).
 const MAX_TAG_BYTES: usize = 255;
 /// How many tags one room can have.

@@ -15,6 +15,7 @@ mod alias;
 mod append;
 mod base;
 mod cache;
+mod carry;
 mod change;
 mod compose;
 mod create;

@@ -1,5 +1,6 @@
 //! Moving people in and out of rooms: invite, join, leave, kick, ban, unban, knock, forget.
 
+use skerry_account::data;
 use skerry_core::canonical::{Object, Value};
 use skerry_core::{Membership, UserNid};
 use skerry_store::schema::room as t;
@@ -9,6 +10,9 @@ use crate::change::Change;
 use crate::draft::Draft;
 use crate::send::checked_user;
 use crate::{RoomError, Rooms, Who};
+
+/// How often a join is planned anew that conflicts with a change of the user's settings.
+pub(crate) const ATTEMPTS: usize = 8;
 
 /// A membership asked for by a client.
 #[derive(Clone, Debug, Default)]
@@ -27,12 +31,20 @@ impl Rooms {
     /// `UnableToAuthoriseJoin`, or the store's.
     pub async fn join(&self, who: Who, room_id: &str, how: Move) -> Result<String, RoomError> {
         let room = self.known(room_id)?;
-        self.change(room, move |change| {
-            let content = change.extra(how)?;
-            change.join(&who, content)?;
-            Ok(change.tip.room_id.to_string())
-        })
-        .await
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let (who, how) = (who.clone(), how.clone());
+            let joined = self.change(room, move |change| {
+                let content = change.extra(how)?;
+                change.join(&who, content)?;
+                Ok(change.tip.room_id.to_string())
+            });
+            match joined.await {
+                Err(RoomError::Store(StoreError::Conflict { .. })) if attempt < ATTEMPTS => {}
+                done => return done,
+            }
+        }
     }
 
     /// Leaves a room, declines an invite, or takes a knock back. Once out, changes nothing.
@@ -84,6 +96,7 @@ impl Rooms {
         user_id: &str,
         how: Move,
     ) -> Result<(), RoomError> {
+        who.not_a_guest()?;
         checked_user(user_id)?;
         let (room, target) = (self.inside(room_id)?, user_id.to_owned());
         self.change(room, move |change| {
@@ -230,7 +243,8 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// Joins: profile, guest rules, and for restricted rooms whoever vouches.
+    /// Joins: profile, guest rules, for restricted rooms whoever vouches, and what the user takes
+    /// along from the room before this one.
     fn join(&mut self, who: &Who, content: Object) -> Result<(), RoomError> {
         let was = self.membership(&who.user_id)?;
         if was == Some(Membership::Join) && content.is_empty() {
@@ -239,7 +253,11 @@ impl Change<'_> {
         let mut all = self.profile_of(&who.user_id)?;
         merge(&mut all, content);
         self.admit(who, was, &mut all)?;
-        self.shift(&who.user_id, &who.user_id, Membership::Join, all)
+        self.shift(&who.user_id, &who.user_id, Membership::Join, all)?;
+        if was != Some(Membership::Join) {
+            self.carry_over(who.user)?;
+        }
+        Ok(())
     }
 
     /// What has to hold, or be added, for a user of this server to join.
@@ -285,21 +303,34 @@ impl Change<'_> {
         target: &str,
         content: Object,
     ) -> Result<(), RoomError> {
-        self.reachable(target)?;
+        self.vet_invite(target)?;
         let mut all = self.profile_of(target)?;
         merge(&mut all, content);
         self.shift(&who.user_id, target, Membership::Invite, all)
     }
 
-    /// A user can be invited only if their server can be told.
-    fn reachable(&self, target: &str) -> Result<(), RoomError> {
-        if self.rooms.is_local(target) {
-            return Ok(());
+    /// A user can be invited only if their server can be told, and if they want to be
+    /// (client-server API, "Invite permission").
+    fn vet_invite(&self, target: &str) -> Result<(), RoomError> {
+        if !self.rooms.is_local(target) {
+            let server = skerry_core::names::server_of(target).unwrap_or_default();
+            return Err(RoomError::NotFound(format!(
+                "Cannot reach the server {server}"
+            )));
         }
-        let server = skerry_core::names::server_of(target).unwrap_or_default();
-        Err(RoomError::NotFound(format!(
-            "Cannot reach the server {server}"
-        )))
+        let Some(user) = self.rooms.store().user_nid(target)? else {
+            return Ok(());
+        };
+        let config = data::one(&self.snap, user, None, "m.invite_permission_config")?;
+        let config =
+            config.and_then(|config| serde_json::from_str::<serde_json::Value>(&config.json).ok());
+        let action = config
+            .as_ref()
+            .and_then(|config| config.get("default_action"));
+        if action.and_then(serde_json::Value::as_str) == Some("block") {
+            return Err(RoomError::InviteBlocked("The user wants no invites".into()));
+        }
+        Ok(())
     }
 
     /// A member event that a client wrote itself, through the endpoint for state.
@@ -326,7 +357,9 @@ impl Change<'_> {
                 self.admit(who, was, &mut content)?;
             }
             Membership::Invite | Membership::Knock => {
-                self.reachable(target)?;
+                if membership == Membership::Invite {
+                    self.vet_invite(target)?;
+                }
                 let mut all = self.profile_of(target)?;
                 merge(&mut all, content);
                 content = all;

@@ -5,7 +5,7 @@ mod levels;
 use std::sync::Arc;
 
 use skerry_core::canonical::{Object, Value};
-use skerry_core::{Membership, RoomVersion, StoredEvent};
+use skerry_core::{Membership, RoomNid, RoomVersion, StoredEvent};
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{AliasRow, DirectoryRow};
 use skerry_store::{Scan, StoreError};
@@ -15,7 +15,7 @@ use crate::create::contradiction;
 use crate::draft::{Draft, object};
 use crate::send::checked_user;
 use crate::tip::Tip;
-use crate::{RoomError, Rooms, Who};
+use crate::{RoomError, Rooms, Who, membership};
 
 use levels::Levels;
 
@@ -48,6 +48,7 @@ impl Rooms {
         version: &str,
         additional_creators: Vec<String>,
     ) -> Result<String, RoomError> {
+        who.not_a_guest()?;
         let version = RoomVersion::parse(version)
             .ok_or_else(|| RoomError::UnsupportedVersion(version.to_owned()))?;
         if additional_creators.len() > MAX_ADDITIONAL_CREATORS {
@@ -59,29 +60,23 @@ impl Rooms {
             checked_user(user_id)?;
         }
         let old = self.known(room_id)?;
-        let lane = self.inner.lanes.lock(old).await;
-        self.write(lane, move |this| {
-            let snap = this.newest();
-            let Some(tip) = this.tip(&snap, old)? else {
-                let unknown = RoomError::NotFound("Unknown room".into());
-                return Ok((Err(unknown), this.store().barrier()));
-            };
-            let now_ms = this.inner.clock.now_ms();
-            let old = Change {
-                rooms: this,
-                snap,
-                w: this.store().write(),
-                tip,
-                now_ms,
-            };
-            Upgrade {
-                who,
-                version,
-                additional_creators,
+        let upgrade = Arc::new(Upgrade {
+            who,
+            version,
+            additional_creators,
+        });
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let lane = self.inner.lanes.lock(old).await;
+            let upgrade = upgrade.clone();
+            let done = self.write(lane, move |this| upgrade.start(this, old)).await;
+            match done {
+                Err(RoomError::Store(StoreError::Conflict { .. }))
+                    if attempt < membership::ATTEMPTS => {}
+                done => return done,
             }
-            .run(old)
-        })
-        .await
+        }
     }
 }
 
@@ -93,6 +88,23 @@ struct Upgrade {
 }
 
 impl Upgrade {
+    fn start(&self, rooms: &Rooms, old: RoomNid) -> Result<Outcome<String>, StoreError> {
+        let snap = rooms.newest();
+        let Some(tip) = rooms.tip(&snap, old)? else {
+            let unknown = RoomError::NotFound("Unknown room".into());
+            return Ok((Err(unknown), rooms.store().barrier()));
+        };
+        let now_ms = rooms.inner.clock.now_ms();
+        let w = rooms.store().write();
+        self.run(Change {
+            rooms,
+            snap,
+            w,
+            tip,
+            now_ms,
+        })
+    }
+
     /// Inside the lane of the old room: both rooms change in one commit. Nobody can know the
     /// new room's id before that, so its lane is free.
     fn run(&self, mut old: Change<'_>) -> Result<Outcome<String>, StoreError> {
@@ -219,6 +231,7 @@ impl Upgrade {
         let who = &self.who;
         let join = new.own_join(who)?;
         new.add(&who.user_id, join, None)?;
+        new.carry_over(who.user)?;
         let bans = old.bans()?;
         let before = old.content("m.room.power_levels", "")?.unwrap_or_default();
         let levels = Levels {

@@ -1,5 +1,5 @@
 use serde_json::{Value, json};
-use skerry_account::{AccountError, data};
+use skerry_account::{AccountError, Replaced, data};
 use skerry_core::Pos;
 
 use super::home::Home;
@@ -206,4 +206,74 @@ async fn filters_have_ids_made_from_their_content() {
         let missing = home.accounts.filter(user, id).await;
         assert!(matches!(missing, Err(AccountError::NotFound(_))), "{id}");
     }
+}
+
+#[tokio::test]
+async fn what_belongs_to_a_room_is_carried_over_to_the_next() {
+    const NEXT: &str = "!next:skerry.test";
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    let accounts = &home.accounts;
+    accounts
+        .set_tag(alice, ROOM, "u.work", json!({ "order": 0.5 }))
+        .await
+        .unwrap();
+    let direct = json!({ "@bob:skerry.test": [ROOM], "@carol:skerry.test": ["!x:y"] });
+    accounts
+        .set_account_data(alice, None, "m.direct", direct)
+        .await
+        .unwrap();
+    let room_rule = json!({ "actions": [] });
+    accounts
+        .set_push_rule(alice, ("room", ROOM), room_rule, None, None)
+        .await
+        .unwrap();
+    accounts
+        .enable_push_rule(alice, "room", ROOM, false)
+        .await
+        .unwrap();
+    let condition = json!({ "kind": "event_match", "key": "room_id", "pattern": ROOM });
+    let mute = json!({ "actions": [], "conditions": [condition] });
+    accounts
+        .set_push_rule(alice, ("override", ROOM), mute, None, None)
+        .await
+        .unwrap();
+    let rooms = Replaced {
+        from: home.store.intern_room(ROOM).unwrap(),
+        to: home.store.intern_room(NEXT).unwrap(),
+    };
+    let plan = || {
+        let mut w = home.store.write();
+        accounts
+            .carry_over(&home.store.newest(), &mut w, alice, rooms)
+            .unwrap();
+        w
+    };
+    let stale = plan();
+    let direct = json!({ "@bob:skerry.test": [ROOM] });
+    accounts
+        .set_account_data(alice, None, "m.direct", direct)
+        .await
+        .unwrap();
+    assert!(matches!(
+        home.store.commit(stale),
+        Err(skerry_store::StoreError::Conflict { .. })
+    ));
+    let applied = home.store.commit(plan()).unwrap();
+    home.store.wait_durable(&applied).unwrap();
+    assert!(plan().is_empty());
+    assert_eq!(
+        Value::Object(accounts.tags(alice, NEXT).await.unwrap()),
+        json!({ "u.work": { "order": 0.5 } })
+    );
+    let direct = accounts.account_data(alice, None, "m.direct").await;
+    let both = json!({ "@bob:skerry.test": [ROOM, NEXT] });
+    assert_eq!(
+        serde_json::from_str::<Value>(&direct.unwrap()).unwrap(),
+        both
+    );
+    let rule = accounts.push_rule(alice, "room", NEXT).await.unwrap();
+    assert_eq!(rule["enabled"], json!(false));
+    let rule = accounts.push_rule(alice, "override", NEXT).await.unwrap();
+    assert_eq!(rule["conditions"][0]["pattern"], json!(NEXT));
 }
