@@ -72,6 +72,7 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::InvalidParam(_) => ApiError::invalid_param(text),
         RoomError::UnableToAuthoriseJoin(_) => ApiError::unable_to_authorise_join(text),
         RoomError::BadState(_) => ApiError::bad_state(text),
+        RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
         RoomError::DuplicateAnnotation(_) => ApiError::duplicate_annotation(text),
         RoomError::Store(error) => fault::store(&error),
     }

@@ -70,6 +70,7 @@ impl Rooms {
     /// `AliasInUse`, `InvalidParam` for an alias that is not of this server or malformed,
     /// `Forbidden` for who is not in the room, or the store's.
     pub async fn add_alias(&self, who: Who, alias: &str, room_id: &str) -> Result<(), RoomError> {
+        who.not_a_guest()?;
         self.own_alias(alias)?;
         let (room, alias) = (self.known(room_id)?, alias.to_owned());
         let added = self.change(room, move |change| {

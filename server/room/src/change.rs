@@ -27,6 +27,16 @@ pub struct Who {
     pub admin: bool,
 }
 
+impl Who {
+    /// What only people with an account may do.
+    pub(crate) fn not_a_guest(&self) -> Result<(), RoomError> {
+        if self.guest {
+            return Err(RoomError::GuestForbidden("Guests may not do this".into()));
+        }
+        Ok(())
+    }
+}
+
 /// A change of one room being planned: what it sees, and what it writes.
 pub(crate) struct Change<'a> {
     pub(crate) rooms: &'a Rooms,

@@ -80,6 +80,7 @@ impl Rooms {
     /// # Errors
     /// `NotFound`, `Forbidden`, or the store's.
     pub async fn list(&self, who: Who, room_id: &str, listed: bool) -> Result<(), RoomError> {
+        who.not_a_guest()?;
         let room = self.known(room_id)?;
         self.change(room, move |change| {
             let power = change.rooms.power(&change.snap, &mut change.tip)?;

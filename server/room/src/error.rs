@@ -42,6 +42,9 @@ pub enum RoomError {
     /// The member's state is not what the request needs (banned, not banned, ...).
     #[error("{0}")]
     BadState(String),
+    /// The invited user wants no invites.
+    #[error("{0}")]
+    InviteBlocked(String),
     /// The user has annotated the event with the same key before.
     #[error("{0}")]
     DuplicateAnnotation(String),
