@@ -20,7 +20,11 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 
 /// `GET /directory/room/{roomAlias}`
 async fn resolve(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let room_id = ctx.rooms.resolve(call.param("roomAlias")).await.map_err(refusal)?;
+    let room_id = ctx
+        .rooms
+        .resolve(call.param("roomAlias"))
+        .await
+        .map_err(refusal)?;
     Answer::json(&json!({ "room_id": room_id, "servers": [&*ctx.config.server_name] }))
 }
 
@@ -32,22 +36,35 @@ async fn add(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     }
     let body: Body = call.json()?;
     if !names::is_room_id(&body.room_id) {
-        return Err(ApiError::invalid_param(format!("{:?} is not a room id", body.room_id)));
+        return Err(ApiError::invalid_param(format!(
+            "{:?} is not a room id",
+            body.room_id
+        )));
     }
-    let added = ctx.rooms.add_alias(who(&call)?, call.param("roomAlias"), &body.room_id).await;
+    let added = ctx
+        .rooms
+        .add_alias(who(&call)?, call.param("roomAlias"), &body.room_id)
+        .await;
     added.map_err(refusal)?;
     Ok(Answer::empty())
 }
 
 /// `DELETE /directory/room/{roomAlias}`
 async fn remove(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    ctx.rooms.remove_alias(who(&call)?, call.param("roomAlias")).await.map_err(refusal)?;
+    ctx.rooms
+        .remove_alias(who(&call)?, call.param("roomAlias"))
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
 /// `GET /rooms/{roomId}/aliases`: for members, and for everybody where the room can be read by
 /// everybody.
 async fn list(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let aliases = ctx.rooms.aliases(who(&call)?, room_id(&call)?).await.map_err(refusal)?;
+    let aliases = ctx
+        .rooms
+        .aliases(who(&call)?, room_id(&call)?)
+        .await
+        .map_err(refusal)?;
     Answer::json(&json!({ "aliases": aliases }))
 }

@@ -65,7 +65,9 @@ enum Visibility {
 async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let body: Body = call.json()?;
     if !body.invite_3pid.is_empty() {
-        return Err(ApiError::threepid_denied("This server invites nobody by address"));
+        return Err(ApiError::threepid_denied(
+            "This server invites nobody by address",
+        ));
     }
     let made = ctx.rooms.create(who(&call)?, request(body)).await;
     let room_id = made.map_err(|error| match error {

@@ -24,7 +24,11 @@ const MAX_LIMIT: usize = 500;
 
 /// `GET /directory/list/room/{roomId}`
 async fn is_listed(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let listed = ctx.rooms.is_listed(room_id(&call)?).await.map_err(refusal)?;
+    let listed = ctx
+        .rooms
+        .is_listed(room_id(&call)?)
+        .await
+        .map_err(refusal)?;
     Answer::json(&json!({ "visibility": if listed { "public" } else { "private" } }))
 }
 
@@ -40,7 +44,10 @@ async fn set_listed(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         Some("private") => false,
         Some(_) => return Err(ApiError::invalid_param("`visibility` is public or private")),
     };
-    ctx.rooms.list(who(&call)?, room_id(&call)?, listed).await.map_err(refusal)?;
+    ctx.rooms
+        .list(who(&call)?, room_id(&call)?, listed)
+        .await
+        .map_err(refusal)?;
     Ok(Answer::empty())
 }
 
@@ -83,9 +90,13 @@ async fn search(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 }
 
 async fn page(ctx: &Ctx, call: &Call, ask: DirectoryAsk) -> Result<Answer, ApiError> {
-    if let Some(server) = call.query("server").filter(|server| **server != *ctx.config.server_name)
+    if let Some(server) = call
+        .query("server")
+        .filter(|server| **server != *ctx.config.server_name)
     {
-        return Err(ApiError::not_found(format!("Cannot reach the server {server}")));
+        return Err(ApiError::not_found(format!(
+            "Cannot reach the server {server}"
+        )));
     }
     let before = (ask.offset > 0).then(|| ask.offset.saturating_sub(ask.limit));
     let page = ctx.rooms.public_rooms(ask).await.map_err(refusal)?;
@@ -126,9 +137,15 @@ fn entry(room: &PublicRoom) -> Value {
 
 fn offset(since: Option<&str>) -> Result<usize, ApiError> {
     let unknown = |_| ApiError::invalid_param("`since` is none that was given out");
-    since.filter(|since| !since.is_empty()).map_or(Ok(0), |since| since.parse().map_err(unknown))
+    since
+        .filter(|since| !since.is_empty())
+        .map_or(Ok(0), |since| since.parse().map_err(unknown))
 }
 
 fn bounded(limit: Option<u64>) -> usize {
-    limit.map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(MAX_LIMIT).clamp(1, MAX_LIMIT))
+    limit.map_or(LIMIT, |limit| {
+        usize::try_from(limit)
+            .unwrap_or(MAX_LIMIT)
+            .clamp(1, MAX_LIMIT)
+    })
 }

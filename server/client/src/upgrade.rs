@@ -21,8 +21,14 @@ async fn upgrade(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         #[serde(default)]
         additional_creators: Vec<String>,
     }
-    let Body { new_version, additional_creators } = call.json()?;
+    let Body {
+        new_version,
+        additional_creators,
+    } = call.json()?;
     let who = who(&call)?;
-    let made = ctx.rooms.upgrade(who, room_id(&call)?, &new_version, additional_creators).await;
+    let made = ctx
+        .rooms
+        .upgrade(who, room_id(&call)?, &new_version, additional_creators)
+        .await;
     Answer::json(&json!({ "replacement_room": made.map_err(refusal)? }))
 }

@@ -33,21 +33,35 @@ impl House {
         let mut settings = AccountSettings::new(SERVER, [7; 32]);
         settings.password_cost = PasswordCost::Minimal;
         settings.guests = true;
-        let accounts =
-            Accounts::new(store.clone(), clock.clone(), dice.clone(), settings).unwrap();
+        let accounts = Accounts::new(store.clone(), clock.clone(), dice.clone(), settings).unwrap();
         let config = RoomsConfig {
             server_name: SERVER.into(),
             default_version: RoomVersion::DEFAULT,
             key: Arc::new(signing_key(SERVER)),
             cache_bytes: 16 << 20,
         };
-        let rooms = Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();
-        House { rooms, accounts, clock, store, dir, starts }
+        let rooms =
+            Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();
+        House {
+            rooms,
+            accounts,
+            clock,
+            store,
+            dir,
+            starts,
+        }
     }
 
     /// The same directory under a new server.
     pub fn restart(self) -> House {
-        let House { rooms, accounts, clock, store, dir, starts } = self;
+        let House {
+            rooms,
+            accounts,
+            clock,
+            store,
+            dir,
+            starts,
+        } = self;
         store.close();
         drop((rooms, accounts, store));
         House::open(dir, clock, starts + 1)
@@ -56,7 +70,13 @@ impl House {
     pub fn person(&self, name: &str) -> Who {
         let user_id: Arc<str> = format!("@{name}:{SERVER}").into();
         let user = self.store.intern_user(&user_id).unwrap();
-        Who { user_id, user, device: "DEVICE".into(), guest: false, admin: false }
+        Who {
+            user_id,
+            user,
+            device: "DEVICE".into(),
+            guest: false,
+            admin: false,
+        }
     }
 
     pub fn snap(&self) -> Snapshot {
@@ -68,7 +88,10 @@ impl House {
     }
 
     pub async fn public_room(&self, who: &Who) -> String {
-        let request = CreateRoom { preset: Some(Preset::PublicChat), ..def() };
+        let request = CreateRoom {
+            preset: Some(Preset::PublicChat),
+            ..def()
+        };
         self.rooms.create(who.clone(), request).await.unwrap()
     }
 
@@ -79,7 +102,8 @@ impl House {
         body: &str,
         txn: Option<&str>,
     ) -> Result<String, RoomError> {
-        self.send(who, room, "m.room.message", json!({ "body": body }), txn).await
+        self.send(who, room, "m.room.message", json!({ "body": body }), txn)
+            .await
     }
 
     pub async fn send(
@@ -96,7 +120,17 @@ impl House {
             (key, id.to_owned())
         });
         let content = content.to_string().into_bytes();
-        self.rooms.send(who.clone(), room, Message { kind: kind.into(), content, txn }).await
+        self.rooms
+            .send(
+                who.clone(),
+                room,
+                Message {
+                    kind: kind.into(),
+                    content,
+                    txn,
+                },
+            )
+            .await
     }
 
     pub async fn set(
@@ -108,7 +142,11 @@ impl House {
         content: Value,
     ) -> Result<String, RoomError> {
         let content = content.to_string().into_bytes();
-        let state = StateEvent { kind: kind.into(), key: key.into(), content };
+        let state = StateEvent {
+            kind: kind.into(),
+            key: key.into(),
+            content,
+        };
         self.rooms.set_state(who.clone(), room, state).await
     }
 
@@ -121,7 +159,9 @@ impl House {
     }
 
     pub async fn invite(&self, who: &Who, room: &str, whom: &Who) -> Result<(), RoomError> {
-        self.rooms.invite(who.clone(), room, &whom.user_id, Move::default()).await
+        self.rooms
+            .invite(who.clone(), room, &whom.user_id, Move::default())
+            .await
     }
 
     /// An event by id.
@@ -131,17 +171,23 @@ impl House {
 
     /// A current state event.
     pub fn state(&self, room: &str, kind: &str, key: &str) -> Option<Held> {
-        self.rooms.current_event(&self.snap(), self.nid(room), kind, key).unwrap()
+        self.rooms
+            .current_event(&self.snap(), self.nid(room), kind, key)
+            .unwrap()
     }
 
     /// The content of a current state event; null if there is none.
     pub fn content(&self, room: &str, kind: &str, key: &str) -> Value {
         let held = self.state(room, kind, key);
-        held.map(|held| serde_json::from_str(held.event.content()).unwrap()).unwrap_or_default()
+        held.map(|held| serde_json::from_str(held.event.content()).unwrap())
+            .unwrap_or_default()
     }
 
     pub fn membership(&self, room: &str, who: &Who) -> Option<Membership> {
-        let member = self.rooms.member(&self.snap(), self.nid(room), who.user).unwrap();
+        let member = self
+            .rooms
+            .member(&self.snap(), self.nid(room), who.user)
+            .unwrap();
         member.map(|member| member.membership)
     }
 
@@ -151,7 +197,9 @@ impl House {
         let rows = snap.scan::<t::Timeline>(Scan::prefix(&self.nid(room)));
         let nids: Vec<EventNid> = rows.map(|row| row.unwrap().1).collect();
         let held = self.rooms.events(&snap, &nids).unwrap();
-        held.into_iter().map(|held| held.unwrap().event.event_type().to_owned()).collect()
+        held.into_iter()
+            .map(|held| held.unwrap().event.event_type().to_owned())
+            .collect()
     }
 }
 

@@ -1,16 +1,16 @@
 //! Rooms on a real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod aliases;
 mod create;
 mod house;
+mod membership;
 mod readers;
 mod reading;
 mod receipts;
 mod relations;
-mod send;
-mod visibility;
-mod aliases;
-mod membership;
 mod restricted;
+mod send;
 mod state;
 mod upgrade;
+mod visibility;

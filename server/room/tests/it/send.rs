@@ -3,9 +3,9 @@
 use serde_json::json;
 use skerry_core::{Membership, RoomVersion};
 use skerry_room::{CreateRoom, Redaction};
-use skerry_store::schema::room::RelKind;
-use skerry_store::schema::room as t;
 use skerry_store::Scan;
+use skerry_store::schema::room as t;
+use skerry_store::schema::room::RelKind;
 
 use crate::house::{House, def, refusal};
 
@@ -15,7 +15,10 @@ async fn a_transaction_makes_one_event_also_across_restarts() {
     let ada = house.person("ada");
     let room = house.public_room(&ada).await;
     let first = house.say(&ada, &room, "hello", Some("t1")).await.unwrap();
-    assert_eq!(house.say(&ada, &room, "hello", Some("t1")).await.unwrap(), first);
+    assert_eq!(
+        house.say(&ada, &room, "hello", Some("t1")).await.unwrap(),
+        first
+    );
     let (a, b) = tokio::join!(
         house.say(&ada, &room, "at once", Some("t2")),
         house.say(&ada, &room, "at once", Some("t2")),
@@ -29,9 +32,15 @@ async fn a_transaction_makes_one_event_also_across_restarts() {
     let before = house.timeline(&room).len();
 
     let house = house.restart();
-    assert_eq!(house.say(&ada, &room, "hello", Some("t1")).await.unwrap(), first);
+    assert_eq!(
+        house.say(&ada, &room, "hello", Some("t1")).await.unwrap(),
+        first
+    );
     assert_eq!(house.timeline(&room).len(), before);
-    let next = house.say(&ada, &room, "still here", Some("t3")).await.unwrap();
+    let next = house
+        .say(&ada, &room, "still here", Some("t3"))
+        .await
+        .unwrap();
     assert_eq!(house.event(&next).event.prev_events(), [other]);
 }
 
@@ -40,19 +49,36 @@ async fn who_may_say_what() {
     let house = House::new();
     let (ada, bob) = (house.person("ada"), house.person("bob"));
     let room = house.public_room(&ada).await;
-    assert_eq!(refusal(house.say(&bob, &room, "let me in", None).await), "Forbidden");
-    assert_eq!(refusal(house.say(&bob, "!none:skerry.test", "hm", None).await), "Forbidden");
+    assert_eq!(
+        refusal(house.say(&bob, &room, "let me in", None).await),
+        "Forbidden"
+    );
+    assert_eq!(
+        refusal(house.say(&bob, "!none:skerry.test", "hm", None).await),
+        "Forbidden"
+    );
     house.join(&bob, &room).await.unwrap();
     house.say(&bob, &room, "thanks", None).await.unwrap();
     let name = json!({ "name": "Bob's" });
-    assert_eq!(refusal(house.set(&bob, &room, "m.room.name", "", name).await), "Forbidden");
+    assert_eq!(
+        refusal(house.set(&bob, &room, "m.room.name", "", name).await),
+        "Forbidden"
+    );
     let levels = house.content(&room, "m.room.power_levels", "");
     let mut quiet = levels.clone();
     quiet["events_default"] = 50.into();
-    house.set(&ada, &room, "m.room.power_levels", "", quiet).await.unwrap();
-    assert_eq!(refusal(house.say(&bob, &room, "and now?", None).await), "Forbidden");
+    house
+        .set(&ada, &room, "m.room.power_levels", "", quiet)
+        .await
+        .unwrap();
+    assert_eq!(
+        refusal(house.say(&bob, &room, "and now?", None).await),
+        "Forbidden"
+    );
     let other = json!({});
-    let of_ada = house.set(&bob, &room, "org.example", &ada.user_id, other).await;
+    let of_ada = house
+        .set(&bob, &room, "org.example", &ada.user_id, other)
+        .await;
     assert_eq!(refusal(of_ada), "Forbidden");
 }
 
@@ -62,13 +88,28 @@ async fn limits_of_events() {
     let ada = house.person("ada");
     let room = house.public_room(&ada).await;
     let long = "x".repeat(66_000);
-    assert_eq!(refusal(house.say(&ada, &room, &long, None).await), "TooLarge");
-    house.say(&ada, &room, &"x".repeat(64_000), None).await.unwrap();
+    assert_eq!(
+        refusal(house.say(&ada, &room, &long, None).await),
+        "TooLarge"
+    );
+    house
+        .say(&ada, &room, &"x".repeat(64_000), None)
+        .await
+        .unwrap();
     let kind = "k".repeat(256);
-    assert_eq!(refusal(house.send(&ada, &room, &kind, json!({}), None).await), "TooLarge");
+    assert_eq!(
+        refusal(house.send(&ada, &room, &kind, json!({}), None).await),
+        "TooLarge"
+    );
     let float = json!({ "body": 1.5 });
-    assert_eq!(refusal(house.send(&ada, &room, "m.x", float.clone(), None).await), "BadJson");
-    let old = CreateRoom { version: Some("5".into()), ..def() };
+    assert_eq!(
+        refusal(house.send(&ada, &room, "m.x", float.clone(), None).await),
+        "BadJson"
+    );
+    let old = CreateRoom {
+        version: Some("5".into()),
+        ..def()
+    };
     let old = house.rooms.create(ada.clone(), old).await.unwrap();
     house.send(&ada, &old, "m.x", float, None).await.unwrap();
     let itself = json!({ "replacement_room": room, "body": "" });
@@ -79,7 +120,11 @@ async fn limits_of_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn redaction_takes_content_away_in_every_version() {
     let house = House::new();
-    let (ada, bob, eve) = (house.person("ada"), house.person("bob"), house.person("eve"));
+    let (ada, bob, eve) = (
+        house.person("ada"),
+        house.person("bob"),
+        house.person("eve"),
+    );
     for version in RoomVersion::all() {
         let request = CreateRoom {
             version: Some(version.to_string()),
@@ -92,7 +137,11 @@ async fn redaction_takes_content_away_in_every_version() {
         let said = house.say(&bob, &room, "regret", None).await.unwrap();
         let redact = |who: &skerry_room::Who, target: &str| {
             let content = json!({ "reason": "regret" }).to_string().into_bytes();
-            let redaction = Redaction { target: target.into(), content, txn: None };
+            let redaction = Redaction {
+                target: target.into(),
+                content,
+                txn: None,
+            };
             house.rooms.redact(who.clone(), &room, redaction)
         };
         assert_eq!(refusal(redact(&eve, &said).await), "Forbidden", "{version}");
@@ -106,9 +155,15 @@ async fn redaction_takes_content_away_in_every_version() {
         assert_eq!(by.event.redacts(), Some(&*said));
         let again = house.say(&eve, &room, "spam", None).await.unwrap();
         let content = json!({ "redacts": again });
-        house.send(&ada, &room, "m.room.redaction", content, None).await.unwrap();
+        house
+            .send(&ada, &room, "m.room.redaction", content, None)
+            .await
+            .unwrap();
         assert_eq!(house.event(&again).event.content(), "{}");
-        house.say(&bob, &room, "and on it goes", None).await.unwrap();
+        house
+            .say(&bob, &room, "and on it goes", None)
+            .await
+            .unwrap();
     }
 }
 
@@ -118,7 +173,11 @@ async fn a_redaction_stays_in_its_room() {
     let ada = house.person("ada");
     let (here, there) = (house.public_room(&ada).await, house.public_room(&ada).await);
     let said = house.say(&ada, &here, "here", None).await.unwrap();
-    let redaction = Redaction { target: said.clone(), content: b"{}".to_vec(), txn: None };
+    let redaction = Redaction {
+        target: said.clone(),
+        content: b"{}".to_vec(),
+        txn: None,
+    };
     let refused = house.rooms.redact(ada.clone(), &there, redaction).await;
     assert_eq!(refusal(refused), "InvalidParam");
     assert!(house.event(&said).redacted_by.is_none());
@@ -136,11 +195,22 @@ async fn relations_are_found_from_their_parent() {
         } })
     };
     let mut children = Vec::new();
-    for kind in ["m.annotation", "m.thread", "m.replace", "m.reference", "org.example"] {
-        let id = house.send(&ada, &room, "m.x", relates(kind), None).await.unwrap();
+    for kind in [
+        "m.annotation",
+        "m.thread",
+        "m.replace",
+        "m.reference",
+        "org.example",
+    ] {
+        let id = house
+            .send(&ada, &room, "m.x", relates(kind), None)
+            .await
+            .unwrap();
         children.push(house.event(&id).nid);
     }
-    let again = house.send(&ada, &room, "m.x", relates("m.annotation"), None).await;
+    let again = house
+        .send(&ada, &room, "m.x", relates("m.annotation"), None)
+        .await;
     assert_eq!(refusal(again), "DuplicateAnnotation");
     let parent = house.event(&parent).nid;
     let found = |kind: RelKind| -> Vec<_> {
@@ -161,10 +231,21 @@ async fn relations_are_found_from_their_parent() {
     let snap = house.snap();
     let reaction = house.rooms.event(&snap, children[0]).unwrap().unwrap();
     let target = reaction.event.event_id().to_owned();
-    let redaction = Redaction { target, content: b"{}".to_vec(), txn: None };
-    house.rooms.redact(ada.clone(), &room, redaction).await.unwrap();
+    let redaction = Redaction {
+        target,
+        content: b"{}".to_vec(),
+        txn: None,
+    };
+    house
+        .rooms
+        .redact(ada.clone(), &room, redaction)
+        .await
+        .unwrap();
     assert_eq!(found(RelKind::Annotation), []);
-    house.send(&ada, &room, "m.x", relates("m.annotation"), None).await.unwrap();
+    house
+        .send(&ada, &room, "m.x", relates("m.annotation"), None)
+        .await
+        .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,13 +257,19 @@ async fn many_writers_make_one_line() {
     let all = people.iter().map(|who| async {
         house.join(who, &room).await.unwrap();
         for n in 0..10 {
-            house.say(who, &room, "x", Some(&format!("{n}"))).await.unwrap();
+            house
+                .say(who, &room, "x", Some(&format!("{n}")))
+                .await
+                .unwrap();
         }
         house.leave(who, &room).await.unwrap();
     });
     futures_all(all).await;
     let (snap, nid) = (house.snap(), house.nid(&room));
-    let rows: Vec<_> = snap.scan::<t::Timeline>(Scan::prefix(&nid)).map(Result::unwrap).collect();
+    let rows: Vec<_> = snap
+        .scan::<t::Timeline>(Scan::prefix(&nid))
+        .map(Result::unwrap)
+        .collect();
     let mut before: Option<(String, u64)> = None;
     for ((_, order), event) in &rows {
         let held = house.rooms.event(&snap, *event).unwrap().unwrap();

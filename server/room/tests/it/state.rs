@@ -18,7 +18,10 @@ async fn every_version_reads_back() {
     let room = house.public_room(&ada).await;
     for n in 0..150_u32 {
         let key = format!("{}", n % 40);
-        house.set(&ada, &room, "org.example", &key, json!({ "n": n })).await.unwrap();
+        house
+            .set(&ada, &room, "org.example", &key, json!({ "n": n }))
+            .await
+            .unwrap();
         if n % 10 == 0 {
             house.say(&ada, &room, "between", None).await.unwrap();
         }
@@ -31,14 +34,22 @@ async fn every_version_reads_back() {
         let meta = house.rooms.meta(&snap, event).unwrap().unwrap();
         if !model.is_empty() {
             let before = house.rooms.state_map(&snap, meta.before).unwrap();
-            assert!(before.iter().eq(model.iter().map(|(key, event)| (*key, *event))));
+            assert!(
+                before
+                    .iter()
+                    .eq(model.iter().map(|(key, event)| (*key, *event)))
+            );
         }
         if let Some(key) = meta.state_key {
             assert_eq!(meta.replaces, model.insert(key, event));
             assert!(meta.after != meta.before || model.len() == 1);
         }
         let after = house.rooms.state_map(&snap, meta.after).unwrap();
-        assert!(after.iter().eq(model.iter().map(|(key, event)| (*key, *event))));
+        assert!(
+            after
+                .iter()
+                .eq(model.iter().map(|(key, event)| (*key, *event)))
+        );
         let (mut rows, mut next) = (0, Some(meta.after));
         while let Some(id) = next {
             next = snap.get::<t::State>(&id).unwrap().unwrap().parent;
@@ -56,10 +67,22 @@ async fn setting_the_same_twice_makes_one_event() {
     let ada = house.person("ada");
     let room = house.public_room(&ada).await;
     let name = || json!({ "name": "Same" });
-    let first = house.set(&ada, &room, "m.room.name", "", name()).await.unwrap();
-    assert_eq!(house.set(&ada, &room, "m.room.name", "", name()).await.unwrap(), first);
+    let first = house
+        .set(&ada, &room, "m.room.name", "", name())
+        .await
+        .unwrap();
+    assert_eq!(
+        house
+            .set(&ada, &room, "m.room.name", "", name())
+            .await
+            .unwrap(),
+        first
+    );
     let other = json!({ "name": "Other" });
-    let second = house.set(&ada, &room, "m.room.name", "", other).await.unwrap();
+    let second = house
+        .set(&ada, &room, "m.room.name", "", other)
+        .await
+        .unwrap();
     assert_ne!(first, second);
     let held = house.event(&second);
     let meta = house.rooms.meta(&house.snap(), held.nid).unwrap().unwrap();

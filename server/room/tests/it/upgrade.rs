@@ -9,8 +9,18 @@ use crate::house::{House, SERVER, def, refusal};
 #[tokio::test(flavor = "multi_thread")]
 async fn between_any_two_versions() {
     let house = House::new();
-    let (ada, bob, troll) = (house.person("ada"), house.person("bob"), house.person("troll"));
-    for (from, to) in [("1", "2"), ("5", "11"), ("9", "12"), ("12", "12"), ("12", "10")] {
+    let (ada, bob, troll) = (
+        house.person("ada"),
+        house.person("bob"),
+        house.person("troll"),
+    );
+    for (from, to) in [
+        ("1", "2"),
+        ("5", "11"),
+        ("9", "12"),
+        ("12", "12"),
+        ("12", "10"),
+    ] {
         let request = CreateRoom {
             version: Some(from.into()),
             preset: Some(Preset::PublicChat),
@@ -23,14 +33,23 @@ async fn between_any_two_versions() {
         };
         let old = house.rooms.create(ada.clone(), request).await.unwrap();
         house.join(&bob, &old).await.unwrap();
-        let ban = house.rooms.ban(ada.clone(), &old, &troll.user_id, Move::default());
+        let ban = house
+            .rooms
+            .ban(ada.clone(), &old, &troll.user_id, Move::default());
         ban.await.unwrap();
         let mut levels = house.content(&old, "m.room.power_levels", "");
         levels["users"][&*bob.user_id] = 40.into();
-        house.set(&ada, &old, "m.room.power_levels", "", levels).await.unwrap();
+        house
+            .set(&ada, &old, "m.room.power_levels", "", levels)
+            .await
+            .unwrap();
         let refused = house.rooms.upgrade(bob.clone(), &old, to, vec![]).await;
         assert_eq!(refusal(refused), "Forbidden");
-        let new = house.rooms.upgrade(ada.clone(), &old, to, vec![]).await.unwrap();
+        let new = house
+            .rooms
+            .upgrade(ada.clone(), &old, to, vec![])
+            .await
+            .unwrap();
 
         let version = RoomVersion::parse(to).unwrap();
         let create = house.content(&new, "m.room.create", "");
@@ -40,30 +59,48 @@ async fn between_any_two_versions() {
         assert_eq!(create["predecessor"]["room_id"], old);
         let tombstone = house.state(&old, "m.room.tombstone", "").unwrap().event;
         assert_eq!(
-            create["predecessor"].get("event_id").and_then(|id| id.as_str()),
+            create["predecessor"]
+                .get("event_id")
+                .and_then(|id| id.as_str()),
             (!version.room_id_is_create_event_id()).then_some(tombstone.event_id()),
         );
         let content = house.content(&old, "m.room.tombstone", "");
         assert_eq!(content["replacement_room"], new);
         assert_eq!(house.content(&new, "m.room.name", "")["name"], "Quay");
         assert_eq!(house.content(&new, "m.room.topic", "")["topic"], "Ropes");
-        assert_eq!(house.content(&new, "m.room.join_rules", "")["join_rule"], "public");
+        assert_eq!(
+            house.content(&new, "m.room.join_rules", "")["join_rule"],
+            "public"
+        );
         assert_eq!(house.membership(&new, &ada), Some(Membership::Join));
         assert_eq!(house.membership(&new, &bob), None);
-        assert_eq!(house.membership(&new, &troll), Some(Membership::Ban), "{from} {to}");
+        assert_eq!(
+            house.membership(&new, &troll),
+            Some(Membership::Ban),
+            "{from} {to}"
+        );
 
         let levels = house.content(&new, "m.room.power_levels", "");
         assert_eq!(levels["users"][&*bob.user_id], 40);
         let own = levels["users"].get(&*ada.user_id);
         assert_eq!(own.is_none(), version.creators_are_privileged());
         let quiet = house.content(&old, "m.room.power_levels", "");
-        assert_eq!((&quiet["events_default"], &quiet["invite"]), (&json!(50), &json!(50)));
-        assert_eq!(refusal(house.say(&bob, &old, "hello?", None).await), "Forbidden");
+        assert_eq!(
+            (&quiet["events_default"], &quiet["invite"]),
+            (&json!(50), &json!(50))
+        );
+        assert_eq!(
+            refusal(house.say(&bob, &old, "hello?", None).await),
+            "Forbidden"
+        );
 
         let alias = format!("#quay-{from}-{to}:{SERVER}");
         assert_eq!(house.rooms.resolve(&alias).await.unwrap(), new);
         assert_eq!(house.content(&old, "m.room.canonical_alias", ""), json!({}));
-        assert_eq!(house.content(&new, "m.room.canonical_alias", "")["alias"], alias);
+        assert_eq!(
+            house.content(&new, "m.room.canonical_alias", "")["alias"],
+            alias
+        );
         assert!(house.rooms.is_listed(&new).await.unwrap());
         assert!(!house.rooms.is_listed(&old).await.unwrap());
         house.join(&bob, &new).await.unwrap();
@@ -89,8 +126,15 @@ async fn a_moderator_upgrades() {
     let mut levels = house.content(&old, "m.room.power_levels", "");
     levels["users"][&*bob.user_id] = 50.into();
     levels["events"]["m.room.tombstone"] = 50.into();
-    house.set(&ada, &old, "m.room.power_levels", "", levels.clone()).await.unwrap();
-    let new = house.rooms.upgrade(bob.clone(), &old, "11", vec![]).await.unwrap();
+    house
+        .set(&ada, &old, "m.room.power_levels", "", levels.clone())
+        .await
+        .unwrap();
+    let new = house
+        .rooms
+        .upgrade(bob.clone(), &old, "11", vec![])
+        .await
+        .unwrap();
     assert_eq!(house.content(&new, "m.room.power_levels", ""), levels);
     assert_eq!(house.content(&old, "m.room.power_levels", ""), levels);
     assert_eq!(house.content(&new, "m.room.name", "")["name"], "Pier");
@@ -102,11 +146,24 @@ async fn creators_are_named_anew() {
     let (ada, bob) = (house.person("ada"), house.person("bob"));
     let old = house.public_room(&ada).await;
     let creators = vec![bob.user_id.to_string(), ada.user_id.to_string()];
-    let new = house.rooms.upgrade(ada.clone(), &old, "12", creators).await.unwrap();
+    let new = house
+        .rooms
+        .upgrade(ada.clone(), &old, "12", creators)
+        .await
+        .unwrap();
     let create = house.content(&new, "m.room.create", "");
     assert_eq!(create["additional_creators"], json!([&*bob.user_id]));
-    let again = house.rooms.upgrade(ada.clone(), &new, "12", vec![]).await.unwrap();
-    assert!(house.content(&again, "m.room.create", "").get("additional_creators").is_none());
+    let again = house
+        .rooms
+        .upgrade(ada.clone(), &new, "12", vec![])
+        .await
+        .unwrap();
+    assert!(
+        house
+            .content(&again, "m.room.create", "")
+            .get("additional_creators")
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,8 +176,44 @@ async fn what_cannot_be_upgraded() {
         let (house, ada) = (&house, ada.clone());
         async move { house.rooms.upgrade(ada, &room, &version, creators).await }
     };
-    assert_eq!(refusal(upgrade(&room, "nine", vec![]).await), "UnsupportedVersion");
-    assert_eq!(refusal(upgrade("!none:skerry.test", "11", vec![]).await), "NotFound");
-    assert_eq!(refusal(upgrade(&room, "12", vec!["bob".into()]).await), "InvalidParam");
+    assert_eq!(
+        refusal(upgrade(&room, "nine", vec![]).await),
+        "UnsupportedVersion"
+    );
+    assert_eq!(
+        refusal(upgrade("!none:skerry.test", "11", vec![]).await),
+        "NotFound"
+    );
+    assert_eq!(
+        refusal(upgrade(&room, "12", vec!["bob".into()]).await),
+        "InvalidParam"
+    );
     assert!(house.state(&room, "m.room.tombstone", "").is_none());
+}
+
+/// What people keep about the old room holds for the new one, from the moment they are in it.
+#[tokio::test(flavor = "multi_thread")]
+async fn settings_come_along() {
+    let house = House::new();
+    let (ada, bob) = (house.person("ada"), house.person("bob"));
+    let old = house.public_room(&ada).await;
+    house.join(&bob, &old).await.unwrap();
+    let accounts = &house.accounts;
+    for who in [&ada, &bob] {
+        accounts.set_tag(who.user, &old, "m.favourite", json!({ "order": 0.5 })).await.unwrap();
+        let direct = json!({ "@x:skerry.test": [old] });
+        accounts.set_account_data(who.user, None, "m.direct", direct).await.unwrap();
+        let rule = json!({ "actions": ["notify"] });
+        let named = ("room", &*old);
+        accounts.set_push_rule(who.user, named, rule, None, None).await.unwrap();
+    }
+    let new = house.rooms.upgrade(ada.clone(), &old, "12", vec![]).await.unwrap();
+    assert!(accounts.tags(bob.user, &new).await.unwrap().is_empty());
+    house.join(&bob, &new).await.unwrap();
+    for who in [&ada, &bob] {
+        assert!(accounts.tags(who.user, &new).await.unwrap().contains_key("m.favourite"));
+        let direct = accounts.account_data(who.user, None, "m.direct").await.unwrap();
+        assert_eq!(direct, json!({ "@x:skerry.test": [old, new] }));
+        accounts.push_rule(who.user, "room", &new).await.unwrap();
+    }
 }
