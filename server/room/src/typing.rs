@@ -221,11 +221,6 @@ impl Rooms {
         }
         Ok(())
     }
-
-    /// Ends typing when its time runs out; never returns. Costs nothing while nobody types.
-    pub async fn run_typing(&self) {
-        self.typing().run(&*self.inner.clock).await;
-    }
 }
 
 impl Inner {

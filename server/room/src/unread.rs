@@ -199,25 +199,23 @@ impl View {
             return Ok(false);
         }
         let mut judge = None;
-        let after_end = Order {
-            anchor: Pos(end.anchor.0 + 1),
-            n: i64::MIN,
-        };
-        let scan = Scan::prefix(&self.room)
-            .after(&(self.room, from))
-            .to(&(self.room, after_end));
-        let mut rows = self.snap.scan::<Timeline>(scan);
+        if let Some(rows) = self
+            .rooms
+            .tail(&self.snap, self.room, (from, end), usize::MAX)?
+        {
+            let nids: Vec<EventNid> = rows.into_iter().rev().map(|row| row.1).collect();
+            self.judge_all(&mut judge, tally, &nids)?;
+            tally.fold(marks);
+            tally.upto = end;
+            return Ok(true);
+        }
+        let mut rows = self
+            .snap
+            .scan::<Timeline>(Scan::prefix(&self.room).after(&(self.room, from)));
         loop {
-            let nids: Result<Vec<_>, _> = rows
-                .by_ref()
-                .take(CHUNK)
-                .map(|row| row.map(|row| row.1))
-                .collect();
-            let nids = nids?;
-            tally.unsaved += nids.len();
-            for event in self.load(&nids)? {
-                self.judge(&mut judge, tally, &event)?;
-            }
+            let chunk = rows.by_ref().take(CHUNK).map(|row| row.map(|row| row.1));
+            let nids: Vec<EventNid> = chunk.collect::<Result<_, _>>()?;
+            self.judge_all(&mut judge, tally, &nids)?;
             tally.fold(marks);
             if nids.len() < CHUNK {
                 break;
@@ -225,6 +223,19 @@ impl View {
         }
         tally.upto = end;
         Ok(true)
+    }
+
+    fn judge_all(
+        &self,
+        judge: &mut Option<Judge>,
+        tally: &mut Tally,
+        nids: &[EventNid],
+    ) -> Result<(), StoreError> {
+        tally.unsaved += nids.len();
+        for event in self.load(nids)? {
+            self.judge(judge, tally, &event)?;
+        }
+        Ok(())
     }
 
     /// Evaluates one event; a notifying one is noted.
@@ -255,7 +266,7 @@ impl View {
         if verdict.notify {
             let thread = self.rooms.thread_of(&self.snap, event)?;
             let thread = thread.unwrap_or_else(|| Arc::from(MAIN));
-            tally.hit(event.order(), thread, verdict.highlight);
+            tally.hit(event.order(), &thread, verdict.highlight);
         }
         Ok(())
     }

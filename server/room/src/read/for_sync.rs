@@ -22,6 +22,9 @@ impl Rooms {
         (after, upto): (Order, Order),
         limit: usize,
     ) -> Result<Vec<(Order, EventNid)>, StoreError> {
+        if let Some(rows) = self.tail(snap, room, (after, upto), limit)? {
+            return Ok(rows);
+        }
         let end = Order {
             anchor: upto.anchor,
             n: upto.n.saturating_add(1),

@@ -16,6 +16,7 @@ mod placed;
 mod relations;
 mod standing;
 mod state;
+pub(crate) mod tail;
 mod timestamp;
 mod view;
 mod visibility;
@@ -29,6 +30,7 @@ use skerry_store::Lanes;
 use crate::cache::Cache;
 use crate::typing::Typing;
 use crate::unread::UnreadCaches;
+use tail::Tails;
 use visibility::Access;
 
 pub use cut::Cut;
@@ -50,6 +52,8 @@ pub(crate) struct Reads {
     pub(crate) access: Cache<(StateId, UserNid), Access>,
     /// Events of whole states, by version and by the room's newest redaction.
     pub(crate) states: Cache<(StateId, Pos), Arc<[Arc<Placed>]>>,
+    /// Ends of timelines.
+    pub(crate) tails: Tails,
     /// What unread counts are made from.
     pub(crate) unread: UnreadCaches,
     /// One writer of receipts at a time per user.
@@ -61,12 +65,13 @@ pub(crate) struct Reads {
 impl Reads {
     /// Caches of about so many bytes together.
     pub(crate) fn new(budget: usize) -> Reads {
-        let eighth = budget / 8;
+        let share = budget / 16;
         Reads {
-            events: Cache::new(4 * eighth),
-            access: Cache::new(eighth),
-            states: Cache::new(2 * eighth),
-            unread: UnreadCaches::new(eighth),
+            events: Cache::new(8 * share),
+            access: Cache::new(share),
+            states: Cache::new(4 * share),
+            tails: Tails::new(share),
+            unread: UnreadCaches::new(2 * share),
             readers: Lanes::new(),
             typing: Typing::new(),
         }
@@ -77,6 +82,7 @@ impl Reads {
         self.events.clear();
         self.access.clear();
         self.states.clear();
+        self.tails.clear();
         self.unread.clear();
     }
 }

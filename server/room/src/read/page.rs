@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use skerry_core::{EventNid, Order, RoomNid};
-use skerry_store::schema::room::Timeline as Rows;
-use skerry_store::{Scan, StoreError};
+use skerry_store::schema::room::Timeline;
+use skerry_store::{Rows, Scan, Snapshot, StoreError};
 
-use crate::{Cut, EventFilter, Facts, Placed, View};
+use crate::read::tail::Row;
+use crate::{Cut, EventFilter, Facts, Placed, Rooms, View};
 
 /// The most events one page may hold.
 pub const PAGE_MAX: usize = 1_000;
@@ -63,11 +64,11 @@ impl View {
         };
         let limit = ask.limit.clamp(1, PAGE_MAX);
         let snap = self.snap.clone();
-        let mut rows = snap.scan::<Rows>(self.range(ask)?);
+        let mut source = self.source(ask, &snap)?;
         let (mut looked, mut chunk, mut last) = (0, Vec::new(), None);
         loop {
             let want = limit.saturating_sub(page.events.len()).clamp(16, CHUNK_MAX);
-            let more = next_chunk(&mut rows, want, &mut chunk)?;
+            let more = source.next(&self.rooms, want, &mut chunk)?;
             looked += chunk.len();
             let nids: Vec<EventNid> = chunk.iter().map(|entry| entry.1).collect();
             let events = self.rooms.placed_many(&snap, self.room, &nids)?;
@@ -132,16 +133,22 @@ impl View {
     }
 
     /// The rows to go through for a page.
-    fn range(&self, ask: PageAsk<'_>) -> Result<Scan<(RoomNid, Order)>, StoreError> {
+    fn source<'a>(&self, ask: PageAsk<'_>, snap: &'a Snapshot) -> Result<Source<'a>, StoreError> {
         let end = self.end()?;
         let (low, high) = if ask.back {
             (ask.to.unwrap_or(Cut::START), ask.from.min(end))
         } else {
             (ask.from, ask.to.unwrap_or(Cut::END).min(end))
         };
-        let scan = Scan::prefix(&self.room).after(&(self.room, low.0));
-        let scan = scan.to(&(self.room, next(high.0)));
-        Ok(if ask.back { scan.rev() } else { scan })
+        let (low, high) = (low.0, high.0);
+        Ok(Source {
+            snap,
+            room: self.room,
+            low,
+            high,
+            back: ask.back,
+            rows: None,
+        })
     }
 
     /// Whether an event passes a filter.
@@ -173,7 +180,51 @@ impl View {
     }
 }
 
-/// The place right after the smallest order larger than `order`.
+/// Rows of a timeline, a few at a time: from memory at its end, from the store further back.
+struct Source<'a> {
+    snap: &'a Snapshot,
+    room: RoomNid,
+    /// After this.
+    low: Order,
+    /// Up to this.
+    high: Order,
+    back: bool,
+    rows: Option<Rows<'a, Timeline>>,
+}
+
+impl Source<'_> {
+    /// Takes up to `want` rows; says whether there may be more.
+    fn next(
+        &mut self,
+        rooms: &Rooms,
+        want: usize,
+        chunk: &mut Vec<Row>,
+    ) -> Result<bool, StoreError> {
+        if self.back && self.rows.is_none() {
+            let range = (self.low, self.high);
+            if let Some(rows) = rooms.tail(self.snap, self.room, range, want)? {
+                *chunk = rows;
+                if let Some((order, _)) = chunk.last() {
+                    self.high = Cut::before(*order).0;
+                }
+                return Ok(chunk.len() == want);
+            }
+        }
+        let rows = self.rows.get_or_insert_with(|| {
+            let scan = Scan::prefix(&self.room).after(&(self.room, self.low));
+            let scan = scan.to(&(self.room, next(self.high)));
+            self.snap.scan(if self.back { scan.rev() } else { scan })
+        });
+        chunk.clear();
+        for row in rows.take(want) {
+            let ((_, order), nid) = row?;
+            chunk.push((order, nid));
+        }
+        Ok(chunk.len() == want)
+    }
+}
+
+/// The smallest order after another.
 fn next(order: Order) -> Order {
     match order.n.checked_add(1) {
         Some(n) => Order {
@@ -182,20 +233,4 @@ fn next(order: Order) -> Order {
         },
         None => order,
     }
-}
-
-type Row = ((RoomNid, Order), EventNid);
-
-/// Takes up to `want` rows; says whether there may be more.
-fn next_chunk(
-    rows: &mut dyn Iterator<Item = Result<Row, StoreError>>,
-    want: usize,
-    chunk: &mut Vec<(Order, EventNid)>,
-) -> Result<bool, StoreError> {
-    chunk.clear();
-    for row in rows.take(want) {
-        let ((_, order), nid) = row?;
-        chunk.push((order, nid));
-    }
-    Ok(chunk.len() == want)
 }

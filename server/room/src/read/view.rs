@@ -1,6 +1,6 @@
 //! One user's view of one room on one snapshot: everything that is read goes through it.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use skerry_core::visibility::HistoryVisibility;
@@ -9,9 +9,6 @@ use skerry_store::{Snapshot, StoreError};
 
 use crate::read::visibility::Reader;
 use crate::{Cut, Held, Placed, RoomError, Rooms, Standing};
-
-/// Senders of whom a view remembers whether they asked to be forgotten.
-const SENDERS_MAX: usize = 16;
 
 /// Who reads.
 #[derive(Clone, Debug)]
@@ -37,8 +34,8 @@ pub struct View {
     /// For the age of events, in ms since the epoch.
     pub(crate) now_ms: u64,
     membership: Option<Membership>,
-    /// Senders met lately, and whether they asked to be forgotten.
-    erased: Vec<(UserNid, bool)>,
+    /// Senders met, and whether they asked to be forgotten.
+    erased: HashMap<UserNid, bool>,
 }
 
 impl Rooms {
@@ -63,7 +60,7 @@ impl Rooms {
             ignored: self.inner.accounts.ignored(snap, viewer.user)?,
             now_ms: self.inner.clock.now_ms(),
             membership,
-            erased: Vec::new(),
+            erased: HashMap::new(),
         })
     }
 
@@ -199,14 +196,13 @@ impl View {
         !event.event.is_state() && self.ignored.contains(&event.meta.sender)
     }
 
-    /// Whether a sender asked to be forgotten; remembered for the next event.
+    /// Whether a sender asked to be forgotten.
     fn is_erased(&mut self, sender: UserNid) -> Result<bool, StoreError> {
-        if let Some((_, erased)) = self.erased.iter().find(|entry| entry.0 == sender) {
+        if let Some(erased) = self.erased.get(&sender) {
             return Ok(*erased);
         }
         let erased = skerry_account::user::is_erased(&self.snap, sender)?;
-        self.erased.truncate(SENDERS_MAX);
-        self.erased.insert(0, (sender, erased));
+        self.erased.insert(sender, erased);
         Ok(erased)
     }
 

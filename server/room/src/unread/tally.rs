@@ -51,6 +51,10 @@ pub(crate) struct Tally {
     base_upto: Order,
     /// Events after `base_upto` that notify, in order.
     hits: Vec<Hit>,
+    /// The threads that hits are in.
+    threads: Vec<Arc<str>>,
+    /// What was counted last, with the newest receipt and the mark that it was counted with.
+    counted: Option<((Pos, Order), Unread)>,
     /// How many events were evaluated since the counts were last written to the store.
     pub(crate) unsaved: usize,
 }
@@ -58,7 +62,8 @@ pub(crate) struct Tally {
 #[derive(Clone, Debug)]
 struct Hit {
     order: Order,
-    thread: Arc<str>,
+    /// Index of its thread.
+    thread: usize,
     highlight: bool,
 }
 
@@ -70,6 +75,8 @@ impl Tally {
             base: Vec::new(),
             base_upto: mark,
             hits: Vec::new(),
+            threads: Vec::new(),
+            counted: None,
             unsaved: 0,
         }
     }
@@ -89,6 +96,8 @@ impl Tally {
             base: base.collect(),
             base_upto: row.upto,
             hits: Vec::new(),
+            threads: Vec::new(),
+            counted: None,
             unsaved: 0,
         }
     }
@@ -99,7 +108,9 @@ impl Tally {
         let upto = self.base_upto;
         self.base.retain(|(thread, ..)| marks.of(thread) < upto);
         let first = self.hits.partition_point(|hit| hit.order <= marks.all);
-        self.hits.drain(..first);
+        if first > 0 {
+            self.hits.drain(..first);
+        }
         self.base
             .iter()
             .all(|(thread, _, mark)| *mark == marks.of(thread))
@@ -112,45 +123,73 @@ impl Tally {
         }
         for hit in self.hits.drain(..HITS_MAX / 2) {
             self.base_upto = hit.order;
-            let mark = marks.of(&hit.thread);
+            let Some(thread) = self.threads.get(hit.thread) else {
+                continue;
+            };
+            let mark = marks.of(thread);
             if hit.order <= mark {
                 continue;
             }
-            match self.base.iter_mut().find(|entry| entry.0 == hit.thread) {
+            match self.base.iter_mut().find(|entry| entry.0 == *thread) {
                 Some((_, count, _)) => count.add(hit.highlight),
                 None => {
                     let mut count = Count::default();
                     count.add(hit.highlight);
-                    self.base.push((hit.thread, count, mark));
+                    self.base.push((thread.clone(), count, mark));
                 }
             }
         }
     }
 
     /// The counts for somebody who has seen the log up to `head`.
-    pub(crate) fn count(&self, marks: &Marks, head: Pos) -> Unread {
-        let mut counts: HashMap<Arc<str>, Count> = HashMap::new();
-        for (thread, count, _) in &self.base {
-            counts.insert(thread.clone(), *count);
+    pub(crate) fn count(&mut self, marks: &Marks, head: Pos) -> Unread {
+        let whole = self.hits.last().is_none_or(|hit| hit.order.anchor <= head);
+        if let (true, Some((newest, unread))) = (whole, &self.counted)
+            && *newest == (marks.newest, marks.all)
+        {
+            return unread.clone();
         }
+        let threads: Vec<Order> = self.threads.iter().map(|thread| marks.of(thread)).collect();
+        let mut counts = vec![Count::default(); threads.len()];
         for hit in &self.hits {
-            if hit.order.anchor <= head && hit.order > marks.of(&hit.thread) {
-                counts
-                    .entry(hit.thread.clone())
-                    .or_default()
-                    .add(hit.highlight);
+            let mark = threads.get(hit.thread).copied().unwrap_or(marks.all);
+            if hit.order.anchor <= head
+                && hit.order > mark
+                && let Some(count) = counts.get_mut(hit.thread)
+            {
+                count.add(hit.highlight);
             }
         }
-        Unread::of(counts)
+        let mut sums: HashMap<Arc<str>, Count> = self
+            .base
+            .iter()
+            .map(|(thread, count, _)| (thread.clone(), *count))
+            .collect();
+        for (thread, count) in self.threads.iter().zip(counts) {
+            let sum = sums.entry(thread.clone()).or_default();
+            sum.notify += count.notify;
+            sum.highlight += count.highlight;
+        }
+        let unread = Unread::of(sums);
+        if whole {
+            self.counted = Some(((marks.newest, marks.all), unread.clone()));
+        }
+        unread
     }
 
     /// Takes in an event that notifies.
-    pub(crate) fn hit(&mut self, order: Order, thread: Arc<str>, highlight: bool) {
+    pub(crate) fn hit(&mut self, order: Order, thread: &Arc<str>, highlight: bool) {
+        let known = self.threads.iter().position(|other| other == thread);
+        let thread = known.unwrap_or_else(|| {
+            self.threads.push(thread.clone());
+            self.threads.len() - 1
+        });
         self.hits.push(Hit {
             order,
             thread,
             highlight,
         });
+        self.counted = None;
     }
 
     /// Bytes of memory it holds, about.
@@ -170,6 +209,7 @@ mod tests {
     }
 
     fn marks(all: u64, threads: &[(&str, u64)]) -> Marks {
+        let newest = Pos(all * 10_000 + threads.iter().map(|thread| thread.1).sum::<u64>());
         let threads = threads
             .iter()
             .map(|(id, n)| ((*id).to_owned(), at(*n)))
@@ -177,55 +217,27 @@ mod tests {
         Marks {
             all: at(all),
             threads,
-            newest: Pos(0),
+            newest,
         }
     }
 
-    fn hit(n: u64, thread: &str, highlight: bool) -> Hit {
-        Hit {
-            order: at(n),
-            thread: Arc::from(thread),
-            highlight,
-        }
+    fn count(notify: u64, highlight: u64) -> Count {
+        Count { notify, highlight }
     }
 
     #[test]
     fn counts_by_thread_and_by_what_the_reader_has_seen() {
         let mut tally = Tally::from(at(0));
-        tally.hits = vec![hit(1, MAIN, false), hit(2, "$t", true), hit(3, "$t", false)];
+        let (main, thread) = (Arc::from(MAIN), Arc::from("$t"));
+        tally.hit(at(1), &main, false);
+        tally.hit(at(2), &thread, true);
+        tally.hit(at(3), &thread, false);
         let unread = tally.count(&marks(0, &[]), Pos(9));
-        assert_eq!(
-            unread.main,
-            Count {
-                notify: 1,
-                highlight: 0
-            }
-        );
-        assert_eq!(
-            unread.threads,
-            vec![(
-                Arc::from("$t"),
-                Count {
-                    notify: 2,
-                    highlight: 1
-                }
-            )]
-        );
-        assert_eq!(
-            unread.total(),
-            Count {
-                notify: 3,
-                highlight: 1
-            }
-        );
+        assert_eq!(unread.main, count(1, 0));
+        assert_eq!(unread.threads, vec![(Arc::from("$t"), count(2, 1))]);
+        assert_eq!(unread.total(), count(3, 1));
         let unread = tally.count(&marks(0, &[("$t", 2)]), Pos(9));
-        assert_eq!(
-            unread.total(),
-            Count {
-                notify: 2,
-                highlight: 0
-            }
-        );
+        assert_eq!(unread.total(), count(2, 0));
         assert_eq!(tally.count(&marks(0, &[]), Pos(2)).total().notify, 2);
         assert!(tally.drop_read(&marks(2, &[])));
         assert_eq!(tally.hits.len(), 1);
@@ -236,9 +248,8 @@ mod tests {
         let mut tally = Tally::from(at(0));
         let none = marks(0, &[]);
         for n in 1..=2_000_u64 {
-            tally
-                .hits
-                .push(hit(n, if n % 2 == 0 { "$t" } else { MAIN }, n % 10 == 0));
+            let thread = Arc::from(if n % 2 == 0 { "$t" } else { MAIN });
+            tally.hit(at(n), &thread, n % 10 == 0);
             tally.fold(&none);
         }
         assert!(tally.hits.len() <= HITS_MAX);
