@@ -17,6 +17,7 @@ mod lazy;
 mod notifier;
 mod project;
 mod sync;
+mod tails;
 mod token;
 
 pub use delta::{

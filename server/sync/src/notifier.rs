@@ -4,6 +4,7 @@
 //! itself. No wake-up is missed, because a reader subscribes first, takes its snapshot second,
 //! and the channel keeps the last position raised.
 
+mod channel;
 mod locals;
 mod recent;
 
@@ -15,16 +16,14 @@ use skerry_account::{Accounts, EphemeralPos};
 use skerry_core::{Membership, Pos, RoomNid, UserNid};
 use skerry_room::Rooms;
 use skerry_store::{Change, Snapshot, Store, StoreError};
-use tokio::sync::watch;
 
+use channel::Channel;
+pub(crate) use channel::{About, Bell};
 use locals::Locals;
 use recent::Recent;
 
 /// Channels kept at most while nobody listens on them.
 const CHANNELS_MAX: usize = 10_000;
-
-/// What a waiting reader listens on: the position of the newest fact that concerns the user.
-pub type Bell = watch::Receiver<Pos>;
 
 /// Follows the log and wakes the users concerned.
 pub(crate) struct Notifier {
@@ -38,11 +37,11 @@ pub(crate) struct Notifier {
     ephemeral: Mutex<(u64, EphemeralPos)>,
 }
 
-/// One user's channel.
-struct Channel {
-    bell: watch::Sender<Pos>,
-    /// Every fact after this position that concerns the user has been raised.
-    born: Pos,
+/// What concerns whom in a piece of the log.
+#[derive(Default)]
+struct Concerns {
+    users: HashMap<UserNid, Vec<(Pos, About)>>,
+    rooms: HashMap<RoomNid, Vec<(Pos, About)>>,
 }
 
 impl Notifier {
@@ -95,33 +94,49 @@ impl Notifier {
     pub(crate) fn subscribe(&self, user: UserNid) -> Bell {
         let mut channels = self.channels.lock();
         if let Some(channel) = channels.get(&user) {
-            return channel.bell.subscribe();
+            return channel.subscribe();
         }
         if channels.len() >= CHANNELS_MAX {
-            channels.retain(|_, channel| channel.bell.receiver_count() > 0);
+            channels.retain(|_, channel| channel.is_listened_to());
         }
         // Facts up to here may have been read already, at a time when there was no channel.
         let born = self.recent.read().upto();
-        let (bell, receiver) = watch::channel(Pos::ZERO);
-        channels.insert(user, Channel { bell, born });
-        receiver
+        let channel = Channel::new(born);
+        let bell = channel.subscribe();
+        channels.insert(user, channel);
+        bell
     }
 
-    /// Whether it is known without looking that nothing durable concerns the user in
-    /// `(since, upto]`.
-    pub(crate) fn is_quiet(&self, user: UserNid, since: Pos, upto: Pos) -> bool {
-        if since >= upto {
-            return true;
-        }
-        // In this order: what is raised is raised before `upto` of the recent facts moves on.
-        if self.recent.read().upto() < upto {
-            return false;
+    /// What concerns a user in `(since, head]` of a snapshot, if that is known without looking
+    /// into the log but for its last piece, of at most so many facts.
+    pub(crate) fn news(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+        since: Pos,
+        most: usize,
+    ) -> Result<Option<(Vec<About>, Vec<Change>)>, StoreError> {
+        let head = snap.head();
+        // In this order: what is told to channels is told before `upto` moves on.
+        let upto = self.recent.read().upto();
+        if head.0.saturating_sub(upto.0) > most as u64 {
+            return Ok(None);
         }
         let channels = self.channels.lock();
-        let Some(channel) = channels.get(&user) else {
-            return false;
+        let Some(news) = channels.get(&user).and_then(|channel| channel.news(since)) else {
+            return Ok(None);
         };
-        channel.born <= since && *channel.bell.borrow() <= since
+        drop(channels);
+        if upto >= head {
+            return Ok(Some((news, Vec::new())));
+        }
+        let rest = snap.changes(upto.max(since), head)?;
+        let Some(rest) = rest else { return Ok(None) };
+        Ok(Some((
+            news,
+            rest.map(|row| row.map(|row| row.1))
+                .collect::<Result<_, _>>()?,
+        )))
     }
 
     /// All facts in `(since, head]` of a snapshot, from memory where possible. `None` if they are
@@ -154,7 +169,7 @@ impl Notifier {
     /// Wakes a user for something that has no position in the log.
     fn nudge(&self, user: UserNid) {
         if let Some(channel) = self.channels.lock().get(&user) {
-            channel.bell.send_modify(|_| ());
+            channel.nudge();
         }
     }
 
@@ -211,83 +226,60 @@ impl Notifier {
         let Some(rows) = snap.changes(from, head)? else {
             // The log was cut off under us: start anew from here, and wake everybody.
             self.locals.lock().clear();
-            let channels = self.channels.lock();
-            raise_all(&channels, head);
+            let mut channels = self.channels.lock();
+            raise_all(&mut channels, head);
             self.recent.write().restart(head);
             return Ok(());
         };
         let facts: Vec<(Pos, Change)> = rows.collect::<Result<_, _>>()?;
         let concerned = self.concerned(&snap, &facts)?;
         // Whoever subscribes comes before this, and is raised, or after, and is born at `head`.
-        let channels = self.channels.lock();
+        let mut channels = self.channels.lock();
         match concerned {
-            Some(users) => raise(&channels, &users),
-            None => raise_all(&channels, head),
+            Some(users) => raise(&mut channels, users),
+            None => raise_all(&mut channels, head),
         }
         self.recent.write().push(facts, head);
         Ok(())
     }
 
-    /// The users whom facts concern, each with the position of the last that does. `None` if
-    /// nobody was listening: whoever has begun since is to be raised unasked.
+    /// What of some facts concerns which users. `None` if nobody was listening: whoever has begun
+    /// since is to look into the log.
     fn concerned(
         &self,
         snap: &Snapshot,
         facts: &[(Pos, Change)],
-    ) -> Result<Option<HashMap<UserNid, Pos>>, StoreError> {
-        let mut users = HashMap::new();
-        let mut rooms: HashMap<RoomNid, Pos> = HashMap::new();
-        let mut lists: HashMap<UserNid, Pos> = HashMap::new();
+    ) -> Result<Option<HashMap<UserNid, Vec<(Pos, About)>>>, StoreError> {
         let mut locals = self.locals.lock();
+        let mut concerns = Concerns::default();
         for (pos, fact) in facts {
-            match fact {
-                Change::Timeline { room, .. }
-                | Change::Receipt {
-                    room,
-                    private: false,
-                    ..
-                } => {
-                    rooms.insert(*room, *pos);
-                }
-                Change::Member {
-                    room,
-                    user,
-                    membership,
-                } => {
-                    // Those who leave are woken as well as those who stay.
-                    users.insert(*user, *pos);
-                    locals.note(*room, *user, *membership == Membership::Join);
-                    rooms.insert(*room, *pos);
-                }
-                Change::Receipt {
-                    user,
-                    private: true,
-                    ..
-                }
-                | Change::AccountData { user, .. }
-                | Change::ToDevice { user, .. }
-                | Change::Keys { user, .. }
-                | Change::PrivateList { viewer: user } => {
-                    users.insert(*user, *pos);
-                }
-                Change::DeviceList { user } => {
-                    lists.insert(*user, *pos);
-                }
-                Change::Pusher { .. } | Change::Profile { .. } => {}
+            if let Change::Member {
+                room,
+                user,
+                membership,
+            } = fact
+            {
+                locals.note(*room, *user, *membership == Membership::Join);
             }
+            concerns.note(*pos, fact);
         }
         if self.channels.lock().is_empty() {
             return Ok(None);
         }
-        for (user, pos) in lists {
-            later(&mut users, user, pos);
-            for room in self.joined_rooms(snap, user)? {
-                later(&mut rooms, room, pos);
+        let Concerns {
+            mut users,
+            mut rooms,
+        } = concerns;
+        for (pos, fact) in facts {
+            if let Change::DeviceList { user } = fact {
+                for room in self.joined_rooms(snap, *user)? {
+                    last(rooms.entry(room).or_default(), *pos, About::List(*user));
+                }
             }
         }
-        for (room, pos) in rooms {
+        for (room, news) in rooms {
             for user in locals.of(&self.rooms, snap, room)?.iter() {
-                later(&mut users, *user, pos);
+                users.entry(*user).or_default().extend_from_slice(&news);
             }
         }
         Ok(Some(users))
@@ -302,22 +294,66 @@ impl Notifier {
     }
 }
 
-fn raise(channels: &HashMap<UserNid, Channel>, users: &HashMap<UserNid, Pos>) {
-    for (user, pos) in users {
-        if let Some(channel) = channels.get(user) {
-            channel.bell.send_modify(|seen| *seen = (*seen).max(*pos));
+impl Concerns {
+    /// Notes whom a fact concerns: users by themselves, or the members of a room.
+    fn note(&mut self, pos: Pos, fact: &Change) {
+        let (user, about) = match fact {
+            Change::Timeline { room, .. } => {
+                return self.note_room(*room, pos, About::Events(*room));
+            }
+            Change::Receipt {
+                room,
+                private: false,
+                ..
+            } => {
+                return self.note_room(*room, pos, About::Receipts(*room));
+            }
+            Change::Member { room, user, .. } => {
+                self.note_room(*room, pos, About::Events(*room));
+                // Those who leave are told as well as those who stay.
+                (user, About::Events(*room))
+            }
+            Change::Receipt {
+                room,
+                user,
+                private: true,
+            } => (user, About::Receipts(*room)),
+            Change::AccountData {
+                user,
+                room: Some(room),
+            } => (user, About::RoomData(*room)),
+            Change::AccountData { user, room: None } => (user, About::Data),
+            Change::ToDevice { user, .. } | Change::Keys { user, .. } => (user, About::Device),
+            Change::DeviceList { user } => (user, About::List(*user)),
+            Change::PrivateList { viewer } => (viewer, About::PrivateList),
+            Change::Pusher { .. } | Change::Profile { .. } => return,
+        };
+        last(self.users.entry(*user).or_default(), pos, about);
+    }
+
+    fn note_room(&mut self, room: RoomNid, pos: Pos, about: About) {
+        last(self.rooms.entry(room).or_default(), pos, about);
+    }
+}
+
+/// Keeps of each thing the last position.
+fn last(news: &mut Vec<(Pos, About)>, pos: Pos, about: About) {
+    match news.iter_mut().find(|(_, other)| *other == about) {
+        Some(entry) => entry.0 = pos.max(entry.0),
+        None => news.push((pos, about)),
+    }
+}
+
+fn raise(channels: &mut HashMap<UserNid, Channel>, users: HashMap<UserNid, Vec<(Pos, About)>>) {
+    for (user, news) in users {
+        if let Some(channel) = channels.get_mut(&user) {
+            channel.raise(news);
         }
     }
 }
 
-fn raise_all(channels: &HashMap<UserNid, Channel>, pos: Pos) {
-    for channel in channels.values() {
-        channel.bell.send_modify(|seen| *seen = (*seen).max(pos));
+fn raise_all(channels: &mut HashMap<UserNid, Channel>, head: Pos) {
+    for channel in channels.values_mut() {
+        channel.restart(head);
     }
-}
-
-/// Keeps the larger position.
-fn later<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Pos>, key: K, pos: Pos) {
-    let seen = map.entry(key).or_default();
-    *seen = pos.max(*seen);
 }

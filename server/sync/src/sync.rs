@@ -9,6 +9,7 @@ use skerry_account::{Accounts, PresenceState};
 use skerry_core::{Pos, StateId, UserNid};
 use skerry_room::Rooms;
 use skerry_store::{Cache, Store, StoreError};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::compute::Query;
@@ -17,6 +18,7 @@ use crate::delta::Delta;
 use crate::filter::{BadFilter, Filter};
 use crate::lazy::LazyMemory;
 use crate::notifier::Notifier;
+use crate::tails::Tails;
 use crate::token::Token;
 
 /// The longest a sync waits for news, whatever the client asks for.
@@ -82,9 +84,35 @@ pub(crate) struct Inner {
     pub(crate) notifier: Arc<Notifier>,
     pub(crate) lazy: LazyMemory,
     pub(crate) heroes: HeroesCache,
+    pub(crate) tails: Tails,
     filters: Mutex<Cache<(UserNid, String), Arc<Filter>>>,
+    turns: Turns,
     /// Facts gone through at most; see [`Sync::with_log_reach`].
     pub(crate) facts_max: usize,
+}
+
+/// Who may compute at once. A message wakes all readers of its room; on a machine of few cores
+/// they are answered sooner in turns than all together. Long answers have turns of their own.
+struct Turns {
+    short: Semaphore,
+    long: Semaphore,
+}
+
+impl Turns {
+    fn new() -> Turns {
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Turns {
+            short: Semaphore::new(2 * cores + 2),
+            long: Semaphore::new(cores + 1),
+        }
+    }
+
+    async fn of(&self, request: &Request) -> Option<SemaphorePermit<'_>> {
+        let long = request.since.is_none() || request.full_state;
+        let turns = if long { &self.long } else { &self.short };
+        // cannot fail: they are never closed
+        turns.acquire().await.ok()
+    }
 }
 
 /// Lists of heroes by version of state.
@@ -122,6 +150,8 @@ impl Sync {
             notifier,
             lazy: LazyMemory::default(),
             heroes: HeroesCache(Mutex::new(Cache::new(HEROES_BYTES))),
+            tails: Tails::default(),
+            turns: Turns::new(),
             filters: Mutex::new(Cache::new(FILTERS_BYTES)),
             facts_max,
         };
@@ -199,24 +229,21 @@ impl Sync {
 
     /// What is new for a device on the newest published snapshot.
     async fn at_once(&self, request: &Arc<Request>, first: bool) -> Result<Delta, SyncError> {
+        let _turn = self.inner.turns.of(request).await;
         let (this, request) = (self.clone(), Arc::clone(request));
         skerry_store::blocking(move || this.delta(&request, first)).await?
     }
 
     fn delta(&self, request: &Request, first: bool) -> Result<Delta, SyncError> {
         let inner = &*self.inner;
-        if first && let Some(token) = request.since {
-            let upto: Pos = token.to_device;
+        let snap = inner.store.snapshot();
+        let query = Query::new(inner, &snap, request);
+        if first && query.has_messages()? {
+            let upto: Pos = request.since.map_or(Pos::ZERO, |token| token.to_device);
             inner
                 .keys
                 .acknowledge(request.user, &request.device, upto)?;
         }
-        let snap = inner.store.snapshot();
-        Query {
-            sync: inner,
-            snap: &snap,
-            req: request,
-        }
-        .run()
+        query.run()
     }
 }

@@ -8,6 +8,8 @@ use skerry_room::{MemberOf, Rooms};
 
 use skerry_store::Change;
 
+use crate::notifier::About;
+
 /// What may have changed in one room. It is a hint: looking closer may find nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RoomHint {
@@ -44,8 +46,6 @@ pub(crate) struct Changes {
     pub rooms: BTreeMap<RoomNid, RoomHint>,
     /// Global account data.
     pub account_data: bool,
-    /// Messages to the user's devices.
-    pub to_device: bool,
     /// Lists of devices.
     pub lists: Lists,
     /// What only the user may see of others' keys.
@@ -58,10 +58,31 @@ impl Changes {
         Changes {
             rooms: BTreeMap::new(),
             account_data: false,
-            to_device: false,
             lists: Lists::These(BTreeSet::new()),
             private_lists: false,
         }
+    }
+
+    /// What was noted for a user, and facts that were not noted yet.
+    pub(crate) fn from_news(news: &[About], rest: &[Change], me: UserNid) -> Changes {
+        let mut changes = Changes::from_facts(rest, me);
+        for about in news {
+            let rooms = &mut changes.rooms;
+            match about {
+                About::Events(room) => rooms.entry(*room).or_default().timeline = true,
+                About::Receipts(room) => rooms.entry(*room).or_default().receipts = true,
+                About::RoomData(room) => rooms.entry(*room).or_default().account_data = true,
+                About::Data => changes.account_data = true,
+                About::Device => {}
+                About::List(user) => {
+                    if let Lists::These(users) = &mut changes.lists {
+                        users.insert(*user);
+                    }
+                }
+                About::PrivateList => changes.private_lists = true,
+            }
+        }
+        changes
     }
 
     /// What facts say about a user. Rooms the user has nothing to do with may be among the rooms.
@@ -74,14 +95,17 @@ impl Changes {
                 Change::Timeline { room, .. } | Change::Member { room, .. } => {
                     rooms.entry(*room).or_default().timeline = true;
                 }
-                Change::Receipt { room, user, private } if !private || *user == me => {
+                Change::Receipt {
+                    room,
+                    user,
+                    private,
+                } if !private || *user == me => {
                     rooms.entry(*room).or_default().receipts = true;
                 }
                 Change::AccountData { user, room } if *user == me => match room {
                     Some(room) => rooms.entry(*room).or_default().account_data = true,
                     None => changes.account_data = true,
                 },
-                Change::ToDevice { user, .. } if *user == me => changes.to_device = true,
                 Change::DeviceList { user } => {
                     lists.insert(*user);
                 }
@@ -116,7 +140,6 @@ impl Changes {
         Changes {
             rooms: hints,
             account_data: true,
-            to_device: true,
             lists: Lists::Any,
             private_lists: true,
         }

@@ -38,19 +38,18 @@ pub(super) struct Moves {
 impl Query<'_> {
     /// Who has come and gone in the rooms that may have changed.
     pub(super) fn moves(&self, changes: &Changes) -> Result<Moves, StoreError> {
-        let rooms = &self.sync.rooms;
         let mut moves = Moves::default();
         let Some(since) = self.req.since.map(|token| token.pos) else {
             return Ok(moves);
         };
         for (room, _) in changes.rooms.iter().filter(|(_, hint)| hint.timeline) {
-            let Some(own) = rooms.member_of(self.snap, self.req.user, *room)? else {
+            let Some(own) = self.member_of(*room)? else {
                 continue;
             };
             match own.membership {
                 Membership::Join if own.since > since => moves.joined.push(*room),
                 Membership::Join => {
-                    let Some(head) = rooms.head(self.snap, *room)? else {
+                    let Some(head) = self.head(*room)? else {
                         continue;
                     };
                     if head.state_pos > since {

@@ -31,12 +31,7 @@ impl Sync {
         let this = self.clone();
         skerry_store::blocking(move || {
             let snap = this.inner.store.snapshot();
-            Query {
-                sync: &this.inner,
-                snap: &snap,
-                req: &request,
-            }
-            .key_changes()
+            Query::new(&this.inner, &snap, &request).key_changes()
         })
         .await?
     }

@@ -12,12 +12,13 @@ mod room;
 mod state;
 pub(crate) mod summary;
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use skerry_account::{data, e2e};
 use skerry_core::{Membership, Pos, RoomNid};
-use skerry_room::MemberOf;
+use skerry_room::{MemberOf, RoomHead};
 use skerry_store::{Snapshot, StoreError};
 
 use crate::delta::{AccountEvent, Delta, StrippedRoom};
@@ -31,6 +32,10 @@ pub(crate) struct Query<'a> {
     pub(crate) sync: &'a Inner,
     pub(crate) snap: &'a Snapshot,
     pub(crate) req: &'a Request,
+    /// Memberships of the user looked up so far.
+    members: RefCell<HashMap<RoomNid, Option<MemberOf>>>,
+    /// Ends of rooms looked up so far.
+    heads: RefCell<HashMap<RoomNid, Option<Arc<RoomHead>>>>,
 }
 
 /// The rooms of the user with the memberships, read when first needed.
@@ -46,6 +51,18 @@ pub(super) struct RoomAsk {
     pub after: Option<Pos>,
     /// All of the state is told.
     pub full: bool,
+}
+
+impl<'a> Query<'a> {
+    pub(crate) fn new(sync: &'a Inner, snap: &'a Snapshot, req: &'a Request) -> Query<'a> {
+        Query {
+            sync,
+            snap,
+            req,
+            members: RefCell::default(),
+            heads: RefCell::default(),
+        }
+    }
 }
 
 impl Query<'_> {
@@ -102,14 +119,14 @@ impl Query<'_> {
         if self.req.full_state {
             return self.everything(mine, since);
         }
-        if self.sync.notifier.is_quiet(me, since, head) {
+        if since == head {
             return Ok(Changes::none());
         }
-        match self
-            .sync
-            .notifier
-            .facts(self.snap, since, self.sync.facts_max)?
-        {
+        let most = self.sync.facts_max;
+        if let Some((news, rest)) = self.sync.notifier.news(self.snap, me, since, most)? {
+            return Ok(Changes::from_news(&news, &rest, me));
+        }
+        match self.sync.notifier.facts(self.snap, since, most)? {
             Some(facts) => Ok(Changes::from_facts(&facts, me)),
             None => {
                 let mine = self.mine(mine)?;
@@ -137,6 +154,31 @@ impl Query<'_> {
         let rooms: Arc<[_]> = self.sync.rooms.rooms_of(self.snap, self.req.user)?.into();
         *mine = Some(Arc::clone(&rooms));
         Ok(rooms)
+    }
+
+    /// Whether messages to the device may be waiting.
+    pub(crate) fn has_messages(&self) -> Result<bool, StoreError> {
+        Ok(e2e::last_message(self.snap, self.req.user, &self.req.device)?.is_some())
+    }
+
+    /// The user's membership of a room, unless they forgot it.
+    pub(super) fn member_of(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
+        if let Some(member) = self.members.borrow().get(&room) {
+            return Ok(member.clone());
+        }
+        let member = self.sync.rooms.member_of(self.snap, self.req.user, room)?;
+        self.members.borrow_mut().insert(room, member.clone());
+        Ok(member)
+    }
+
+    /// The newest end of a room.
+    pub(super) fn head(&self, room: RoomNid) -> Result<Option<Arc<RoomHead>>, StoreError> {
+        if let Some(head) = self.heads.borrow().get(&room) {
+            return Ok(head.clone());
+        }
+        let head = self.sync.rooms.head(self.snap, room)?.map(Arc::new);
+        self.heads.borrow_mut().insert(room, head.clone());
+        Ok(head)
     }
 
     /// Messages to the device.
@@ -186,7 +228,7 @@ impl Query<'_> {
     /// on other devices, though the room is not among theirs any more.
     fn standing_in(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
         let rooms = &self.sync.rooms;
-        if let Some(member) = rooms.member_of(self.snap, self.req.user, room)? {
+        if let Some(member) = self.member_of(room)? {
             return Ok(Some(member));
         }
         let since = self.req.since.map_or(self.snap.head(), |token| token.pos);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skerry_account::data;
 use skerry_core::{EventNid, Membership, Order, StateId};
 use skerry_room::unread::Unread;
-use skerry_room::{Cut, Form, Placed, Recent, Standing, View, Viewer};
+use skerry_room::{Cut, EventFilter, Facts, Form, Placed, Recent, Standing, View, Viewer};
 use skerry_store::StoreError;
 
 use super::state::{Between, Shown};
@@ -24,12 +24,11 @@ impl Query<'_> {
         data: &[data::Datum],
         handed: &mut Vec<Handed>,
     ) -> Result<(RoomDelta, bool), StoreError> {
-        let rooms = &self.sync.rooms;
         let mut view = self.view(ask)?;
         let mut room = self.blank(ask);
         if ask.full || ask.hint.timeline {
             let mut recent = self.recent(&mut view, ask, Order::MAX)?;
-            if let Some(head) = rooms.head(self.snap, ask.room)? {
+            if let Some(head) = self.head(ask.room)? {
                 let known = self.known_state(ask, head.state, head.state_pos)?;
                 if known != Some(head.state) {
                     room.summary = self.new_summary(ask, &head, known)?;
@@ -148,7 +147,57 @@ impl Query<'_> {
                 prev_batch: upto,
             });
         }
+        if let Some(recent) = self.shared(view, ask)? {
+            return Ok(recent);
+        }
         view.recent(since, upto, self.req.filter.timeline_limit(), Some(wanted))
+    }
+
+    /// The same from the events in memory that readers of the room share, where those reach back
+    /// far enough.
+    fn shared(&self, view: &mut View, ask: &RoomAsk) -> Result<Option<Recent>, StoreError> {
+        let (rooms, filter) = (&self.sync.rooms, &self.req.filter);
+        let wanted = &filter.room.timeline;
+        let joined = ask.member.membership == Membership::Join && !wanted.by_relation();
+        let Some((since, head)) = ask.after.filter(|_| joined).zip(self.head(ask.room)?) else {
+            return Ok(None);
+        };
+        let span = (since, head.last);
+        let Some(events) = self.sync.tails.events(rooms, self.snap, ask.room, span)? else {
+            return Ok(None);
+        };
+        let limit = filter.timeline_limit();
+        let prev_batch = Cut::at(self.snap.head());
+        let mut recent = Recent {
+            events: Vec::new(),
+            limited: false,
+            prev_batch,
+        };
+        for event in events.iter().rev() {
+            if !self.passes(wanted, event) {
+                continue;
+            }
+            let Some(event) = view.admit(event)? else {
+                continue;
+            };
+            if recent.events.len() == limit {
+                recent.limited = true;
+                break;
+            }
+            recent.prev_batch = Cut::before(event.order());
+            recent.events.push(event);
+        }
+        recent.events.reverse();
+        Ok(Some(recent))
+    }
+
+    /// Whether an event passes a filter, by what it is.
+    pub(super) fn passes(&self, filter: &EventFilter, event: &Placed) -> bool {
+        filter.wants(Facts {
+            kind: event.event.event_type(),
+            sender: event.event.sender(),
+            has_url: filter.contains_url.map(|_| event.has_url()),
+        })
     }
 
     /// Where a later change of the same state is not in the timeline, because the user may not

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use skerry_core::{EventNid, RoomNid, StateId, StateKeyNid, StateMap, UserNid};
-use skerry_room::{Facts, Placed};
+use skerry_room::Placed;
 use skerry_store::StoreError;
 
 use super::{Query, RoomAsk};
@@ -72,18 +72,18 @@ impl Query<'_> {
             }
         }
         if lazy {
-            for key in self.wanted_members(ask, shown, between.known.is_none())? {
-                let Some((key, member)) = key else { continue };
-                let Some(event) = start.get(key) else {
+            let in_timeline = |event| shown.timeline.iter().any(|shown| shown.nid == event);
+            for (key, member) in self.wanted_members(ask, shown, between.known.is_none())? {
+                // What the timeline tells by itself is told as it was before.
+                let now = end
+                    .get(key)
+                    .filter(|now| self.req.state_after || !in_timeline(*now));
+                let Some(event) = now.or_else(|| start.get(key)) else {
                     continue;
                 };
-                let known = !self.tells_all_members(ask)
-                    && self.sync.lazy.knows(
-                        self.req.user,
-                        &self.req.device,
-                        (ask.room, member, event),
-                    );
-                if !known {
+                let handed = (ask.room, member, event);
+                let (user, device) = (self.req.user, &self.req.device);
+                if self.tells_all_members(ask) || !self.sync.lazy.knows(user, device, handed) {
                     told.entry(key).or_insert(event);
                 }
             }
@@ -154,7 +154,7 @@ impl Query<'_> {
         ask: &RoomAsk,
         shown: &Shown<'_>,
         all: bool,
-    ) -> Result<Vec<Option<(StateKeyNid, UserNid)>>, StoreError> {
+    ) -> Result<Vec<(StateKeyNid, UserNid)>, StoreError> {
         let mut users: Vec<&str> = shown
             .timeline
             .iter()
@@ -167,11 +167,12 @@ impl Query<'_> {
         users.sort_unstable();
         users.dedup();
         let store = self.sync.rooms.store();
-        let place = |user: &str| {
+        let mut places = Vec::with_capacity(users.len());
+        for user in users {
             let (key, nid) = (store.state_key_nid(MEMBER, user)?, store.user_nid(user)?);
-            Ok(key.zip(nid))
-        };
-        users.into_iter().map(place).collect()
+            places.extend(key.zip(nid));
+        }
+        Ok(places)
     }
 
     /// The events themselves, without those the filter drops.
@@ -180,14 +181,8 @@ impl Query<'_> {
         let mut events = Vec::with_capacity(nids.len());
         for chunk in nids.chunks(CHUNK) {
             let found = self.sync.rooms.placed_many(self.snap, room, chunk)?;
-            events.extend(found.into_iter().flatten().filter(|event| {
-                let facts = Facts {
-                    kind: event.event.event_type(),
-                    sender: event.event.sender(),
-                    has_url: filter.contains_url.map(|_| event.has_url()),
-                };
-                filter.wants(facts)
-            }));
+            let found = found.into_iter().flatten();
+            events.extend(found.filter(|event| self.passes(filter, event)));
         }
         Ok(events)
     }

@@ -23,6 +23,8 @@ pub struct House {
     pub sync: Sync,
     /// The same, but never looks into the log.
     pub by_positions: Sync,
+    /// The same, but nobody follows the log for it.
+    pub by_log: Sync,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -55,6 +57,7 @@ impl House {
             Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();
         let sync = Sync::new(accounts.clone(), rooms.clone());
         let by_positions = Sync::with_log_reach(accounts.clone(), rooms.clone(), 0);
+        let by_log = Sync::new(accounts.clone(), rooms.clone());
         let task = tokio::spawn(sync.clone().run());
         House {
             dir,
@@ -63,6 +66,7 @@ impl House {
             rooms,
             sync,
             by_positions,
+            by_log,
             task,
         }
     }
@@ -76,12 +80,13 @@ impl House {
             rooms,
             sync,
             by_positions,
+            by_log,
             task,
             ..
         } = self;
         task.abort();
         let _ = task.await;
-        drop((accounts, rooms, sync, by_positions));
+        drop((accounts, rooms, sync, by_positions, by_log));
         store.close();
         // What the notifier was just doing on another thread holds it a little longer.
         for _ in 0..200 {
