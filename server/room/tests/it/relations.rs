@@ -279,11 +279,11 @@ async fn a_filter_by_relation() {
     };
     assert_eq!(
         found(r#"{"related_by_rel_types":["m.thread"]}"#),
-        [threaded.clone()]
+        [&*threaded]
     );
     assert_eq!(
         found(r#"{"related_by_senders":["@alice:test.example"]}"#),
-        [liked.clone()]
+        [&*liked]
     );
     assert_eq!(
         found(r#"{"related_by_rel_types":["m.thread","m.annotation"]}"#),

@@ -4,5 +4,6 @@ mod accounts;
 mod admin;
 mod e2e;
 mod every_route;
+mod reading;
 mod spec;
 mod talk;
