@@ -287,3 +287,24 @@ async fn sessions_beyond_the_cache_are_found_again() {
         }
     }
 }
+
+#[tokio::test]
+async fn sessions_of_authentication_are_bounded_and_the_oldest_go() {
+    let home = Home::open();
+    let ask = async || {
+        let asked = home.register(json!({ "password": PASSWORD })).await;
+        challenge(asked)["session"].clone()
+    };
+    let first = ask().await;
+    home.clock.advance(1);
+    let mut last = first.clone();
+    for _ in 0..4_096 {
+        last = ask().await;
+    }
+    let go_on = async |session: serde_json::Value| {
+        let auth = json!({ "session": session, "type": "m.login.dummy" });
+        home.register(json!({ "auth": auth })).await
+    };
+    assert_eq!(challenge(go_on(first).await)["errcode"], "M_UNKNOWN");
+    go_on(last).await.unwrap();
+}
