@@ -2,7 +2,8 @@
 //!
 //! The memory is only a saving: forgetting an entry costs a member event sent twice, never one
 //! missed. An entry holds from the moment the device comes back with the token of the answer that
-//! carried it; when it comes back with an earlier token, that answer was lost and the entry with it.
+//! carried it; when it comes back with an earlier token, that answer was lost and the entry with
+//! it.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;

@@ -18,6 +18,7 @@ use skerry_room::Rooms;
 use skerry_store::{Change, Snapshot, Store, StoreError};
 
 use channel::Channel;
+use channel::Notes;
 pub(crate) use channel::{About, Bell};
 use locals::Locals;
 use recent::Recent;
@@ -37,11 +38,19 @@ pub(crate) struct Notifier {
     ephemeral: Mutex<(u64, EphemeralPos)>,
 }
 
+/// What concerns one user.
+pub(crate) struct News {
+    /// What was noted.
+    pub noted: Vec<About>,
+    /// The last piece of the log, of which nothing is noted yet.
+    pub rest: Vec<Change>,
+}
+
 /// What concerns whom in a piece of the log.
 #[derive(Default)]
 struct Concerns {
-    users: HashMap<UserNid, Vec<(Pos, About)>>,
-    rooms: HashMap<RoomNid, Vec<(Pos, About)>>,
+    users: HashMap<UserNid, Notes>,
+    rooms: HashMap<RoomNid, Notes>,
 }
 
 impl Notifier {
@@ -115,7 +124,7 @@ impl Notifier {
         user: UserNid,
         since: Pos,
         most: usize,
-    ) -> Result<Option<(Vec<About>, Vec<Change>)>, StoreError> {
+    ) -> Result<Option<News>, StoreError> {
         let head = snap.head();
         // In this order: what is told to channels is told before `upto` moves on.
         let upto = self.recent.read().upto();
@@ -123,20 +132,20 @@ impl Notifier {
             return Ok(None);
         }
         let channels = self.channels.lock();
-        let Some(news) = channels.get(&user).and_then(|channel| channel.news(since)) else {
+        let Some(noted) = channels.get(&user).and_then(|channel| channel.news(since)) else {
             return Ok(None);
         };
         drop(channels);
-        if upto >= head {
-            return Ok(Some((news, Vec::new())));
+        let mut rest = Vec::new();
+        if upto < head {
+            let Some(rows) = snap.changes(upto.max(since), head)? else {
+                return Ok(None);
+            };
+            for row in rows {
+                rest.push(row?.1);
+            }
         }
-        let rest = snap.changes(upto.max(since), head)?;
-        let Some(rest) = rest else { return Ok(None) };
-        Ok(Some((
-            news,
-            rest.map(|row| row.map(|row| row.1))
-                .collect::<Result<_, _>>()?,
-        )))
+        Ok(Some(News { noted, rest }))
     }
 
     /// All facts in `(since, head]` of a snapshot, from memory where possible. `None` if they are
@@ -249,7 +258,7 @@ impl Notifier {
         &self,
         snap: &Snapshot,
         facts: &[(Pos, Change)],
-    ) -> Result<Option<HashMap<UserNid, Vec<(Pos, About)>>>, StoreError> {
+    ) -> Result<Option<HashMap<UserNid, Notes>>, StoreError> {
         let mut locals = self.locals.lock();
         let mut concerns = Concerns::default();
         for (pos, fact) in facts {
@@ -337,14 +346,14 @@ impl Concerns {
 }
 
 /// Keeps of each thing the last position.
-fn last(news: &mut Vec<(Pos, About)>, pos: Pos, about: About) {
+fn last(news: &mut Notes, pos: Pos, about: About) {
     match news.iter_mut().find(|(_, other)| *other == about) {
         Some(entry) => entry.0 = pos.max(entry.0),
         None => news.push((pos, about)),
     }
 }
 
-fn raise(channels: &mut HashMap<UserNid, Channel>, users: HashMap<UserNid, Vec<(Pos, About)>>) {
+fn raise(channels: &mut HashMap<UserNid, Channel>, users: HashMap<UserNid, Notes>) {
     for (user, news) in users {
         if let Some(channel) = channels.get_mut(&user) {
             channel.raise(news);

@@ -8,7 +8,7 @@ use skerry_room::{MemberOf, Rooms};
 
 use skerry_store::Change;
 
-use crate::notifier::About;
+use crate::notifier::{About, News};
 
 /// What may have changed in one room. It is a hint: looking closer may find nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,9 +64,9 @@ impl Changes {
     }
 
     /// What was noted for a user, and facts that were not noted yet.
-    pub(crate) fn from_news(news: &[About], rest: &[Change], me: UserNid) -> Changes {
-        let mut changes = Changes::from_facts(rest, me);
-        for about in news {
+    pub(crate) fn from_news(news: &News, me: UserNid) -> Changes {
+        let mut changes = Changes::from_facts(&news.rest, me);
+        for about in &news.noted {
             let rooms = &mut changes.rooms;
             match about {
                 About::Events(room) => rooms.entry(*room).or_default().timeline = true,

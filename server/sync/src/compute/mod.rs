@@ -123,8 +123,8 @@ impl Query<'_> {
             return Ok(Changes::none());
         }
         let most = self.sync.facts_max;
-        if let Some((news, rest)) = self.sync.notifier.news(self.snap, me, since, most)? {
-            return Ok(Changes::from_news(&news, &rest, me));
+        if let Some(news) = self.sync.notifier.news(self.snap, me, since, most)? {
+            return Ok(Changes::from_news(&news, me));
         }
         match self.sync.notifier.facts(self.snap, since, most)? {
             Some(facts) => Ok(Changes::from_facts(&facts, me)),

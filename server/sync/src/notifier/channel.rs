@@ -30,6 +30,9 @@ pub(crate) enum About {
     PrivateList,
 }
 
+/// What changed and where in the log.
+pub(super) type Notes = Vec<(Pos, About)>;
+
 /// The channel.
 pub(super) struct Channel {
     bell: watch::Sender<Pos>,
@@ -66,7 +69,7 @@ impl Channel {
     }
 
     /// Notes what happened, and rings.
-    pub(super) fn raise(&mut self, news: Vec<(Pos, About)>) {
+    pub(super) fn raise(&mut self, news: Notes) {
         let newest = news.iter().map(|(pos, _)| *pos).max().unwrap_or_default();
         self.notes.extend(news);
         while self.notes.len() > NOTES_MAX {
