@@ -31,8 +31,20 @@ impl Child {
         path.exists().then_some(path)
     }
 
-    /// Starts the program on a data directory and waits until it answers.
+    /// Starts the program on a data directory and waits until it answers. `more` is added to its
+    /// configuration.
     pub async fn start(program: &Path, data_dir: &Path, more: &str) -> Child {
+        let started = Child::launch(program, data_dir, more, &[]).await;
+        started.unwrap_or_else(|status| panic!("skerry ended at its start: {status}"))
+    }
+
+    /// The same with environment variables; how it ended, where it did so before it answered.
+    pub async fn launch(
+        program: &Path,
+        data_dir: &Path,
+        more: &str,
+        environment: &[(&str, &Path)],
+    ) -> Result<Child, ExitStatus> {
         let addr = free_port();
         let config = data_dir.with_extension("toml");
         let text = format!(
@@ -46,6 +58,7 @@ impl Child {
         let process = Command::new(program)
             .args(["serve", "--config"])
             .arg(&config)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .spawn()
@@ -56,12 +69,26 @@ impl Child {
             if let Some(mut client) = Client::connect(addr).await
                 && let Some((200, _)) = client.req(http::Method::GET, "/health", None, None).await
             {
-                return child;
+                return Ok(child);
             }
             if let Some(status) = child.process.try_wait().unwrap() {
-                panic!("skerry ended at its start: {status}");
+                return Err(status);
             }
             assert!(Instant::now() < deadline, "skerry does not answer");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Waits for it to end by itself: how it ended, if it did so within the time.
+    pub async fn ended(&mut self, within: Duration) -> Option<ExitStatus> {
+        let deadline = Instant::now() + within;
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return Some(status);
+            }
+            if Instant::now() > deadline {
+                return None;
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }

@@ -5,20 +5,23 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::Method;
 use serde_json::{Value, json};
 use skerry_testkit::{Child, Client};
+use tokio::task::JoinHandle;
 
 const SENDERS: usize = 8;
-const API: &str = "/_matrix/client/v3";
+pub(crate) const API: &str = "/_matrix/client/v3";
 
-struct Person {
-    user_id: String,
-    token: String,
+/// Someone who uses the server.
+#[derive(Clone)]
+pub(crate) struct Person {
+    pub(crate) user_id: String,
+    pub(crate) token: String,
 }
 
 /// What one sender did in one round, as far as it was answered.
@@ -53,7 +56,7 @@ fn from_env(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-fn escape(text: &str) -> String {
+pub(crate) fn escape(text: &str) -> String {
     text.bytes()
         .map(|b| {
             if b.is_ascii_alphanumeric() {
@@ -80,7 +83,7 @@ async fn ok(
     answer
 }
 
-async fn register(client: &mut Client, name: &str) -> Person {
+pub(crate) async fn register(client: &mut Client, name: &str) -> Person {
     let body = json!({ "username": name, "password": "p", "auth": { "type": "m.login.dummy" } });
     let answer = ok(
         client,
@@ -370,80 +373,139 @@ async fn nothing_acknowledged_is_lost_when_the_program_is_killed() {
     println!("SKERRY_CRASH_SEED={seed}");
     let mut dice = Dice(seed);
     let dir = tempfile::tempdir().unwrap();
-    let data = dir.path().join("data");
-    let (people, mut since) = first_start(&program, &data).await;
-    let rounds = from_env("SKERRY_CRASH_ROUNDS").unwrap_or(12);
-    for round in 0..rounds {
-        let after = Duration::from_millis(20 + dice.below(400));
-        one_round(&program, &data, &people, round, after, &mut since).await;
+    let mut storm = Storm::begin(&program, &dir.path().join("data")).await;
+    for _ in 0..from_env("SKERRY_CRASH_ROUNDS").unwrap_or(12) {
+        storm
+            .round_killed_after(Duration::from_millis(20 + dice.below(400)))
+            .await;
     }
 }
 
-async fn first_start(program: &Path, data: &Path) -> (Vec<Arc<(Person, Person)>>, String) {
-    let child = Child::start(program, data, "").await;
-    let mut client = Client::connect(child.addr).await.unwrap();
-    let listener = register(&mut client, "listener").await;
-    let mut people = Vec::new();
-    for who in 0..SENDERS {
-        let person = register(&mut client, &format!("sender{who}")).await;
-        let listener = Person {
-            user_id: listener.user_id.clone(),
-            token: listener.token.clone(),
-        };
-        people.push(Arc::new((person, listener)));
-    }
-    drop(client);
-    assert!(
-        child.stop().success(),
-        "SIGTERM has to end it with status 0"
-    );
-    (people, String::new())
-}
-
-async fn one_round(
-    program: &Path,
-    data: &Path,
-    people: &[Arc<(Person, Person)>],
+/// A server's data, and people who send as fast as they can, round after round.
+pub(crate) struct Storm {
+    program: PathBuf,
+    data: PathBuf,
+    /// Each sender, with the one who listens to all.
+    people: Vec<Arc<(Person, Person)>>,
+    /// Where the listener's sync stands.
+    since: String,
     round: u64,
-    after: Duration,
-    since: &mut String,
-) {
-    let child = Child::start(program, data, "").await;
-    let mut client = Client::connect(child.addr).await.unwrap();
-    let listener = &people[0].1;
-    let senders: Vec<Person> = people
-        .iter()
-        .map(|p| Person {
-            user_id: p.0.user_id.clone(),
-            token: p.0.token.clone(),
-        })
-        .collect();
-    let room = make_room(&mut client, &senders, listener).await;
-    let storms: Vec<_> = people
-        .iter()
-        .enumerate()
-        .map(|(who, me)| tokio::spawn(storm(child.addr, who, Arc::clone(me), room.clone(), round)))
-        .collect();
-    tokio::time::sleep(after).await;
-    child.kill();
-    let mut all = Vec::new();
-    for storm in storms {
-        all.push(storm.await.unwrap());
-    }
-    let acked: usize = all.iter().map(|done| done.messages.len()).sum();
-    println!("round {round}: killed after {after:?}, {acked} messages acknowledged");
+}
 
-    let child = Child::start(program, data, "").await;
-    let mut client = Client::connect(child.addr).await.unwrap();
-    for (who, done) in all.iter_mut().enumerate() {
-        send_again(&mut client, done, who, &people[who], &room, round).await;
+impl Storm {
+    /// Starts with nothing; also ends the server once in good order.
+    pub(crate) async fn begin(program: &Path, data: &Path) -> Storm {
+        let child = Child::start(program, data, "").await;
+        let mut client = Client::connect(child.addr).await.unwrap();
+        let listener = register(&mut client, "listener").await;
+        let mut people = Vec::new();
+        for who in 0..SENDERS {
+            let person = register(&mut client, &format!("sender{who}")).await;
+            people.push(Arc::new((person, listener.clone())));
+        }
+        drop(client);
+        assert!(
+            child.stop().success(),
+            "SIGTERM has to end it with status 0"
+        );
+        let (program, data) = (program.to_owned(), data.to_owned());
+        Storm {
+            program,
+            data,
+            people,
+            since: String::new(),
+            round: 0,
+        }
     }
-    let found = timeline(&mut client, &room, &listener.token).await;
-    check_timeline(&found, &all);
-    check_to_device(&mut client, listener, &all, since).await;
-    for (me, done) in people.iter().zip(&all) {
-        check_rest(&mut client, me, &room, done).await;
+
+    /// A storm, and SIGKILL after some time.
+    pub(crate) async fn round_killed_after(&mut self, after: Duration) {
+        let child = Child::start(&self.program, &self.data, "").await;
+        let room = self.make_room(&child).await;
+        let storms = self.storms(child.addr, &room);
+        tokio::time::sleep(after).await;
+        child.kill();
+        self.check(storms, &room, &format!("killed after {after:?}"))
+            .await;
     }
-    // The next kill may also hit a server that does nothing.
-    child.kill();
+
+    /// A storm with `faults.c` preloaded, and death at the n-th operation on the disk since the
+    /// start, if it comes within some seconds.
+    pub(crate) async fn round_with_death_at(&mut self, library: &Path, n: u64) {
+        let child = Child::start(&self.program, &self.data, "").await;
+        let room = self.make_room(&child).await;
+        child.kill();
+        let point = n.to_string();
+        let environment = [
+            ("LD_PRELOAD", library),
+            ("FAULT_KILL_AT", Path::new(&point)),
+        ];
+        let mut storms = Vec::new();
+        let mut what = format!("died at operation {n}");
+        match Child::launch(&self.program, &self.data, "", &environment).await {
+            Err(status) => {
+                assert_eq!(
+                    status.code(),
+                    None,
+                    "it ended by itself at operation {n}: {status}"
+                );
+                what.push_str(", starting");
+            }
+            Ok(mut child) => {
+                storms = self.storms(child.addr, &room);
+                if child.ended(Duration::from_secs(3)).await.is_none() {
+                    what = format!("operation {n} did not come");
+                    child.kill();
+                }
+            }
+        }
+        self.check(storms, &room, &what).await;
+    }
+
+    async fn make_room(&self, child: &Child) -> String {
+        let mut client = Client::connect(child.addr).await.unwrap();
+        let senders: Vec<Person> = self.people.iter().map(|pair| pair.0.clone()).collect();
+        make_room(&mut client, &senders, &self.people[0].1).await
+    }
+
+    fn storms(&self, addr: SocketAddr, room: &str) -> Vec<JoinHandle<Done>> {
+        let start = |(who, pair): (usize, &Arc<(Person, Person)>)| {
+            tokio::spawn(storm(
+                addr,
+                who,
+                Arc::clone(pair),
+                room.to_owned(),
+                self.round,
+            ))
+        };
+        self.people.iter().enumerate().map(start).collect()
+    }
+
+    /// Starts the server again and looks at everything that was acknowledged.
+    async fn check(&mut self, storms: Vec<JoinHandle<Done>>, room: &str, what: &str) {
+        let mut all = Vec::new();
+        for storm in storms {
+            all.push(storm.await.unwrap());
+        }
+        let acked: usize = all.iter().map(|done| done.messages.len()).sum();
+        println!(
+            "round {}: {what}, {acked} messages acknowledged",
+            self.round
+        );
+        let child = Child::start(&self.program, &self.data, "").await;
+        let mut client = Client::connect(child.addr).await.unwrap();
+        for (who, done) in all.iter_mut().enumerate() {
+            send_again(&mut client, done, who, &self.people[who], room, self.round).await;
+        }
+        let listener = &self.people[0].1;
+        let found = timeline(&mut client, room, &listener.token).await;
+        check_timeline(&found, &all);
+        check_to_device(&mut client, listener, &all, &mut self.since).await;
+        for (pair, done) in self.people.iter().zip(&all) {
+            check_rest(&mut client, pair, room, done).await;
+        }
+        self.round += 1;
+        // The next kill may also hit a server that does nothing.
+        child.kill();
+    }
 }

@@ -366,7 +366,7 @@ fn long_functions(text: &str) -> Vec<(&str, usize)> {
             continue;
         }
         let closes = |line: &&str| line.trim_end() == format!("{}}}", " ".repeat(indent));
-        let length = lines.iter().skip(start).position(|line| closes(&line));
+        let length = lines.iter().skip(start).position(|line| closes(line));
         if let Some(length) = length.filter(|length| length + 1 > MAX_FUNCTION_LINES) {
             found.push((bare, length + 1));
         }
