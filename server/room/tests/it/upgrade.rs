@@ -200,19 +200,42 @@ async fn settings_come_along() {
     house.join(&bob, &old).await.unwrap();
     let accounts = &house.accounts;
     for who in [&ada, &bob] {
-        accounts.set_tag(who.user, &old, "m.favourite", json!({ "order": 0.5 })).await.unwrap();
+        accounts
+            .set_tag(who.user, &old, "m.favourite", json!({ "order": 0.5 }))
+            .await
+            .unwrap();
         let direct = json!({ "@x:skerry.test": [old] });
-        accounts.set_account_data(who.user, None, "m.direct", direct).await.unwrap();
+        accounts
+            .set_account_data(who.user, None, "m.direct", direct)
+            .await
+            .unwrap();
         let rule = json!({ "actions": ["notify"] });
         let named = ("room", &*old);
-        accounts.set_push_rule(who.user, named, rule, None, None).await.unwrap();
+        accounts
+            .set_push_rule(who.user, named, rule, None, None)
+            .await
+            .unwrap();
     }
-    let new = house.rooms.upgrade(ada.clone(), &old, "12", vec![]).await.unwrap();
+    let new = house
+        .rooms
+        .upgrade(ada.clone(), &old, "12", vec![])
+        .await
+        .unwrap();
     assert!(accounts.tags(bob.user, &new).await.unwrap().is_empty());
     house.join(&bob, &new).await.unwrap();
     for who in [&ada, &bob] {
-        assert!(accounts.tags(who.user, &new).await.unwrap().contains_key("m.favourite"));
-        let direct = accounts.account_data(who.user, None, "m.direct").await.unwrap();
+        assert!(
+            accounts
+                .tags(who.user, &new)
+                .await
+                .unwrap()
+                .contains_key("m.favourite")
+        );
+        let direct = accounts
+            .account_data(who.user, None, "m.direct")
+            .await
+            .unwrap();
+        let direct: serde_json::Value = serde_json::from_str(&direct).unwrap();
         assert_eq!(direct, json!({ "@x:skerry.test": [old, new] }));
         accounts.push_rule(who.user, "room", &new).await.unwrap();
     }
