@@ -365,7 +365,7 @@ fn long_functions(text: &str) -> Vec<(&str, usize)> {
         if !head.split_whitespace().any(|word| word == "fn") || bare.starts_with("//") {
             continue;
         }
-        let closes = |line: &&str| line.trim_end() == format!("{}}}", " ".repeat(indent));
+        let closes = |line: &str| line.trim_end() == format!("{}}}", " ".repeat(indent));
         let length = lines.iter().skip(start).position(|line| closes(line));
         if let Some(length) = length.filter(|length| length + 1 > MAX_FUNCTION_LINES) {
             found.push((bare, length + 1));
