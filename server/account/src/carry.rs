@@ -5,15 +5,11 @@
 //! room's lane and not the user's, so each piece expects to find what it was made from: the
 //! commit conflicts if the user changed it meanwhile, and the join is planned again.
 
-use ruma_common::RoomId;
-use ruma_common::push::{
-    NewConditionalPushRule, NewPushRule, NewSimplePushRule, PushCondition, RuleKind, Ruleset,
-};
 use serde_json::Value;
 use skerry_core::{RoomNid, UserNid};
 use skerry_store::{Snapshot, Write};
 
-use crate::push_rule::{self, PUSH_RULES};
+use crate::push_rule::PUSH_RULES;
 use crate::tag::TAG;
 use crate::{AccountError, Accounts, data};
 
@@ -54,9 +50,8 @@ impl Accounts {
         {
             data::replace(snap, w, user, None, (DIRECT, json))?;
         }
-        let before = self.ruleset(snap, user)?;
-        if let Some(rules) = rules_with(&before, &from, &to) {
-            let json = push_rule::content(&rules)?.to_string();
+        if let Some(rules) = self.rules(snap, user)?.repeated(&from, &to) {
+            let json = rules.content()?.to_string();
             data::replace(snap, w, user, None, (PUSH_RULES, json))?;
         }
         Ok(())
@@ -78,39 +73,4 @@ fn direct_with(json: &str, from: &str, to: &str) -> Option<String> {
         }
     }
     added.then(|| content.to_string())
-}
-
-/// The rules with those about the old room repeated for the new one; none if there are none.
-fn rules_with(before: &Ruleset, from: &str, to: &str) -> Option<Ruleset> {
-    let mut rules = before.clone();
-    let mut added = false;
-    if let (Some(old), Ok(room)) = (before.room.get(from), RoomId::parse(to))
-        && before.get(RuleKind::Room, to).is_none()
-    {
-        let rule = NewSimplePushRule::new(room.to_owned(), old.actions.clone());
-        added |= rules.insert(NewPushRule::Room(rule), None, None).is_ok()
-            && rules.set_enabled(RuleKind::Room, to, old.enabled).is_ok();
-    }
-    // Clients mute a room by an override rule that is named after it.
-    if let Some(old) = before.override_.get(from)
-        && before.get(RuleKind::Override, to).is_none()
-    {
-        let mut conditions = old.conditions.clone();
-        for condition in &mut conditions {
-            if let PushCondition::EventMatch(matched) = condition
-                && matched.key == "room_id"
-                && matched.pattern == from
-            {
-                to.clone_into(&mut matched.pattern);
-            }
-        }
-        let rule = NewConditionalPushRule::new(to.to_owned(), conditions, old.actions.clone());
-        added |= rules
-            .insert(NewPushRule::Override(rule), None, None)
-            .is_ok()
-            && rules
-                .set_enabled(RuleKind::Override, to, old.enabled)
-                .is_ok();
-    }
-    added.then_some(rules)
 }

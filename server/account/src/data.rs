@@ -10,7 +10,7 @@ use skerry_core::{Pos, RoomNid, UserNid};
 use skerry_store::schema::account as t;
 use skerry_store::{Change, Expect, Scan, Snapshot, StoreError, Write};
 
-use crate::push_rule::{self, PUSH_RULES};
+use crate::push_rule::PUSH_RULES;
 use crate::tx::Tx;
 use crate::{AccountError, Accounts};
 
@@ -194,7 +194,7 @@ impl Accounts {
             let room = match room_id {
                 Some(id) => Some(inner.store.room_nid(&id)?.ok_or(NONE)?),
                 None if kind == PUSH_RULES => {
-                    return Ok(push_rule::content(&*this.ruleset(snap, user)?)?.to_string());
+                    return Ok(this.rules(snap, user)?.content()?.to_string());
                 }
                 None => None,
             };
@@ -214,7 +214,7 @@ impl Accounts {
     ) -> Result<Vec<Datum>, AccountError> {
         let mut data = all(snap, user, None)?;
         data.retain(|datum| datum.kind != PUSH_RULES);
-        let json = push_rule::content(&*self.ruleset(snap, user)?)?.to_string();
+        let json = self.rules(snap, user)?.content()?.to_string();
         let pos = one(snap, user, None, PUSH_RULES)?.map_or(Pos::ZERO, |datum| datum.pos);
         data.push(Datum {
             room: None,

@@ -10,7 +10,7 @@ use crate::ignored::IgnoredCache;
 use crate::job::JobBell;
 use crate::password::Hasher;
 use crate::presence::PresenceBoard;
-use crate::push_rule::RulesetCache;
+use crate::push_rule::RulesCache;
 use crate::session::Sessions;
 use crate::shared_secret::Nonces;
 use crate::txn::TxnKey;
@@ -41,7 +41,7 @@ pub(crate) struct Inner {
     pub(crate) nonces: Nonces,
     pub(crate) ephemeral: Arc<Ephemeral>,
     pub(crate) presence: PresenceBoard,
-    pub(crate) rulesets: RulesetCache,
+    pub(crate) rules: RulesCache,
     pub(crate) ignored: IgnoredCache,
     pub(crate) bell: JobBell,
     /// Known to be true once a person (not a guest) has an account here.
@@ -71,7 +71,7 @@ impl Accounts {
             nonces: Nonces::default(),
             presence: PresenceBoard::new(ephemeral.clone(), clock.clone()),
             ephemeral,
-            rulesets: RulesetCache::default(),
+            rules: RulesCache::default(),
             ignored: IgnoredCache::default(),
             bell: JobBell::default(),
             settled: AtomicBool::new(false),

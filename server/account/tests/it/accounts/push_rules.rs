@@ -149,7 +149,6 @@ async fn wrong_rules_are_refused() {
         is(&put("nothing", "a", plain.clone(), None).await),
         "invalid"
     );
-    assert_eq!(is(&put("room", "a", plain.clone(), None).await), "invalid");
     assert_eq!(
         is(&put("sender", "a", plain.clone(), None).await),
         "invalid"
@@ -189,4 +188,75 @@ async fn wrong_rules_are_refused() {
     ] {
         assert_eq!(is(&result), "not found");
     }
+}
+
+#[tokio::test]
+async fn a_rule_that_exists_can_be_moved_anywhere() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    for kind in ["content", "room", "underride"] {
+        let put = async |id: &str, before: Option<&str>, after: Option<&str>| {
+            let body = json!({ "actions": ["notify"], "pattern": "x", "conditions": [] });
+            let (before, after) = (before.map(str::to_owned), after.map(str::to_owned));
+            home.accounts
+                .set_push_rule(alice, (kind, id), body, before, after)
+                .await
+        };
+        let first = async || ids(&home, alice, kind).await[..3].join(" ");
+        for id in ["#c:x", "#b:x", "#a:x"] {
+            put(id, None, None).await.unwrap();
+        }
+        home.accounts
+            .enable_push_rule(alice, kind, "#a:x", false)
+            .await
+            .unwrap();
+        put("#b:x", None, None).await.unwrap();
+        assert_eq!(first().await, "#a:x #b:x #c:x", "{kind}");
+        put("#a:x", None, Some("#c:x")).await.unwrap();
+        assert_eq!(first().await, "#b:x #c:x #a:x", "{kind}");
+        put("#c:x", Some("#b:x"), None).await.unwrap();
+        assert_eq!(first().await, "#c:x #b:x #a:x", "{kind}");
+        put("#c:x", Some("#a:x"), Some("#b:x")).await.unwrap();
+        assert_eq!(first().await, "#b:x #c:x #a:x", "{kind}");
+        let moved = home.accounts.push_rule(alice, kind, "#a:x").await.unwrap();
+        assert_eq!(moved["enabled"], json!(false), "{kind}");
+        for (before, after) in [
+            (None, Some("#b:x")),
+            (Some("#b:x"), None),
+            (Some("#c:x"), Some("#a:x")),
+        ] {
+            let refused = put("#b:x", before, after).await;
+            assert!(matches!(refused, Err(AccountError::Invalid(_))), "{kind}");
+        }
+        let unknown = put("#b:x", Some("#z:x"), None).await;
+        assert!(matches!(unknown, Err(AccountError::NotFound(_))), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn rules_for_rooms_are_evaluated_where_they_name_one() {
+    const ROOM: &str = "!room:skerry.test";
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    for id in [ROOM, "#alias:skerry.test"] {
+        let body = json!({ "actions": [] });
+        home.accounts
+            .set_push_rule(alice, ("room", id), body, None, None)
+            .await
+            .unwrap();
+    }
+    let home = home.restart();
+    assert_eq!(
+        ids(&home, alice, "room").await,
+        ["#alias:skerry.test", ROOM]
+    );
+    let set = home.accounts.ruleset(&home.snap(), alice).unwrap();
+    let evaluated: Vec<_> = set.room.iter().map(|rule| rule.rule_id.as_str()).collect();
+    assert_eq!(evaluated, [ROOM]);
+    home.accounts
+        .remove_push_rule(alice, "room", ROOM)
+        .await
+        .unwrap();
+    let set = home.accounts.ruleset(&home.snap(), alice).unwrap();
+    assert!(set.room.is_empty());
 }
