@@ -57,7 +57,7 @@ sdk: debug-binary
 web: debug-binary
 	@cd tests/web
 	npm ci --no-audit --no-fund --loglevel=error
-	SKERRY_BIN="$(TARGET)/debug/skerry" $(NODE) --test --test-concurrency=1 --test-reporter=spec \
+	SKERRY_BIN="$(TARGET)/debug/skerry" $(NODE) --test --test-concurrency=1 --test-force-exit --test-reporter=spec \
 		node.test.mjs browser.test.mjs
 
 commander: debug-binary

@@ -60,8 +60,11 @@ test("an encrypted conversation, across a restart and onto a new device", { time
     await hears(grace, room, "still burning.");
 
     await until("every key to be in the backup", async () => {
-        const info = await ada.getKeyBackupVersion?.() ?? (await ada.getCrypto().getKeyBackupInfo());
-        return info && info.count >= 1;
+        // asked of the server itself, because the SDK answers from memory
+        const answer = await fetch(`${server.url}/_matrix/client/v3/room_keys/version`, {
+            headers: { Authorization: `Bearer ${ada.getAccessToken()}` },
+        });
+        return (await answer.json()).count >= 2;
     });
     const second = await signIn("ada", secrets);
     await second.getCrypto().bootstrapCrossSigning({});
@@ -93,7 +96,7 @@ test("edits, reactions, threads, receipts and redactions reach the other side", 
         "m.new_content": { msgtype: "m.text", body: "hello" },
         "m.relates_to": { rel_type: "m.replace", event_id: first },
     });
-    await until("the edit", () => grace.getRoom(room).findEventById(first)?.replacingEvent()?.getContent().body === "hello");
+    await until("the edit", () => grace.getRoom(room).findEventById(first)?.getContent().body === "hello");
     await grace.sendEvent(room, "m.reaction", {
         "m.relates_to": { rel_type: "m.annotation", event_id: first, key: "⚓" },
     });

@@ -10,8 +10,10 @@ use skerry_sync::{BadFilter, Request, SyncError, Token};
 use crate::{Ctx, fault, sync_v3};
 
 /// The endpoints of this file.
-pub(crate) const ROUTES: &[Route<Ctx>] =
-    &[route!(GET "/_matrix/client/v3/sync", Token, Free, get)];
+pub(crate) const ROUTES: &[Route<Ctx>] = &[route!(GET "/_matrix/client/v3/sync", Token, Free, get)];
+
+/// What the parameter `use_state_after` was called before v1.16.
+const USE_STATE_AFTER_OLD: &str = "org.matrix.msc4222.use_state_after";
 
 /// `GET /sync`.
 ///
@@ -24,13 +26,25 @@ async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let presence = presence_of(&call)?;
     let timeout = Duration::from_millis(call.query_as::<u64>("timeout")?.unwrap_or(0));
     let mut request = request_of(&call)?;
+    let after = match call.query("use_state_after") {
+        None if request.state_after => "org.matrix.msc4222.state_after",
+        _ => "state_after",
+    };
     if let Some(text) = call.query("filter") {
         // The call is not to be held while waiting.
         drop(call);
-        request.filter = ctx.sync.filter(request.user, &text).await.map_err(refusal)?;
+        request.filter = ctx
+            .sync
+            .filter(request.user, &text)
+            .await
+            .map_err(refusal)?;
     }
-    let delta = ctx.sync.wait(request, presence, timeout).await.map_err(refusal)?;
-    Ok(Answer::json_bytes(sync_v3::render(&delta)))
+    let delta = ctx
+        .sync
+        .wait(request, presence, timeout)
+        .await
+        .map_err(refusal)?;
+    Ok(Answer::json_bytes(sync_v3::render(&delta, after)))
 }
 
 /// What is asked, but for the filter.
@@ -41,7 +55,7 @@ fn request_of(call: &Call) -> Result<Request, ApiError> {
         Some(text) => Some(Token::parse(&text).map_err(|_| bad_token())?),
     };
     let after = call.query_as::<bool>("use_state_after")?;
-    let after = after.or(call.query_as::<bool>("org.matrix.msc4222.use_state_after")?);
+    let after = after.or(call.query_as::<bool>(USE_STATE_AFTER_OLD)?);
     Ok(Request {
         user: requester.user,
         user_id: requester.user_id.clone(),
@@ -70,7 +84,9 @@ pub(crate) fn refusal(error: SyncError) -> ApiError {
     match error {
         SyncError::UnknownPos => ApiError::unknown_pos("since is ahead of this server"),
         SyncError::NoFilter => ApiError::invalid_param("There is no such filter"),
-        SyncError::Filter(BadFilter::TooLarge) => ApiError::invalid_param("The filter is too large"),
+        SyncError::Filter(BadFilter::TooLarge) => {
+            ApiError::invalid_param("The filter is too large")
+        }
         SyncError::Filter(BadFilter::NotJson) => ApiError::not_json("The filter is not JSON"),
         SyncError::Filter(BadFilter::Shape(text)) => ApiError::bad_json(text),
         SyncError::Account(error) => fault::account(error),

@@ -40,7 +40,9 @@ impl<'a> Object<'a> {
 
     /// A member that is a list of strings.
     fn strings<T: AsRef<str>>(&mut self, name: &str, values: &[T]) {
-        list(values, self.key(name), |value, out| string(value.as_ref(), out));
+        list(values, self.key(name), |value, out| {
+            string(value.as_ref(), out)
+        });
     }
 
     /// A member that is an object, written by `fill`.
@@ -56,11 +58,16 @@ impl<'a> Object<'a> {
 }
 
 /// The answer's body.
-pub(crate) fn render(delta: &Delta) -> Vec<u8> {
+///
+/// `after` is the name of the section with the state at a timeline's end: clients that ask by the
+/// parameter's name from before v1.16 know the section only by its own old name.
+pub(crate) fn render(delta: &Delta, after: &str) -> Vec<u8> {
     let mut body = Vec::with_capacity(size_guess(delta));
     let mut out = Object::begin(&mut body);
     if !delta.account_data.is_empty() {
-        out.object("account_data", |section| account_events(section, &delta.account_data));
+        out.object("account_data", |section| {
+            account_events(section, &delta.account_data)
+        });
     }
     if !(delta.device_lists.changed.is_empty() && delta.device_lists.left.is_empty()) {
         out.object("device_lists", |lists| {
@@ -69,9 +76,16 @@ pub(crate) fn render(delta: &Delta) -> Vec<u8> {
         });
     }
     out.object("device_one_time_keys_count", |counts| {
-        delta.key_counts.one_time.iter().for_each(|(name, count)| counts.plain(name, count));
+        delta
+            .key_counts
+            .one_time
+            .iter()
+            .for_each(|(name, count)| counts.plain(name, count));
     });
-    out.strings("device_unused_fallback_key_types", &delta.key_counts.unused_fallback);
+    out.strings(
+        "device_unused_fallback_key_types",
+        &delta.key_counts.unused_fallback,
+    );
     string(&delta.next.to_string(), out.key("next_batch"));
     if !delta.presence.is_empty() {
         out.object("presence", |section| {
@@ -85,7 +99,7 @@ pub(crate) fn render(delta: &Delta) -> Vec<u8> {
         });
     }
     if has_rooms(delta) {
-        out.object("rooms", |sections| rooms(sections, delta));
+        out.object("rooms", |sections| rooms(sections, delta, after));
     }
     if !delta.to_device.is_empty() {
         out.object("to_device", |section| {
@@ -105,13 +119,18 @@ fn has_rooms(delta: &Delta) -> bool {
         && delta.left.is_empty())
 }
 
-fn rooms(sections: &mut Object<'_>, delta: &Delta) {
+fn rooms(sections: &mut Object<'_>, delta: &Delta, after: &str) {
     if !delta.invited.is_empty() {
-        sections.object("invite", |out| stripped(out, &delta.invited, "invite_state"));
+        sections.object("invite", |out| {
+            stripped(out, &delta.invited, "invite_state")
+        });
     }
     if !delta.joined.is_empty() {
         sections.object("join", |out| {
-            delta.joined.iter().for_each(|room| out.object(&room.room_id, |out| joined(out, room)));
+            delta
+                .joined
+                .iter()
+                .for_each(|room| out.object(&room.room_id, |out| joined(out, room, after)));
         });
     }
     if !delta.knocked.is_empty() {
@@ -119,7 +138,10 @@ fn rooms(sections: &mut Object<'_>, delta: &Delta) {
     }
     if !delta.left.is_empty() {
         sections.object("leave", |out| {
-            delta.left.iter().for_each(|room| out.object(&room.room_id, |out| common(out, room)));
+            delta
+                .left
+                .iter()
+                .for_each(|room| out.object(&room.room_id, |out| common(out, room, after)));
         });
     }
 }
@@ -133,11 +155,13 @@ fn stripped(out: &mut Object<'_>, rooms: &[StrippedRoom], name: &str) {
 }
 
 /// What joined and left rooms have in common.
-fn common(out: &mut Object<'_>, room: &RoomDelta) {
-    out.object("account_data", |section| account_events(section, &room.account_data));
+fn common(out: &mut Object<'_>, room: &RoomDelta, after: &str) {
+    out.object("account_data", |section| {
+        account_events(section, &room.account_data)
+    });
     let (name, state) = match &room.state {
         StateSection::Start(events) => ("state", events),
-        StateSection::End(events) => ("state_after", events),
+        StateSection::End(events) => (after, events),
     };
     out.object(name, |section| section.raw("events", &state.json));
     out.object("timeline", |timeline| {
@@ -147,10 +171,12 @@ fn common(out: &mut Object<'_>, room: &RoomDelta) {
     });
 }
 
-fn joined(out: &mut Object<'_>, room: &RoomDelta) {
-    common(out, room);
+fn joined(out: &mut Object<'_>, room: &RoomDelta, after: &str) {
+    common(out, room, after);
     out.object("ephemeral", |section| {
-        list(&room.ephemeral, section.key("events"), |event, out| out.extend_from_slice(event));
+        list(&room.ephemeral, section.key("events"), |event, out| {
+            out.extend_from_slice(event)
+        });
     });
     out.object("summary", |summary| {
         if let Some(heroes) = &room.summary.heroes {

@@ -134,8 +134,20 @@ impl ShellBuilder {
             let serve = move |request: Request| {
                 dispatch::serve(Arc::clone(&shell), Some(Arc::clone(&entries)), request)
             };
+            if let Some(old) = old_path(path) {
+                router = router.route(&old, axum::routing::any(serve.clone()));
+            }
             router = router.route(path, axum::routing::any(serve));
         }
         router.fallback(move |request: Request| dispatch::serve(Arc::clone(&shell), None, request))
     }
+}
+
+/// The path under which clients from before v1.1 of the specification call an endpoint; some
+/// command-line clients and bots still do.
+fn old_path(path: &str) -> Option<String> {
+    ["/_matrix/client/", "/_matrix/media/"].into_iter().find_map(|api| {
+        let rest = path.strip_prefix(api)?.strip_prefix("v3/")?;
+        Some(format!("{api}r0/{rest}"))
+    })
 }

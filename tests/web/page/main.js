@@ -52,8 +52,12 @@ function draw() {
     );
     current = client.getRooms().find((room) => room.getMyMembership() === "join");
     if (!current) return;
-    at("room").textContent = current.name;
-    const messages = current.getLiveTimeline().getEvents().filter((e) => e.getType() === "m.room.message");
+    if (at("room").textContent !== current.name) {
+        at("room").textContent = current.name;
+        // the SDK leaves a room's history encrypted until the room is looked at
+        current.decryptAllEvents().then(draw);
+    }
+    const messages = current.getLiveTimeline().getEvents().filter((e) => e.getType() === "m.room.message" && !e.status);
     const known = new Map([...at("timeline").children].map((item) => [item.dataset.event, item]));
     const fresh = messages.filter((event) => !known.has(event.getId()) && !event.isDecryptionFailure());
     at("timeline").append(...fresh.map(line));

@@ -9,7 +9,13 @@ use skerry_sync::{
 use super::*;
 
 fn token() -> Token {
-    Token { pos: Pos(9), to_device: Pos(9), boot: 2, typing: 3, presence: 4 }
+    Token {
+        pos: Pos(9),
+        to_device: Pos(9),
+        boot: 2,
+        typing: 3,
+        presence: 4,
+    }
 }
 
 fn counts() -> KeyCounts {
@@ -21,11 +27,14 @@ fn counts() -> KeyCounts {
 }
 
 fn shown(delta: &Delta) -> Value {
-    serde_json::from_slice(&render(delta)).unwrap()
+    serde_json::from_slice(&render(delta, "state_after")).unwrap()
 }
 
 fn list(json: &str, count: usize) -> EventList {
-    EventList { json: json.as_bytes().to_vec(), count }
+    EventList {
+        json: json.as_bytes().to_vec(),
+        count,
+    }
 }
 
 fn room() -> RoomDelta {
@@ -42,10 +51,22 @@ fn room() -> RoomDelta {
             kind: "m.\"tag".to_owned(),
             content: "{\"x\":1}".to_owned(),
         }],
-        ephemeral: vec![br#"{"type":"m.typing"}"#.to_vec(), br#"{"type":"m.receipt"}"#.to_vec()],
+        ephemeral: vec![
+            br#"{"type":"m.typing"}"#.to_vec(),
+            br#"{"type":"m.receipt"}"#.to_vec(),
+        ],
         unread: Some(Unread {
-            main: Count { notify: 2, highlight: 1 },
-            threads: vec![("$t".into(), Count { notify: 3, highlight: 0 })],
+            main: Count {
+                notify: 2,
+                highlight: 1,
+            },
+            threads: vec![(
+                "$t".into(),
+                Count {
+                    notify: 3,
+                    highlight: 0,
+                },
+            )],
         }),
         summary: Summary {
             heroes: Some(vec!["@h:x".into()]),
@@ -75,20 +96,41 @@ fn everything_new() {
     let mut left = room();
     left.state = StateSection::End(list("[]", 0));
     delta.left = vec![left];
-    let stripped = |id: &str| StrippedRoom { room_id: id.into(), state: b"[{}]".to_vec() };
+    let stripped = |id: &str| StrippedRoom {
+        room_id: id.into(),
+        state: b"[{}]".to_vec(),
+    };
     delta.invited = vec![stripped("!i:x"), stripped("!j:x")];
     delta.knocked = vec![stripped("!k:x")];
-    delta.presence =
-        vec![Presence { user_id: "@p:x".into(), content: r#"{"presence":"online"}"#.to_owned() }];
-    delta.account_data =
-        vec![AccountEvent { kind: "m.direct".to_owned(), content: "{}".to_owned() }];
-    delta.to_device = vec![r#"{"type":"m.a"}"#.to_owned(), r#"{"type":"m.b"}"#.to_owned()];
-    delta.device_lists =
-        DeviceLists { changed: vec!["@c:x".into()], left: vec!["@d:x".into(), "@e:x".into()] };
+    delta.presence = vec![Presence {
+        user_id: "@p:x".into(),
+        content: r#"{"presence":"online"}"#.to_owned(),
+    }];
+    delta.account_data = vec![AccountEvent {
+        kind: "m.direct".to_owned(),
+        content: "{}".to_owned(),
+    }];
+    delta.to_device = vec![
+        r#"{"type":"m.a"}"#.to_owned(),
+        r#"{"type":"m.b"}"#.to_owned(),
+    ];
+    delta.device_lists = DeviceLists {
+        changed: vec!["@c:x".into()],
+        left: vec!["@d:x".into(), "@e:x".into()],
+    };
     let value = shown(&delta);
-    assert_eq!(value["device_lists"], json!({"changed": ["@c:x"], "left": ["@d:x", "@e:x"]}));
-    assert_eq!(value["to_device"], json!({"events": [{"type": "m.a"}, {"type": "m.b"}]}));
-    assert_eq!(value["account_data"], json!({"events": [{"type": "m.direct", "content": {}}]}));
+    assert_eq!(
+        value["device_lists"],
+        json!({"changed": ["@c:x"], "left": ["@d:x", "@e:x"]})
+    );
+    assert_eq!(
+        value["to_device"],
+        json!({"events": [{"type": "m.a"}, {"type": "m.b"}]})
+    );
+    assert_eq!(
+        value["account_data"],
+        json!({"events": [{"type": "m.direct", "content": {}}]})
+    );
     assert_eq!(
         value["presence"],
         json!({"events": [
@@ -96,8 +138,14 @@ fn everything_new() {
         ]})
     );
     let rooms = &value["rooms"];
-    assert_eq!(rooms["invite"]["!j:x"], json!({"invite_state": {"events": [{}]}}));
-    assert_eq!(rooms["knock"]["!k:x"], json!({"knock_state": {"events": [{}]}}));
+    assert_eq!(
+        rooms["invite"]["!j:x"],
+        json!({"invite_state": {"events": [{}]}})
+    );
+    assert_eq!(
+        rooms["knock"]["!k:x"],
+        json!({"knock_state": {"events": [{}]}})
+    );
     let timeline = json!({"events": [{"a": 1}, {"b": 2}], "limited": true, "prev_batch": "t1_0"});
     let account_data = json!({"events": [{"type": "m.\"tag", "content": {"x": 1}}]});
     assert_eq!(
