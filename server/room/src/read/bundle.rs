@@ -161,18 +161,15 @@ impl View {
 
     /// `"m.thread":{..}`
     fn write_thread(&mut self, root: &Placed, out: &mut Vec<u8>) -> Result<bool, StoreError> {
-        let rows = self.children_of(root.nid, RelKind::Thread, true, usize::MAX)?;
-        let rows: Vec<_> = rows
-            .into_iter()
-            .filter(|row| !self.ignored.contains(&row.1.sender))
-            .collect();
-        let Some(latest) = self.latest_shown(&rows)? else {
+        let Some(latest) = self.latest_in_thread(root.nid)? else {
             return Ok(false);
         };
+        let sum = self.thread_sum(root.nid)?;
         let user = self.reader.user;
-        let participated = root.meta.sender == user || rows.iter().any(|row| row.1.sender == user);
+        let participated = root.meta.sender == user || sum.has(user);
         out.extend_from_slice(b"\"m.thread\":{\"count\":");
-        out.extend_from_slice(rows.len().to_string().as_bytes());
+        let count = sum.count_without(&self.ignored);
+        out.extend_from_slice(count.to_string().as_bytes());
         out.extend_from_slice(b",\"current_user_participated\":");
         out.extend_from_slice(if participated { b"true" } else { b"false" });
         out.extend_from_slice(b",\"latest_event\":");
@@ -182,12 +179,15 @@ impl View {
         Ok(true)
     }
 
-    /// The first of these children that the reader may see.
-    pub(crate) fn latest_shown(
+    /// The newest event of a thread that the reader may see and wants to.
+    pub(crate) fn latest_in_thread(
         &mut self,
-        rows: &[(Order, Relation)],
+        root: EventNid,
     ) -> Result<Option<Arc<Placed>>, StoreError> {
-        for (_, row) in rows.iter().take(LATEST_TRIES) {
+        for (_, row) in self.children_of(root, RelKind::Thread, true, LATEST_TRIES)? {
+            if self.ignored.contains(&row.sender) {
+                continue;
+            }
             let child = self.rooms.placed(&self.snap, self.room, row.child)?;
             let Some(child) = child.filter(|child| child.redacted_by.is_none()) else {
                 continue;

@@ -17,6 +17,7 @@ mod relations;
 mod standing;
 mod state;
 pub(crate) mod tail;
+mod thread;
 mod timestamp;
 mod view;
 mod visibility;
@@ -31,6 +32,7 @@ use crate::cache::Cache;
 use crate::typing::Typing;
 use crate::unread::UnreadCaches;
 use tail::Tails;
+use thread::ThreadSum;
 use visibility::Access;
 
 pub use cut::Cut;
@@ -54,6 +56,8 @@ pub(crate) struct Reads {
     pub(crate) states: Cache<(StateId, Pos), Arc<[Arc<Placed>]>>,
     /// Ends of timelines.
     pub(crate) tails: Tails,
+    /// Sums of threads, by their roots.
+    pub(crate) threads: Cache<EventNid, Arc<ThreadSum>>,
     /// What unread counts are made from.
     pub(crate) unread: UnreadCaches,
     /// One writer of receipts at a time per user.
@@ -67,10 +71,11 @@ impl Reads {
     pub(crate) fn new(budget: usize) -> Reads {
         let share = budget / 16;
         Reads {
-            events: Cache::new(8 * share),
+            events: Cache::new(7 * share),
             access: Cache::new(share),
             states: Cache::new(4 * share),
             tails: Tails::new(share),
+            threads: Cache::new(share),
             unread: UnreadCaches::new(2 * share),
             readers: Lanes::new(),
             typing: Typing::new(),
@@ -83,6 +88,7 @@ impl Reads {
         self.access.clear();
         self.states.clear();
         self.tails.clear();
+        self.threads.clear();
         self.unread.clear();
     }
 }

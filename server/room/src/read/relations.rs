@@ -20,8 +20,6 @@ const CHILDREN_MAX: usize = 10_000;
 const THREADS_MAX: usize = 20_000;
 /// Events loaded at once.
 const CHUNK: usize = 64;
-/// Newest children of a thread among which one is looked for that the user may see.
-const LATEST_TRIES: usize = 16;
 
 /// What `/relations` is asked for.
 #[derive(Clone, Debug)]
@@ -203,9 +201,7 @@ impl View {
         let roots: Result<Vec<_>, _> = self.snap.clone().scan::<Parents>(scan).collect();
         let mut threads = Vec::new();
         for ((_, _, root), ()) in roots? {
-            let mut rows = self.children_of(root, RelKind::Thread, true, LATEST_TRIES)?;
-            rows.retain(|(_, row)| !self.ignored.contains(&row.sender));
-            if let Some(latest) = self.latest_shown(&rows)? {
+            if let Some(latest) = self.latest_in_thread(root)? {
                 threads.push((latest.order(), root));
             }
         }
@@ -228,11 +224,7 @@ impl View {
     /// Whether the user began a thread or wrote in it.
     fn took_part(&self, root: &Placed) -> Result<bool, StoreError> {
         let user = self.reader.user;
-        if root.meta.sender == user {
-            return Ok(true);
-        }
-        let rows = self.children_of(root.nid, RelKind::Thread, false, CHILDREN_MAX)?;
-        Ok(rows.iter().any(|(_, row)| row.sender == user))
+        Ok(root.meta.sender == user || self.thread_sum(root.nid)?.has(user))
     }
 }
 

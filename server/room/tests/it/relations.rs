@@ -31,6 +31,13 @@ fn event(house: &House, who: &Who, room: &str, id: &str) -> Value {
     )
 }
 
+fn latest_of(bundle: &Value) -> String {
+    bundle["m.thread"]["latest_event"]["event_id"]
+        .as_str()
+        .unwrap()
+        .to_owned()
+}
+
 fn of(parent: &str) -> RelationsAsk {
     RelationsAsk {
         event_id: parent.to_owned(),
@@ -153,6 +160,16 @@ async fn threads_are_summed_up_for_each_reader() {
     house.redact(&carol, &room, &in_other).await;
     assert_eq!(field(&list(&carol, all)["chunk"], "/event_id"), [&root]);
 
+    let counted = |who: &Who| bundle(who)["m.thread"]["count"].clone();
+    let by_carol = relate(&house, &carol, &room, "m.thread", &root).await;
+    assert_eq!((counted(&bob), counted(&carol)), (j!(3), j!(3)));
+    house.redact(&carol, &room, &latest_of(&bundle(&bob))).await;
+    assert_eq!(counted(&carol), 2);
+    let again = relate(&house, &carol, &room, "m.thread", &root).await;
+    assert_eq!(counted(&carol), 3);
+    assert_eq!(latest_of(&bundle(&carol)), again);
+    assert_ne!(again, by_carol);
+
     let ignored = j!({ "ignored_users": { &*bob.user_id: {} } });
     let kind = "m.ignored_user_list";
     house
@@ -160,6 +177,8 @@ async fn threads_are_summed_up_for_each_reader() {
         .set_account_data(alice.user, None, kind, ignored)
         .await
         .unwrap();
+    assert_eq!(counted(&alice), 1);
+    house.redact(&carol, &room, &again).await;
     assert!(bundle(&alice).get("m.thread").is_none());
 }
 
