@@ -529,3 +529,53 @@ async fn recent_events_for_a_sync() {
     let none = view.recent(upto, upto, 3, None).unwrap();
     assert!(none.events.is_empty() && !none.limited && none.prev_batch == upto);
 }
+
+/// What is kept in memory never shows a reader more or less than their snapshot holds.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn readers_beside_writers_see_their_snapshots() {
+    let house = std::sync::Arc::new(House::new());
+    let [alice, bob] = ["alice", "bob"].map(|name| house.person(name));
+    let room_id = house.room(&alice).await;
+    house.join(&bob, &room_id).await;
+    let room = house.store.room_nid(&room_id).unwrap().unwrap();
+    let done = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let mut readers = Vec::new();
+    for _ in 0..3 {
+        let (house, who, done) = (house.clone(), viewer(&bob), done.clone());
+        readers.push(tokio::task::spawn_blocking(move || {
+            let mut old = house.snap();
+            let mut rounds = 0;
+            while !done.load(std::sync::atomic::Ordering::Relaxed) || rounds < 20 {
+                let new = house.snap();
+                for snap in [&new, &old] {
+                    let mut view = house.rooms.view(snap, &who, room).unwrap();
+                    let (all, end) = (Cut::START, Cut::at(snap.head()));
+                    let recent = view.recent(all, end, 900, None).unwrap();
+                    let ids: Vec<_> = recent.events.iter().map(|event| event.nid).collect();
+                    let forward = skerry_room::PageAsk {
+                        from: all,
+                        to: Some(end),
+                        back: false,
+                        limit: 1_000,
+                        filter: None,
+                    };
+                    let page = view.page(forward).unwrap();
+                    let plain: Vec<_> = page.events.iter().map(|event| event.nid).collect();
+                    assert_eq!(ids, plain);
+                    let texts = page.events.iter();
+                    let texts = texts.filter(|e| e.event.event_type() == "m.room.message");
+                    assert_eq!(view.unread().unwrap().main.notify, texts.count() as u64);
+                }
+                old = new;
+                rounds += 1;
+            }
+        }));
+    }
+    for n in 0..700 {
+        house.say(&alice, &room_id, &n.to_string()).await;
+    }
+    done.store(true, std::sync::atomic::Ordering::Relaxed);
+    for reader in readers {
+        reader.await.unwrap();
+    }
+}
