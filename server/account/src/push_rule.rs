@@ -16,7 +16,7 @@ use skerry_core::{Pos, UserNid};
 use skerry_store::Snapshot;
 
 use crate::{AccountError, Accounts, data};
-use rules::{NO_RULE, Place, Rules, kind, shaped};
+use rules::{NO_RULE, Place, Rules, check_actions, kind, shaped};
 
 /// The type of account data that push rules are kept in.
 pub const PUSH_RULES: &str = "m.push_rules";
@@ -167,6 +167,7 @@ impl Accounts {
         actions: Value,
     ) -> Result<(), AccountError> {
         let (of, id) = (kind(of)?, id.to_owned());
+        check_actions(Some(&actions))?;
         let actions: Vec<Action> = shaped(actions)?;
         self.edit_rules(user, move |rules| rules.set_actions(of, &id, actions))
             .await

@@ -118,6 +118,7 @@ impl Rules {
         place: &Place,
     ) -> Result<(), AccountError> {
         check_ids(id, place)?;
+        check_actions(body.get("actions"))?;
         if kind == RuleKind::Room {
             let Simple { actions } = shaped(body)?;
             self.insert_room(id, actions, place)?;
@@ -289,6 +290,22 @@ pub(super) fn kind(name: &str) -> Result<RuleKind, AccountError> {
         Ok(RuleKind::from(name))
     } else {
         Err(AccountError::Invalid("Unknown kind of push rule"))
+    }
+}
+
+/// Refuses actions that nobody would act on (spec, module push, actions).
+pub(super) fn check_actions(actions: Option<&Value>) -> Result<(), AccountError> {
+    // The last two did something once; they are still written and do nothing.
+    const KNOWN: [&str; 3] = ["notify", "dont_notify", "coalesce"];
+    let known = |action: &Value| match action {
+        Value::String(action) => KNOWN.contains(&action.as_str()),
+        action => action.get("set_tweak").is_some_and(Value::is_string),
+    };
+    let mut actions = actions.and_then(Value::as_array).into_iter().flatten();
+    if actions.all(known) {
+        Ok(())
+    } else {
+        Err(AccountError::Invalid("Unrecognised action"))
     }
 }
 

@@ -174,6 +174,17 @@ async fn wrong_rules_are_refused() {
         is(&put("override", "a", plain, Some("never")).await),
         "not found"
     );
+    for action in [json!("stop_the_world"), json!(1), json!({ "set": "sound" })] {
+        let body = json!({ "actions": [action] });
+        let made = put("override", "a", body.clone(), None).await;
+        assert_eq!(is(&made), "invalid", "{body}");
+        let actions = body["actions"].clone();
+        let set = home
+            .accounts
+            .set_push_rule_actions(alice, "override", ".m.rule.master", actions)
+            .await;
+        assert_eq!(is(&set), "invalid", "{body}");
+    }
     for result in [
         home.accounts
             .enable_push_rule(alice, "override", "x", true)
