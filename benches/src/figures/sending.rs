@@ -205,6 +205,9 @@ fn receive(mut conn: Conn, start: Instant, ready: &Barrier) -> Outcome<Vec<f64>>
             let sent = Duration::from_nanos(sent.ok_or("a message without a time")?);
             waits.push(now.saturating_sub(sent).as_secs_f64());
         }
+        if body.contains("\"limited\":true") {
+            return Err("a receiver fell so far behind that its timeline has a gap".into());
+        }
         if body.contains("over and out") {
             return Ok(waits);
         }

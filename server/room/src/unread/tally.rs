@@ -9,7 +9,9 @@ use skerry_store::schema::room_read::UnreadRow;
 use super::{Count, Unread};
 
 /// Notifying events remembered one by one for a user and room; of older ones, only how many.
-const HITS_MAX: usize = 1_024;
+/// Few, so that a tally stays at some two kilobytes and all members of a busy room fit into memory:
+/// with 1,024 the tallies of 50 members drove each other out, and each sync counted from nothing.
+const HITS_MAX: usize = 64;
 
 /// How far a user has read a room.
 #[derive(Clone, Debug)]
