@@ -24,6 +24,10 @@ const PRESENCE_EVERY: Duration = Duration::from_secs(15);
 const TRIM_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How old an entry of the log may get, in ms: older sync tokens are answered more slowly.
 const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
+/// How often old transactions are looked for.
+const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the answer to a transaction is kept.
+const TXN_AGE_MS: u64 = 7 * 24 * 3_600_000;
 /// How long work that failed waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -84,6 +88,10 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         stop.clone(),
         trim(Arc::clone(&house.store), Arc::clone(&house.clock)),
     ));
+    workers.spawn(until_stop(
+        stop.clone(),
+        sweep_txns(house.accounts.clone(), Arc::clone(&house.clock)),
+    ));
     workers.spawn(jobs(
         house.accounts.clone(),
         house.rooms.clone(),
@@ -130,6 +138,17 @@ async fn trim(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let trimmed = skerry_store::blocking(move || store.trim_log(now_ms, LOG_AGE_MS)).await;
         if let Ok(Err(error)) | Err(error) = trimmed {
             tracing::warn!(%error, "the log was not trimmed");
+        }
+    }
+}
+
+/// Forgets what was answered to transactions that no client repeats any more.
+async fn sweep_txns(accounts: Accounts, clock: Arc<dyn Clock>) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        let before_ms = clock.now_ms().saturating_sub(TXN_AGE_MS);
+        if let Err(error) = accounts.sweep_txns(before_ms).await {
+            tracing::warn!(%error, "old transactions were not swept");
         }
     }
 }
