@@ -106,7 +106,7 @@ async fn page(ctx: &Ctx, call: &Call, ask: DirectoryAsk) -> Result<Answer, ApiEr
     });
     for (name, offset) in [("next_batch", page.next), ("prev_batch", before)] {
         if let (Some(offset), Some(fields)) = (offset, body.as_object_mut()) {
-            fields.insert(name.into(), offset.to_string().into());
+            fields.insert(name.into(), format!("p{offset}").into());
         }
     }
     Answer::json(&body)
@@ -135,11 +135,13 @@ fn entry(room: &PublicRoom) -> Value {
     entry
 }
 
+/// The place that a token of a page stands for: `p` and the number of rooms before it.
 fn offset(since: Option<&str>) -> Result<usize, ApiError> {
-    let unknown = |_| ApiError::invalid_param("`since` is none that was given out");
-    since
-        .filter(|since| !since.is_empty())
-        .map_or(Ok(0), |since| since.parse().map_err(unknown))
+    let Some(since) = since.filter(|since| !since.is_empty()) else {
+        return Ok(0);
+    };
+    let number = since.strip_prefix('p').and_then(|number| number.parse().ok());
+    number.ok_or_else(|| ApiError::invalid_param("`since` is none that was given out"))
 }
 
 fn bounded(limit: Option<u64>) -> usize {

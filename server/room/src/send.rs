@@ -137,13 +137,16 @@ impl Rooms {
     }
 
     /// A change that makes one event, at most once per transaction.
-    async fn once(
+    async fn once<P>(
         &self,
         room: RoomNid,
         txn: Option<(TxnKey, String)>,
         device: &str,
-        plan: impl FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError> + Send + 'static,
-    ) -> Result<String, RoomError> {
+        plan: P,
+    ) -> Result<String, RoomError>
+    where
+        P: FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError> + Send + 'static,
+    {
         let Some((key, id)) = txn else {
             return self.change(room, move |change| plan(change, None)).await;
         };

@@ -359,12 +359,19 @@ async fn who_wants_no_invites_gets_none() {
     let room = house.rooms.create(ada.clone(), def()).await.unwrap();
     let config = |content| {
         let kind = "m.invite_permission_config";
-        house.accounts.set_account_data(bob.user, None, kind, content)
+        house
+            .accounts
+            .set_account_data(bob.user, None, kind, content)
     };
     config(json!({ "default_action": "block" })).await.unwrap();
-    assert_eq!(refusal(house.invite(&ada, &room, &bob).await), "InviteBlocked");
+    assert_eq!(
+        refusal(house.invite(&ada, &room, &bob).await),
+        "InviteBlocked"
+    );
     let member = json!({ "membership": "invite" });
-    let set = house.set(&ada, &room, "m.room.member", &bob.user_id, member).await;
+    let set = house
+        .set(&ada, &room, "m.room.member", &bob.user_id, member)
+        .await;
     assert_eq!(refusal(set), "InviteBlocked");
     config(json!({})).await.unwrap();
     house.invite(&ada, &room, &bob).await.unwrap();
