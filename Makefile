@@ -42,8 +42,9 @@ fast: setup-build
 
 check: lint deny fast
 
+# many more rounds of killing and of failing disks than in `make check`
 rust: setup-test
-	cargo test --workspace
+	SKERRY_CRASH_ROUNDS=150 SKERRY_FAULT_ROUNDS=60 cargo test --workspace
 
 # the server that the real clients talk to
 debug-binary: setup-test

@@ -120,6 +120,10 @@ class Commander(unittest.TestCase):
         cls.plain, cls.secret = cls.room(encrypted=False), cls.room(encrypted=True)
         cls.ada.log_in(cls.plain)
         cls.grace.log_in(cls.plain)
+        for person in (cls.ada, cls.grace):
+            # the client shows nothing of what came before its first sync, and each device must know of the other
+            # before the first encrypted message
+            person.commander("--listen", "ONCE")
 
     @classmethod
     def tearDownClass(cls):
@@ -135,9 +139,6 @@ class Commander(unittest.TestCase):
         return room
 
     def talk(self, room):
-        for person in (self.ada, self.grace):
-            # each device must know of the other before the first encrypted message
-            person.commander("--listen", "ONCE")
         self.ada.commander("--room", room, "--message", f"the lamp is lit in {room}")
         self.grace.hears(f"the lamp is lit in {room}")
         self.grace.commander("--room", room, "--message", f"I see it in {room}")
@@ -147,7 +148,8 @@ class Commander(unittest.TestCase):
         bytes_sent = os.urandom(50_000)
         name = f"tides-{'secret' if room == self.secret else 'plain'}.bin"
         (self.ada.home / name).write_bytes(bytes_sent)
-        self.ada.commander("--room", room, "--file", name)
+        # without the option this client encrypts the file even where the room is not encrypted
+        self.ada.commander("--room", room, "--file", name, *(["--plain"] if room == self.plain else []))
         target = self.grace.home / "media"
         target.mkdir(exist_ok=True)
         self.grace.hears(name, "--download-media", str(target), "--download-media-name", "clean")
