@@ -8,7 +8,7 @@ use skerry_core::{EventNid, Membership, RoomNid, StateId, UserNid};
 use skerry_store::{Snapshot, StoreError};
 
 use crate::read::visibility::Reader;
-use crate::{Cut, Held, Placed, RoomError, Rooms, Standing};
+use crate::{Cut, Held, Placed, RoomError, Rooms, Standing, StateMap};
 
 /// Who reads.
 #[derive(Clone, Debug)]
@@ -34,6 +34,8 @@ pub struct View {
     /// For the age of events, in ms since the epoch.
     pub(crate) now_ms: u64,
     membership: Option<Membership>,
+    /// State that holds for the user now.
+    holding: StateMap,
     /// Senders met, and whether they asked to be forgotten.
     erased: HashMap<UserNid, bool>,
 }
@@ -60,6 +62,7 @@ impl Rooms {
             ignored: self.inner.accounts.ignored(snap, viewer.user)?,
             now_ms: self.inner.clock.now_ms(),
             membership,
+            holding: StateMap::new(),
             erased: HashMap::new(),
         })
     }
@@ -160,6 +163,18 @@ impl View {
         }
     }
 
+    /// Lets the events of a state the user may read be seen in the timeline too, also those that
+    /// were made while the user might not look: what changed meanwhile is not to be missed.
+    pub fn show_state(&mut self, holding: StateMap) {
+        self.holding = holding;
+    }
+
+    /// Whether an event is part of the state that [`Self::show_state`] was given.
+    fn holds(&self, event: &Placed) -> bool {
+        let key = event.meta.state_key;
+        key.is_some_and(|key| self.holding.get(key) == Some(event.nid))
+    }
+
     /// Whether the user may see an event by the history visibility of the room.
     ///
     /// # Errors
@@ -175,7 +190,7 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn admit(&mut self, event: &Arc<Placed>) -> Result<Option<Arc<Placed>>, StoreError> {
-        if self.is_ignored(event) || !self.may_see(event)? {
+        if self.is_ignored(event) || !(self.holds(event) || self.may_see(event)?) {
             return Ok(None);
         }
         if event.event.is_state() || !self.is_erased(event.meta.sender)? {

@@ -104,7 +104,7 @@ impl Query<'_> {
     }
 
     /// The membership that an event sets.
-    fn membership(
+    pub(super) fn membership(
         &self,
         room: RoomNid,
         event: Option<EventNid>,

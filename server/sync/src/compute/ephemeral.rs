@@ -13,6 +13,9 @@ use super::{Query, RoomAsk};
 use crate::delta::{Presence, RoomDelta};
 use crate::filter;
 
+/// Users met at once of whom it is told that they are offline too; of more it goes without saying.
+const MET_MAX: usize = 50;
+
 /// The content of `m.presence`.
 #[derive(Serialize)]
 struct PresenceContent<'a> {
@@ -135,9 +138,11 @@ impl Query<'_> {
                 found.insert(view.user, view);
             }
         }
-        for user in self.met(moves)? {
+        let met = self.met(moves)?;
+        let few = met.len() <= MET_MAX;
+        for user in met {
             let view = board.of(user);
-            if view.state != PresenceState::Offline {
+            if few || view.state != PresenceState::Offline {
                 found.entry(user).or_insert(view);
             }
         }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use skerry_account::data;
 use skerry_core::{EventNid, Membership, Order, StateId};
 use skerry_room::unread::Unread;
-use skerry_room::{Cut, EventFilter, Facts, Form, Placed, Recent, Standing, View, Viewer};
+use skerry_room::{
+    Cut, EventFilter, Facts, Form, Placed, Recent, RoomHead, Standing, View, Viewer,
+};
 use skerry_store::StoreError;
 
 use super::state::{Between, Shown};
@@ -27,28 +29,10 @@ impl Query<'_> {
         let mut view = self.view(ask)?;
         let mut room = self.blank(ask);
         if ask.full || ask.hint.timeline {
-            let mut recent = self.recent(&mut view, ask, Order::MAX)?;
-            if let Some(head) = self.head(ask.room)? {
-                let known = self.known_state(ask, head.state, head.state_pos)?;
-                if known != Some(head.state) {
-                    room.summary = self.new_summary(ask, &head, known)?;
-                }
-                let before = self.state_before(ask)?;
-                self.cut_overtaken(&mut recent, head.state)?;
-                // The room was there before: what is told does not follow what was known.
-                recent.limited |= before.is_some() && ask.after.is_none();
-                let heroes = room.summary.heroes.as_deref().unwrap_or_default();
-                let shown = Shown {
-                    timeline: &recent.events,
-                    heroes,
-                };
-                let end = head.state;
-                let before = self.was_joined(ask, before)?;
-                let between = Between { known, before, end };
-                let state = self.state(ask, between, &shown, handed)?;
-                room.state =
-                    self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
-            }
+            let recent = match self.head(ask.room)? {
+                Some(head) => self.told(&mut view, ask, &head, &mut room, handed)?,
+                None => self.recent(&mut view, ask, Order::MAX)?,
+            };
             room.timeline = self.timeline(&mut view, &recent)?;
         }
         room.account_data = self.data_of(ask, data)?;
@@ -58,6 +42,39 @@ impl Query<'_> {
             room.unread = Some(self.unread(&view)?);
         }
         Ok((room, show))
+    }
+
+    /// Timeline, state and summary of a room that this server knows.
+    fn told(
+        &self,
+        view: &mut View,
+        ask: &RoomAsk,
+        head: &RoomHead,
+        room: &mut RoomDelta,
+        handed: &mut Vec<Handed>,
+    ) -> Result<Recent, StoreError> {
+        if ask.after.is_none() {
+            view.show_state(self.sync.rooms.state_map(self.snap, head.state)?);
+        }
+        let mut recent = self.recent(view, ask, Order::MAX)?;
+        let known = self.known_state(ask, head.state, head.state_pos)?;
+        if known != Some(head.state) {
+            room.summary = self.new_summary(ask, head, known)?;
+        }
+        let before = self.state_before(ask)?;
+        self.cut_overtaken(&mut recent, head.state)?;
+        // The room was there before: what is told does not follow what was known.
+        recent.limited |= before.is_some() && ask.after.is_none();
+        let shown = Shown {
+            timeline: &recent.events,
+            heroes: room.summary.heroes.as_deref().unwrap_or_default(),
+        };
+        let end = head.state;
+        let before = self.was_joined(ask, before)?;
+        let between = Between { known, before, end };
+        let state = self.state(ask, between, &shown, handed)?;
+        room.state = self.section(self.render(view, &state, Form::SYNC_STATE, false)?);
+        Ok(recent)
     }
 
     /// A room the user has left: up to the event that ended it, and nothing after.
@@ -73,14 +90,24 @@ impl Query<'_> {
             Some(meta) => meta.order,
             None => Order::MIN,
         };
-        let mut recent = self.recent(&mut view, ask, upto)?;
         let since = self.req.since.map(|token| token.pos);
-        if let Standing::Departed { state: end, upto } = view.standing()
-            && (ask.full || since.is_some_and(|since| upto.anchor > since))
-        {
+        let departed = match view.standing() {
+            Standing::Departed { state, upto } => Some((state, upto)),
+            _ => None,
+        };
+        if let Some((state, _)) = departed {
+            view.show_state(self.sync.rooms.state_map(self.snap, state)?);
+        }
+        let mut recent = self.recent(&mut view, ask, upto)?;
+        let news = |upto: Order| ask.full || since.is_some_and(|since| upto.anchor > since);
+        if let Some((end, _)) = departed.filter(|(_, upto)| news(*upto)) {
             self.cut_overtaken(&mut recent, end)?;
             let known = match ask.after.filter(|_| !ask.full) {
-                Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since)?,
+                // Who was not in the room then knows nothing of it.
+                Some(since) => {
+                    let known = self.sync.rooms.state_id_at(self.snap, ask.room, since)?;
+                    self.was_joined(ask, known)?
+                }
                 None => None,
             };
             let shown = Shown {
@@ -272,19 +299,24 @@ impl Query<'_> {
     fn new_summary(
         &self,
         ask: &RoomAsk,
-        head: &skerry_room::RoomHead,
+        head: &RoomHead,
         known: Option<StateId>,
     ) -> Result<Summary, StoreError> {
         let rooms = &self.sync.rooms;
         let now = rooms.state_map(self.snap, head.state)?;
         if let Some(known) = known {
             let mut concerns = false;
-            for (key, _) in rooms.state_map(self.snap, known)?.diff(&now).set {
-                let kind = rooms.store().state_key(key)?.0;
-                concerns |= matches!(
-                    &*kind,
-                    "m.room.member" | "m.room.name" | "m.room.canonical_alias"
-                );
+            let known = rooms.state_map(self.snap, known)?;
+            for (key, event) in known.diff(&now).set {
+                concerns |= match &*rooms.store().state_key(key)?.0 {
+                    "m.room.name" | "m.room.canonical_alias" => true,
+                    // A new name of a member concerns neither counts nor heroes.
+                    "m.room.member" => {
+                        self.membership(ask.room, known.get(key))?
+                            != self.membership(ask.room, Some(event))?
+                    }
+                    _ => false,
+                };
             }
             if !concerns {
                 return Ok(Summary::default());

@@ -235,3 +235,54 @@ async fn messages_from_ignored_users_are_not_shown() {
             .is_empty()
     );
 }
+
+#[tokio::test]
+async fn in_and_out_again_between_two_syncs() {
+    let house = House::new();
+    let (alice, bob) = (house.person("alice").await, house.person("bob").await);
+    let room = house.room(&alice).await;
+    house
+        .set(&alice, &room, "x.state", "", json!({"v": 1}))
+        .await;
+    let start = house.sync(&bob, None, "{}").await;
+    house.join(&bob, &room).await;
+    house.leave(&bob, &room).await;
+    house
+        .set(&alice, &room, "x.state", "", json!({"v": 2}))
+        .await;
+    let gone = house.sync(&bob, Some(start.next), "{}").await;
+    let all = state(left(&gone, &room));
+    let own: Vec<_> = all
+        .iter()
+        .filter(|event| event["type"] == "x.state")
+        .collect();
+    assert_eq!(own[0]["content"]["v"], 1);
+    assert!(all.iter().any(|event| event["type"] == "m.room.create"));
+}
+
+#[tokio::test]
+async fn state_that_changed_out_of_sight_is_seen_on_return() {
+    let house = House::new();
+    let (alice, bob) = (house.person("alice").await, house.person("bob").await);
+    let room = house.room(&alice).await;
+    let content = json!({"history_visibility": "joined"});
+    house
+        .set(&alice, &room, "m.room.history_visibility", "", content)
+        .await;
+    house.join(&bob, &room).await;
+    let start = house.sync(&bob, None, "{}").await;
+    house.leave(&bob, &room).await;
+    house.say(&alice, &room, "secret").await;
+    house.set(&alice, &room, "x.old", "", json!({"v": 1})).await;
+    house.set(&alice, &room, "x.old", "", json!({"v": 2})).await;
+    house.join(&bob, &room).await;
+    let back = house.sync(&bob, Some(start.next), "{}").await;
+    let shown = timeline(joined(&back, &room));
+    let values: Vec<_> = shown
+        .iter()
+        .filter(|event| event["type"] == "x.old")
+        .collect();
+    assert_eq!(values.len(), 1, "only what holds: {shown:?}");
+    assert_eq!(values[0]["content"]["v"], 2);
+    assert!(!words(&shown).contains(&"secret".to_owned()));
+}

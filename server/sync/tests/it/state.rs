@@ -124,6 +124,15 @@ async fn heroes_name_a_room_without_a_name() {
     house.say(&alice, &room, "hi").await;
     let next = house.sync(&alice, Some(first.next), "{}").await;
     assert!(joined(&next, &room).summary.is_empty());
+    let name = json!({"membership": "join", "displayname": "Al"});
+    house
+        .set(&alice, &room, "m.room.member", &alice.id, name)
+        .await;
+    let next = house.sync(&alice, Some(next.next), "{}").await;
+    assert!(
+        joined(&next, &room).summary.is_empty(),
+        "a name counts for nothing"
+    );
     let invited = house.person("invited").await;
     house.invite(&alice, &room, &invited).await;
     let next = house.sync(&alice, Some(next.next), "{}").await;
