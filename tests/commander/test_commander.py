@@ -76,7 +76,7 @@ class Server:
         status = self.process.wait(30)
         self.log.close()
         shutil.rmtree(self.home)
-        return status
+        assert status == 0, "the server must end cleanly"
 
 
 class Person:
@@ -116,6 +116,7 @@ class Commander(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.server = Server()
+        cls.addClassCleanup(cls.server.stop)
         cls.ada, cls.grace = Person(cls.server, "ada"), Person(cls.server, "grace")
         cls.plain, cls.secret = cls.room(encrypted=False), cls.room(encrypted=True)
         cls.ada.log_in(cls.plain)
@@ -124,10 +125,6 @@ class Commander(unittest.TestCase):
             # the client shows nothing of what came before its first sync, and each device must know of the other
             # before the first encrypted message
             person.commander("--listen", "ONCE")
-
-    @classmethod
-    def tearDownClass(cls):
-        assert cls.server.stop() == 0, "the server must end cleanly"
 
     @classmethod
     def room(cls, encrypted):
@@ -148,13 +145,23 @@ class Commander(unittest.TestCase):
         bytes_sent = os.urandom(50_000)
         name = f"tides-{'secret' if room == self.secret else 'plain'}.bin"
         (self.ada.home / name).write_bytes(bytes_sent)
-        # without the option this client encrypts the file even where the room is not encrypted
-        self.ada.commander("--room", room, "--file", name, *(["--plain"] if room == self.plain else []))
+        if room == self.secret:
+            self.ada.commander("--room", room, "--file", name)
+        else:
+            # on its own this client encrypts a file for a plain room too, and then cannot read it there
+            content = {"msgtype": "m.file", "body": name, "url": self.upload(name)}
+            event = self.ada.home / "event.json"
+            event.write_text(json.dumps({"type": "m.room.message", "content": content}))
+            self.ada.commander("--room", room, "--event", str(event))
         target = self.grace.home / "media"
         target.mkdir(exist_ok=True)
         self.grace.hears(name, "--download-media", str(target), "--download-media-name", "clean")
         fetched = [path.read_bytes() for path in target.iterdir() if path.name.startswith(name.split(".")[0])]
         self.assertIn(bytes_sent, fetched)
+
+    def upload(self, name):
+        said = self.ada.commander("--upload", name, "--plain")
+        return next(word for word in said.split() if word.startswith("mxc://"))
 
     def test_talk_in_a_plain_room(self):
         self.talk(self.plain)
@@ -170,8 +177,7 @@ class Commander(unittest.TestCase):
 
     def test_upload_and_download(self):
         (self.ada.home / "chart.txt").write_text("here be seals")
-        said = self.ada.commander("--upload", "chart.txt", "--plain")
-        uri = next(word for word in said.split() if word.startswith("mxc://"))
+        uri = self.upload("chart.txt")
         self.grace.commander("--download", uri, "--plain", "--file-name", "chart-copy.txt")
         self.assertEqual((self.grace.home / "chart-copy.txt").read_text(), "here be seals")
 
