@@ -140,7 +140,9 @@ fn offset(since: Option<&str>) -> Result<usize, ApiError> {
     let Some(since) = since.filter(|since| !since.is_empty()) else {
         return Ok(0);
     };
-    let number = since.strip_prefix('p').and_then(|number| number.parse().ok());
+    let number = since
+        .strip_prefix('p')
+        .and_then(|number| number.parse().ok());
     number.ok_or_else(|| ApiError::invalid_param("`since` is none that was given out"))
 }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 use skerry_http::{Answer, ApiError, Call, Route, route};
@@ -13,6 +14,7 @@ use crate::in_room::{refusal, room_id, txn, who};
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}", Token, Send, message),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/send/{eventType}", Token, Send, message),
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}", Token, Send, redact),
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}", Token, Send, state),
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}/", Token, Send, state),
@@ -23,11 +25,16 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 
 /// `PUT /rooms/{roomId}/send/{eventType}/{txnId}`: durable before the answer; the same
 /// transaction of the same device makes one event, also across restarts.
+///
+/// `POST /rooms/{roomId}/send/{eventType}`: as clients sent before there were transactions; no
+/// longer in the specification, and each request makes an event.
 async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let message = Message {
         kind: call.param("eventType").to_owned(),
         content: content(&call),
-        txn: Some(txn(&call)?),
+        txn: (call.method == Method::PUT)
+            .then(|| txn(&call))
+            .transpose()?,
     };
     let sent = ctx.rooms.send(who(&call)?, room_id(&call)?, message).await;
     let event_id = sent.map_err(refusal)?;

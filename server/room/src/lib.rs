@@ -3,13 +3,14 @@
 //! What it does: makes rooms, sends events into them, moves people in and out of them, keeps
 //! aliases and the directory, and answers what a user may see of all this. Every change is
 //! planned by pure rules of `skerry-core` on one snapshot inside the room's lane, and ends in one
-//! commit that holds everything it touches ([`append`] is the list).
+//! commit that holds everything it touches (`append.rs` is the list).
 //!
-//! What it deliberately does not know: HTTP, other servers (it leaves rows in the outbox and says
-//! what is missing), and what clients have already been told (that is `skerry-sync`).
+//! What it deliberately does not know: HTTP, how other servers are reached (it never waits for
+//! one), and what clients have already been told (that is `skerry-sync`).
 //!
-//! Start reading at [`send`]: one message's way through the house. Then `append.rs` for what a
-//! new event writes, `base.rs` for the questions that reading is built from.
+//! Start reading at `send.rs`: one message's way through the house. Then `change.rs` for the
+//! shape of every change, `append.rs` for what a new event writes, `base.rs` for the questions
+//! that reading is built from.
 
 mod alias;
 mod append;
