@@ -16,8 +16,8 @@ use crate::House;
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
-/// How often unread counts that took much work are saved.
-const UNREAD_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often unread counts that took much work are saved, if there are any.
+const UNREAD_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked for people who went offline without saying so.
 const PRESENCE_EVERY: Duration = Duration::from_secs(15);
 /// How often old entries of the log are taken out.

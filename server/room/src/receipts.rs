@@ -90,7 +90,7 @@ impl Rooms {
         let Some(mut now) = self.marks(snap, view.room(), viewer.user)? else {
             return Ok(());
         };
-        let mut moved = false;
+        let (before, mut moved) = (now.clone(), false);
         let receipts = [
             (ReceiptKind::Public, &marks.read),
             (ReceiptKind::Private, &marks.private),
@@ -104,7 +104,7 @@ impl Rooms {
             moved |= view.put_receipt(w, key, &event, &mut now)?;
         }
         if moved {
-            let row = view.unread_row(&now)?;
+            let row = view.unread_row(&before, &now)?;
             w.put::<Unread>(&(viewer.user, view.room()), &row);
         }
         Ok(())

@@ -28,9 +28,9 @@ pub(crate) use tally::{Marks, Tally};
 pub const MAIN: &str = "main";
 
 /// Events loaded at once.
-const CHUNK: usize = 256;
+const CHUNK: usize = 128;
 /// Events evaluated after which the counts are worth saving.
-const SAVE_AFTER: usize = 1_000;
+const SAVE_AFTER: usize = 200;
 /// How far relations are followed to find the thread of an event.
 const THREAD_HOPS: usize = 3;
 /// Bytes that what is known of an event for push rules weighs, beside its text.
@@ -100,9 +100,9 @@ impl UnreadCaches {
     /// Caches of about so many bytes together.
     pub(crate) fn new(budget: usize) -> UnreadCaches {
         UnreadCaches {
-            tallies: Cache::new(budget / 2),
-            facts: Cache::new(budget / 4),
-            powers: Cache::new(budget / 4),
+            tallies: Cache::new(budget / 4 * 3),
+            facts: Cache::new(budget / 8),
+            powers: Cache::new(budget / 8),
             unsaved: Mutex::new(HashSet::new()),
         }
     }
@@ -132,11 +132,17 @@ impl View {
             None => Arc::new(Mutex::new(self.saved_tally(&marks)?)),
         };
         let mut tally_now = tally.lock();
+        if !tally_now.reaches(&marks, snap.head()) {
+            drop(tally_now);
+            let mut older = self.saved_tally(&marks)?;
+            self.update(&mut older, &marks)?;
+            return Ok(older.count(&marks, snap.head()));
+        }
         if self.update(&mut tally_now, &marks)? {
             if tally_now.unsaved >= SAVE_AFTER {
                 rooms.inner.reads.unread.note_unsaved(key);
             }
-            let weight = tally_now.weight();
+            let weight = tally_now.settle();
             let unread = tally_now.count(&marks, snap.head());
             drop(tally_now);
             tallies.put(key, tally, weight);
@@ -145,8 +151,13 @@ impl View {
         Ok(tally_now.count(&marks, snap.head()))
     }
 
-    /// The counts with marks that are about to be written, as a row to write with them.
-    pub(crate) fn unread_row(&self, marks: &Marks) -> Result<UnreadRow, StoreError> {
+    /// The counts with marks that are about to be written, as a row to write with them; `before`
+    /// are those that are in the store.
+    pub(crate) fn unread_row(
+        &self,
+        before: &Marks,
+        marks: &Marks,
+    ) -> Result<UnreadRow, StoreError> {
         let held = self
             .rooms
             .inner
@@ -156,7 +167,7 @@ impl View {
             .get((self.reader.user, self.room));
         let mut tally = match held.map(|tally| tally.lock().clone()) {
             Some(tally) => tally,
-            None => Tally::from(marks.all),
+            None => self.saved_tally(before)?,
         };
         self.update(&mut tally, marks)?;
         let head = self.snap.head();
@@ -192,6 +203,7 @@ impl View {
     fn update(&self, tally: &mut Tally, marks: &Marks) -> Result<bool, StoreError> {
         if !tally.drop_read(marks) {
             *tally = Tally::from(marks.all);
+            tally.drop_read(marks);
         }
         let end = Order::live(self.snap.head());
         let from = tally.upto.max(marks.all);
@@ -256,7 +268,7 @@ impl View {
             *judge = Some(self.make_judge()?);
         }
         let Some(judge) = judge else { return Ok(()) };
-        let facts = self.rooms.push_facts(&self.snap, event, judge.joined)?;
+        let facts = self.rooms.push_facts(&self.snap, event)?;
         let verdict = evaluate(
             &judge.rules,
             &facts,
@@ -283,20 +295,17 @@ impl View {
             // Rules that cannot be read notify of nothing.
             Err(_) => Arc::default(),
         };
-        let member = self.rooms.current_event(
-            &self.snap,
-            self.room,
-            "m.room.member",
-            &self.reader.user_id,
-        )?;
-        let content = member.and_then(|held| held.event.content_object().ok());
+        let user_id = &self.reader.user_id;
+        let member = self
+            .rooms
+            .current(&self.snap, self.room, "m.room.member", user_id)?;
+        let member = match member {
+            Some(nid) => self.rooms.placed(&self.snap, self.room, nid)?,
+            None => None,
+        };
+        let content = member.and_then(|member| member.event.content_object().ok());
         let name = content.and_then(|content| content.str("displayname").map(str::to_owned));
-        let head = self.rooms.head(&self.snap, self.room)?;
-        Ok(Judge {
-            rules,
-            name,
-            joined: head.map_or(0, |head| head.joined.into()),
-        })
+        Ok(Judge { rules, name })
     }
 }
 
@@ -305,8 +314,6 @@ struct Judge {
     rules: Arc<ruma_common::push::Ruleset>,
     /// The user's name in the room.
     name: Option<String>,
-    /// How many are joined.
-    joined: u64,
 }
 
 impl Rooms {
@@ -366,17 +373,14 @@ impl Rooms {
     }
 
     /// What push rules may ask about an event; made once for all members.
-    fn push_facts(
-        &self,
-        snap: &Snapshot,
-        event: &Placed,
-        joined: u64,
-    ) -> Result<Arc<EventFacts>, StoreError> {
+    fn push_facts(&self, snap: &Snapshot, event: &Placed) -> Result<Arc<EventFacts>, StoreError> {
         let cache = &self.inner.reads.unread.facts;
         if let Some(facts) = cache.get(event.nid) {
             return Ok(facts);
         }
         let power = self.power_at(snap, event)?;
+        let head = self.head(snap, event.meta.room)?;
+        let joined = head.map_or(0, |head| head.joined.into());
         let facts = Arc::new(EventFacts::new(&event.event, joined, power));
         cache.put(
             event.nid,

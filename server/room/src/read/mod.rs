@@ -71,12 +71,12 @@ impl Reads {
     pub(crate) fn new(budget: usize) -> Reads {
         let share = budget / 16;
         Reads {
-            events: Cache::new(7 * share),
+            events: Cache::new(6 * share),
             access: Cache::new(share),
             states: Cache::new(4 * share),
             tails: Tails::new(share),
             threads: Cache::new(share),
-            unread: UnreadCaches::new(2 * share),
+            unread: UnreadCaches::new(3 * share),
             readers: Lanes::new(),
             typing: Typing::new(),
         }

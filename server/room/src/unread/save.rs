@@ -47,7 +47,9 @@ impl Rooms {
             user_id: self.store().user_id(user)?,
             device: "".into(),
         };
-        let row = self.view(&snap, &viewer, room)?.unread_row(&marks)?;
+        let row = self
+            .view(&snap, &viewer, room)?
+            .unread_row(&marks, &marks)?;
         let mut w = self.store().write();
         w.put::<Unread>(&(user, room), &row);
         let applied = self.store().commit(w)?;

@@ -53,6 +53,8 @@ pub(crate) struct Tally {
     base_upto: Order,
     /// Events after `base_upto` that notify, in order.
     hits: Vec<Hit>,
+    /// Position of the newest receipt that anything was dropped for.
+    newest: Pos,
     /// The threads that hits are in.
     threads: Vec<Arc<str>>,
     /// What was counted last, with the newest receipt and the mark that it was counted with.
@@ -65,7 +67,7 @@ pub(crate) struct Tally {
 struct Hit {
     order: Order,
     /// Index of its thread.
-    thread: usize,
+    thread: u32,
     highlight: bool,
 }
 
@@ -77,6 +79,7 @@ impl Tally {
             base: Vec::new(),
             base_upto: mark,
             hits: Vec::new(),
+            newest: Pos::ZERO,
             threads: Vec::new(),
             counted: None,
             unsaved: 0,
@@ -98,15 +101,23 @@ impl Tally {
             base: base.collect(),
             base_upto: row.upto,
             hits: Vec::new(),
+            newest: Pos::ZERO,
             threads: Vec::new(),
             counted: None,
             unsaved: 0,
         }
     }
 
+    /// Whether it can tell the counts of somebody who has seen the log up to `head`, and who has
+    /// these marks: what came or was read later may be gone.
+    pub(crate) fn reaches(&self, marks: &Marks, head: Pos) -> bool {
+        self.newest <= marks.newest && self.base_upto.anchor <= head
+    }
+
     /// Drops what was read. False if that cannot be done, because only a part was read of what
     /// is not remembered one by one.
     pub(crate) fn drop_read(&mut self, marks: &Marks) -> bool {
+        self.newest = marks.newest;
         let upto = self.base_upto;
         self.base.retain(|(thread, ..)| marks.of(thread) < upto);
         let first = self.hits.partition_point(|hit| hit.order <= marks.all);
@@ -123,9 +134,10 @@ impl Tally {
         if self.hits.len() <= HITS_MAX {
             return;
         }
-        for hit in self.hits.drain(..HITS_MAX / 2) {
+        let surplus = self.hits.len() - HITS_MAX / 2;
+        for hit in self.hits.drain(..surplus) {
             self.base_upto = hit.order;
-            let Some(thread) = self.threads.get(hit.thread) else {
+            let Some(thread) = self.threads.get(hit.thread as usize) else {
                 continue;
             };
             let mark = marks.of(thread);
@@ -154,10 +166,13 @@ impl Tally {
         let threads: Vec<Order> = self.threads.iter().map(|thread| marks.of(thread)).collect();
         let mut counts = vec![Count::default(); threads.len()];
         for hit in &self.hits {
-            let mark = threads.get(hit.thread).copied().unwrap_or(marks.all);
+            let mark = threads
+                .get(hit.thread as usize)
+                .copied()
+                .unwrap_or(marks.all);
             if hit.order.anchor <= head
                 && hit.order > mark
-                && let Some(count) = counts.get_mut(hit.thread)
+                && let Some(count) = counts.get_mut(hit.thread as usize)
             {
                 count.add(hit.highlight);
             }
@@ -186,6 +201,8 @@ impl Tally {
             self.threads.push(thread.clone());
             self.threads.len() - 1
         });
+        // As many threads would not fit into memory.
+        let thread = u32::try_from(thread).unwrap_or(u32::MAX);
         self.hits.push(Hit {
             order,
             thread,
@@ -194,9 +211,10 @@ impl Tally {
         self.counted = None;
     }
 
-    /// Bytes of memory it holds, about.
-    pub(crate) fn weight(&self) -> usize {
-        256 + self.hits.len() * size_of::<Hit>() + self.base.len() * 96
+    /// Gives back room that only its making needed, and says how many bytes it holds, about.
+    pub(crate) fn settle(&mut self) -> usize {
+        self.hits.shrink_to(HITS_MAX);
+        320 + self.hits.capacity() * size_of::<Hit>() + (self.base.len() + self.threads.len()) * 96
     }
 }
 
@@ -256,13 +274,8 @@ mod tests {
         }
         assert!(tally.hits.len() <= HITS_MAX);
         let total = tally.count(&none, Pos(9_999)).total();
-        assert_eq!(
-            total,
-            Count {
-                notify: 2_000,
-                highlight: 200
-            }
-        );
+        assert_eq!(total, count(2_000, 200));
+        assert!(tally.reaches(&none, Pos(2_000)) && !tally.reaches(&none, Pos(1_000)));
         assert!(tally.clone().drop_read(&none));
         assert!(
             !tally.clone().drop_read(&marks(10, &[])),
