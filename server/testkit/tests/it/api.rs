@@ -6,4 +6,5 @@ mod e2e;
 mod every_route;
 mod reading;
 mod spec;
+mod sync;
 mod talk;
