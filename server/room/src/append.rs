@@ -18,7 +18,7 @@ use skerry_store::{Snapshot, StoreError, Table, Write};
 
 use crate::read::notes;
 use crate::tip::Tip;
-use crate::{RoomError, Rooms, flags, stripped};
+use crate::{RoomError, Rooms, stripped};
 
 /// What an event did to the state.
 struct StateChange {
@@ -67,13 +67,10 @@ impl Rooms {
                 after,
                 state_key: change.as_ref().map(|change| change.key),
                 replaces: change.as_ref().and_then(|change| change.replaces),
-                flags: flags::NONE,
+                flags: 0,
             },
         );
         w.put::<t::Timeline>(&(tip.room, order), &nid);
-        for prev in &tip.head.extremities {
-            w.put::<t::Edge>(&(*prev, nid), &());
-        }
         self.relate(w, snap, tip, nid, &event, pos)?;
         self.redact_target(w, snap, tip, nid, &event, pos)?;
         let row = EventRow {

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use skerry_core::event::RuledEvent;
 use skerry_core::{
-    EventNid, Membership, Order, Pos, RoomNid, RoomVersion, ServerNid, StateDelta, StateId,
-    StateKeyNid, StateMap, StoredEvent, UserNid,
+    EventNid, Membership, Pos, RoomNid, RoomVersion, StateDelta, StateId, StateKeyNid, StateMap,
+    StoredEvent, UserNid,
 };
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead, RoomRow, SentBy};
@@ -373,42 +373,6 @@ impl Rooms {
         room: RoomNid,
     ) -> Result<Option<Vec<u8>>, StoreError> {
         snap.get::<t::Stripped>(&(user, room))
-    }
-
-    /// Other servers with joined members in a room, and how many members each has.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn servers(
-        &self,
-        snap: &Snapshot,
-        room: RoomNid,
-    ) -> Result<Vec<(ServerNid, u32)>, StoreError> {
-        let rows = snap.scan::<t::RoomServer>(Scan::prefix(&room));
-        rows.map(|row| row.map(|((_, server), count)| (server, count)))
-            .collect()
-    }
-
-    /// The event at a place in a room's timeline.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn at_order(
-        &self,
-        snap: &Snapshot,
-        room: RoomNid,
-        order: Order,
-    ) -> Result<Option<EventNid>, StoreError> {
-        snap.get::<t::Timeline>(&(room, order))
-    }
-
-    /// Events that name this one as one they follow.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn children(&self, snap: &Snapshot, event: EventNid) -> Result<Vec<EventNid>, StoreError> {
-        let rows = snap.scan::<t::Edge>(Scan::prefix(&event));
-        rows.map(|row| row.map(|((_, child), ())| child)).collect()
     }
 
     /// A position that the newest published event of a room does not lie after: nothing new

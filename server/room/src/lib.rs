@@ -23,7 +23,6 @@ mod create;
 mod directory;
 mod draft;
 mod error;
-pub mod flags;
 mod job;
 mod membership;
 pub mod read;

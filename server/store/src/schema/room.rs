@@ -49,7 +49,7 @@ record! {
         pub state_key: Option<StateKeyNid>,
         /// The state event it replaced.
         pub replaces: Option<EventNid>,
-        /// Bits: see `skerry_room::flags`.
+        /// No bit is set for an event that passed all rules, as every local one does.
         pub flags: u8,
     }
 }
@@ -197,10 +197,6 @@ table!(
     Timeline: "timeline", Room, (RoomNid, Order) => EventNid, profile Scan
 );
 table!(
-    /// From an event to those that name it in `prev_events`.
-    Edge: "edge", Room, (EventNid, EventNid) => (), profile Scan
-);
-table!(
     /// What never changes about each room.
     Room: "room", Room, RoomNid => RoomRow, profile Point
 );
@@ -253,7 +249,6 @@ tables!(
     Event,
     Meta,
     Timeline,
-    Edge,
     Room,
     Head,
     State,
