@@ -15,6 +15,8 @@ use skerry_core::{EventNid, Pos, RoomNid, UserNid};
 const DEVICES_MAX: usize = 2_000;
 /// Members remembered for one device, over all its rooms.
 const MEMBERS_MAX: usize = 20_000;
+/// Members remembered for all devices together: some fifteen megabytes.
+const TOTAL_MAX: usize = 200_000;
 
 /// One device of one user.
 type DeviceKey = (UserNid, Arc<str>);
@@ -46,6 +48,8 @@ struct Inner {
     /// (device, request number) in order of use; a note is stale when the device was seen later.
     queue: VecDeque<(DeviceKey, u64)>,
     clock: u64,
+    /// Members remembered now.
+    total: usize,
 }
 
 /// A member event handed out in an answer, to be remembered.
@@ -61,10 +65,12 @@ impl LazyMemory {
         let key = (user, Arc::clone(device));
         let known = inner.devices.entry(key.clone()).or_default();
         known.seen = now;
+        let before = known.members.len();
         match since {
             None => known.members.clear(),
             Some(since) => known.members.retain(|_, told| told.next <= since),
         }
+        inner.total -= before - known.members.len();
         inner.queue.push_back((key, now));
         inner.shrink();
     }
@@ -89,16 +95,19 @@ impl LazyMemory {
         if handed.is_empty() || since.is_some_and(|since| since >= next) {
             return;
         }
-        let mut inner = self.inner.lock();
+        let inner = &mut *self.inner.lock();
         let Some(known) = inner.devices.get_mut(&(user, Arc::clone(device))) else {
             return;
         };
-        if known.members.len() + handed.len() > MEMBERS_MAX {
+        let before = known.members.len();
+        if before + handed.len() > MEMBERS_MAX {
             known.members.clear();
         }
         for &(room, member, event) in handed.iter().take(MEMBERS_MAX) {
             known.members.insert((room, member), Told { event, next });
         }
+        inner.total = inner.total + known.members.len() - before;
+        inner.shrink();
     }
 }
 
@@ -107,7 +116,7 @@ impl Inner {
     fn shrink(&mut self) {
         while let Some((key, at)) = self.queue.front() {
             let current = self.devices.get(key).is_some_and(|known| known.seen == *at);
-            if current && self.devices.len() <= DEVICES_MAX {
+            if current && self.devices.len() <= DEVICES_MAX && self.total <= TOTAL_MAX {
                 // A device that syncs often fills the queue behind one that does not: sweep it.
                 if self.queue.len() > 4 * DEVICES_MAX {
                     let devices = &self.devices;
@@ -117,7 +126,8 @@ impl Inner {
                 return;
             }
             if current {
-                self.devices.remove(key);
+                let gone = self.devices.remove(key);
+                self.total -= gone.map_or(0, |known| known.members.len());
             }
             self.queue.pop_front();
         }
@@ -181,6 +191,29 @@ mod tests {
         memory.told((ALICE, &phone()), Some(Pos(20)), Pos(20), &[bob]);
         memory.begin(ALICE, &phone(), Some(Pos(20)));
         assert!(!memory.knows(ALICE, &phone(), bob));
+    }
+
+    #[test]
+    fn the_number_of_members_is_bounded() {
+        let memory = LazyMemory::default();
+        let many: Vec<Handed> = (0..15_000)
+            .map(|n| (ROOM, UserNid(n + 10), EventNid(n + 1)))
+            .collect();
+        for n in 0..40 {
+            let device: Arc<str> = format!("D{n}").into();
+            memory.begin(ALICE, &device, None);
+            memory.told((ALICE, &device), None, Pos(5), &many);
+            let inner = memory.inner.lock();
+            let held: usize = inner
+                .devices
+                .values()
+                .map(|known| known.members.len())
+                .sum();
+            assert_eq!(inner.total, held);
+            assert!(held <= TOTAL_MAX);
+        }
+        assert!(memory.knows(ALICE, &"D39".into(), many[0]));
+        assert!(!memory.knows(ALICE, &"D0".into(), many[0]));
     }
 
     #[test]

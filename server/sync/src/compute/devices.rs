@@ -142,11 +142,11 @@ impl Query<'_> {
         }
         for room in &moves.joined {
             if rooms.current(self.snap, *room, ENCRYPTION, "")?.is_some() {
-                changed.extend(rooms.joined_users(self.snap, *room)?);
+                changed.extend(self.others_in(*room)?);
             }
         }
         for room in &moves.encrypted {
-            changed.extend(rooms.joined_users(self.snap, *room)?);
+            changed.extend(self.others_in(*room)?);
         }
         let mut gone: Vec<UserNid> = Vec::new();
         for room in &moves.left {
@@ -168,6 +168,13 @@ impl Query<'_> {
             changed: self.names(changed)?,
             left: self.names(left)?,
         })
+    }
+
+    /// The others who are joined to a room.
+    fn others_in(&self, room: RoomNid) -> Result<Vec<UserNid>, StoreError> {
+        let mut users = self.sync.rooms.joined_users(self.snap, room)?;
+        users.retain(|user| *user != self.req.user);
+        Ok(users)
     }
 
     fn names(&self, users: BTreeSet<UserNid>) -> Result<Vec<Arc<str>>, StoreError> {

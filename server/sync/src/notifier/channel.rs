@@ -6,7 +6,7 @@ use skerry_core::{Pos, RoomNid, UserNid};
 use tokio::sync::watch;
 
 /// Notes kept for one user.
-const NOTES_MAX: usize = 192;
+const NOTES_MAX: usize = 64;
 
 /// What a waiting reader listens on: the position of the newest fact that concerns the user.
 pub(crate) type Bell = watch::Receiver<Pos>;

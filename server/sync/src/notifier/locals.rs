@@ -8,7 +8,7 @@ use skerry_room::Rooms;
 use skerry_store::{Snapshot, StoreError};
 
 /// Memberships held over all rooms; beyond this everything is read anew.
-const MEMBERS_MAX: usize = 2_000_000;
+const MEMBERS_MAX: usize = 500_000;
 
 /// Local members by room; read from the store when first asked for, kept up to date by facts.
 ///
