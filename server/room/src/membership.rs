@@ -358,6 +358,7 @@ impl Change<'_> {
             }
             Membership::Invite | Membership::Knock => {
                 if membership == Membership::Invite {
+                    who.not_a_guest()?;
                     self.vet_invite(target)?;
                 }
                 let mut all = self.profile_of(target)?;

@@ -1,7 +1,8 @@
 //! One message's way into a room; and state, and redactions.
 //!
-//! Lane of the transaction, lane of the room, newest snapshot, the room's tip from memory; parse
-//! the content, build and sign, check by the rules, list the rows; one commit; wait until durable.
+//! The room's lane, the newest snapshot, the room's tip from memory; look whether the transaction
+//! was answered before; parse the content, build and sign, check by the rules, list the rows; one
+//! commit; wait until durable.
 
 use skerry_account::{TxnAnswer, TxnKey, txn};
 use skerry_core::canonical::Object;
