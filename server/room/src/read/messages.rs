@@ -102,7 +102,10 @@ impl Rooms {
         out.extend_from_slice(b"{\"chunk\":");
         view.write_bundled(&page.events, Form::EVENT, &mut out)?;
         write_token("start", Some(from), &mut out);
-        write_token("end", page.end, &mut out);
+        // The live end of a room is no end: a client that asks again from there gets what came since.
+        let live = page.events.last().filter(|_| !ask.back);
+        let end = page.end.or(live.map(|event| Cut::after(event.order())));
+        write_token("end", end, &mut out);
         let newest = if ask.back {
             page.events.first()
         } else {

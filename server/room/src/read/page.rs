@@ -37,7 +37,8 @@ pub struct PageAsk<'a> {
 pub struct Page {
     /// The events, in the direction asked for.
     pub events: Vec<Arc<Placed>>,
-    /// Where to go on; `None` if there is nothing more.
+    /// Where to go on; `None` if there is nothing more. The newest events have nothing after them
+    /// yet, and a place to go on from all the same.
     pub end: Option<Cut>,
 }
 
@@ -90,6 +91,8 @@ impl View {
                 }
             }
             if !more {
+                // Towards the present, more may come.
+                page.end = last.filter(|_| !ask.back && !page.events.is_empty());
                 return Ok(page);
             }
             if looked >= LOOK_MAX || page.events.len() == limit {

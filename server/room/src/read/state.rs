@@ -249,24 +249,17 @@ struct Person<'a> {
     avatar_url: Option<&'a RawValue>,
 }
 
-/// `{"avatar_url":..,"display_name":..}`; what is no string is left out.
+/// `{"avatar_url":..,"display_name":..}`; what is no string is `null`.
 fn write_person(event: &Placed, out: &mut Vec<u8>) {
     let person = serde_json::from_str::<Person<'_>>(event.event.content());
     let (avatar, name) = person.map_or((None, None), |p| (p.avatar_url, p.displayname));
-    let fields = [("avatar_url", avatar), ("display_name", name)];
-    out.push(b'{');
-    let mut first = true;
-    for (field, value) in fields {
-        let Some(value) = value.map(RawValue::get).filter(|raw| raw.starts_with('"')) else {
-            continue;
-        };
-        if !first {
-            out.push(b',');
-        }
-        first = false;
-        write_string_bytes(field, out);
-        out.push(b':');
-        out.extend_from_slice(value.as_bytes());
-    }
+    let text = |value: Option<&'_ RawValue>, out: &mut Vec<u8>| {
+        let text = value.map(RawValue::get).filter(|raw| raw.starts_with('"'));
+        out.extend_from_slice(text.unwrap_or("null").as_bytes());
+    };
+    out.extend_from_slice(b"{\"avatar_url\":");
+    text(avatar, out);
+    out.extend_from_slice(b",\"display_name\":");
+    text(name, out);
     out.push(b'}');
 }
