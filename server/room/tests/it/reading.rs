@@ -342,7 +342,7 @@ async fn joined_members_and_rooms() {
     assert_eq!(joined["joined"].as_object().unwrap().len(), 2);
     assert_eq!(
         joined["joined"][&*bob.user_id],
-        j!({ "display_name": "Bob \"B\"" })
+        j!({ "avatar_url": null, "display_name": "Bob \"B\"" })
     );
     let rooms = json(
         &house
