@@ -97,12 +97,6 @@ impl Filter {
         parts.iter().all(|part| part.is_bounded())
     }
 
-    /// Whether events look as usual, so that what was rendered for others will do.
-    #[must_use]
-    pub fn plain_events(&self) -> bool {
-        self.event_fields.is_none() && !self.federation_format
-    }
-
     /// Whether anything of this room is wanted.
     #[must_use]
     pub fn wants_room(&self, room_id: &str) -> bool {

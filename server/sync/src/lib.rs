@@ -19,6 +19,7 @@ mod project;
 mod sync;
 mod tails;
 mod token;
+mod turns;
 
 pub use delta::{
     AccountEvent, Delta, DeviceLists, EventList, Presence, RoomDelta, StateSection, StrippedRoom,

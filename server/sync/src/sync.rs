@@ -9,7 +9,6 @@ use skerry_account::{Accounts, PresenceState};
 use skerry_core::{Pos, StateId, UserNid};
 use skerry_room::Rooms;
 use skerry_store::{Cache, Store, StoreError};
-use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::compute::Query;
@@ -20,6 +19,7 @@ use crate::lazy::LazyMemory;
 use crate::notifier::Notifier;
 use crate::tails::Tails;
 use crate::token::Token;
+use crate::turns::Turns;
 
 /// The longest a sync waits for news, whatever the client asks for.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(300);
@@ -91,30 +91,6 @@ pub(crate) struct Inner {
     pub(crate) facts_max: usize,
 }
 
-/// Who may compute at once. A message wakes all readers of its room; on a machine of few cores
-/// they are answered sooner in turns than all together. Long answers have turns of their own.
-struct Turns {
-    short: Semaphore,
-    long: Semaphore,
-}
-
-impl Turns {
-    fn new() -> Turns {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Turns {
-            short: Semaphore::new(2 * cores + 2),
-            long: Semaphore::new(cores + 1),
-        }
-    }
-
-    async fn of(&self, request: &Request) -> Option<SemaphorePermit<'_>> {
-        let long = request.since.is_none() || request.full_state;
-        let turns = if long { &self.long } else { &self.short };
-        // cannot fail: they are never closed
-        turns.acquire().await.ok()
-    }
-}
-
 /// Lists of heroes by version of state.
 pub(crate) struct HeroesCache(Mutex<Cache<StateId, Heroes>>);
 
@@ -151,7 +127,7 @@ impl Sync {
             lazy: LazyMemory::default(),
             heroes: HeroesCache(Mutex::new(Cache::new(HEROES_BYTES))),
             tails: Tails::default(),
-            turns: Turns::new(),
+            turns: Turns::new(std::thread::available_parallelism().map_or(1, usize::from)),
             filters: Mutex::new(Cache::new(FILTERS_BYTES)),
             facts_max,
         };
@@ -229,9 +205,15 @@ impl Sync {
 
     /// What is new for a device on the newest published snapshot.
     async fn at_once(&self, request: &Arc<Request>, first: bool) -> Result<Delta, SyncError> {
-        let _turn = self.inner.turns.of(request).await;
+        let is_long = request.since.is_none() || request.full_state;
         let (this, request) = (self.clone(), Arc::clone(request));
-        skerry_store::blocking(move || this.delta(&request, first)).await?
+        let work = move || this.delta(&request, first);
+        let turns = &self.inner.turns;
+        if is_long {
+            turns.long(work).await?
+        } else {
+            turns.short(work).await?
+        }
     }
 
     fn delta(&self, request: &Request, first: bool) -> Result<Delta, SyncError> {
