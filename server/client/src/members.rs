@@ -39,12 +39,16 @@ async fn joined_members(ctx: Context, call: Call) -> Result<Answer, ApiError> {
 
 /// `GET /joined_rooms`
 async fn joined_rooms(ctx: Context, call: Call) -> Result<Answer, ApiError> {
-    let json = ask(&ctx, &call, |rooms, snap, viewer| rooms.joined_rooms_json(snap, viewer.user));
+    let json = ask(&ctx, &call, |rooms, snap, viewer| {
+        rooms.joined_rooms_json(snap, viewer.user)
+    });
     Ok(Answer::json_bytes(json.await?))
 }
 
 fn membership(call: &Call, name: &str) -> Result<Option<Membership>, ApiError> {
-    let Some(text) = call.query(name) else { return Ok(None) };
+    let Some(text) = call.query(name) else {
+        return Ok(None);
+    };
     let unknown = || ApiError::invalid_param(format!("{name} is not a membership"));
     Membership::parse(&text).map(Some).ok_or_else(unknown)
 }

@@ -15,7 +15,9 @@ pub(crate) const ROUTES: &[Route<Ctx>] =
 async fn messages(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let room = param(&call, "roomId");
     let filter = filter(&call)?;
-    let default = filter.limit.map_or(10, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let default = filter
+        .limit
+        .map_or(10, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
     let page = MessagesAsk {
         from: cut(&call, "from")?,
         to: cut(&call, "to")?,

@@ -17,7 +17,11 @@ const LIMIT_MAX: usize = 1_000;
 /// 401 where nobody said who they are.
 pub(crate) fn viewer(call: &Call) -> Result<Viewer, ApiError> {
     let who = call.requester()?;
-    Ok(Viewer { user: who.user, user_id: who.user_id.clone(), device: who.device.clone() })
+    Ok(Viewer {
+        user: who.user,
+        user_id: who.user_id.clone(),
+        device: who.device.clone(),
+    })
 }
 
 /// Asks one question of the rooms, on the newest published snapshot.
@@ -35,7 +39,10 @@ pub(crate) async fn ask<T: Send + 'static>(
         let snap = rooms.store().snapshot();
         question(&rooms, &snap, &viewer)
     });
-    answer.await.map_err(|error| fault::store(&error))?.map_err(in_room::refusal)
+    answer
+        .await
+        .map_err(|error| fault::store(&error))?
+        .map_err(in_room::refusal)
 }
 
 /// A place in a timeline from a query parameter.
@@ -43,7 +50,9 @@ pub(crate) async fn ask<T: Send + 'static>(
 /// # Errors
 /// 400 `M_INVALID_PARAM` for what was never a token of this server.
 pub(crate) fn cut(call: &Call, name: &str) -> Result<Option<Cut>, ApiError> {
-    let Some(token) = call.query(name) else { return Ok(None) };
+    let Some(token) = call.query(name) else {
+        return Ok(None);
+    };
     let unknown = || ApiError::invalid_param(format!("Unknown pagination token in {name}"));
     Cut::parse(&token).map(Some).ok_or_else(unknown)
 }
@@ -78,7 +87,9 @@ pub(crate) fn is_back(call: &Call, default: Option<bool>) -> Result<bool, ApiErr
 /// # Errors
 /// 400 `M_INVALID_PARAM` for what is no filter.
 pub(crate) fn filter(call: &Call) -> Result<EventFilter, ApiError> {
-    let Some(json) = call.query("filter") else { return Ok(EventFilter::default()) };
+    let Some(json) = call.query("filter") else {
+        return Ok(EventFilter::default());
+    };
     EventFilter::parse(&json).ok_or_else(|| ApiError::invalid_param("filter is not a filter"))
 }
 

@@ -24,11 +24,20 @@ async fn receipt(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     };
     let event = Some(call.param("eventId").to_owned());
     let marks = match call.param("receiptType") {
-        "m.read" => ReadMarks { read: event, thread, ..ReadMarks::default() },
-        "m.read.private" => ReadMarks { private: event, thread, ..ReadMarks::default() },
-        "m.fully_read" if thread.is_none() => {
-            ReadMarks { fully_read: event, ..ReadMarks::default() }
-        }
+        "m.read" => ReadMarks {
+            read: event,
+            thread,
+            ..ReadMarks::default()
+        },
+        "m.read.private" => ReadMarks {
+            private: event,
+            thread,
+            ..ReadMarks::default()
+        },
+        "m.fully_read" if thread.is_none() => ReadMarks {
+            fully_read: event,
+            ..ReadMarks::default()
+        },
         "m.fully_read" => {
             return Err(ApiError::invalid_param("m.fully_read takes no thread_id"));
         }
@@ -43,7 +52,9 @@ async fn read_markers(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let event = |name: &str| match body.get(name) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(event)) => Ok(Some(event.clone())),
-        Some(_) => Err(ApiError::invalid_param(format!("{name} must be an event id"))),
+        Some(_) => Err(ApiError::invalid_param(format!(
+            "{name} must be an event id"
+        ))),
     };
     let marks = ReadMarks {
         read: event("m.read")?,
@@ -55,7 +66,9 @@ async fn read_markers(ctx: Context, call: Call) -> Result<Answer, ApiError> {
 }
 
 async fn mark(ctx: &Ctx, call: &Call, marks: ReadMarks) -> Result<Answer, ApiError> {
-    let moved = ctx.rooms.mark_read(viewer(call)?, call.param("roomId"), marks);
+    let moved = ctx
+        .rooms
+        .mark_read(viewer(call)?, call.param("roomId"), marks);
     moved.await.map_err(in_room::refusal)?;
     Ok(Answer::empty())
 }

@@ -48,10 +48,17 @@ async fn threads(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let participated = match call.query("include").as_deref() {
         None | Some("all") => false,
         Some("participated") => true,
-        Some(_) => return Err(ApiError::invalid_param("include must be all or participated")),
+        Some(_) => {
+            return Err(ApiError::invalid_param(
+                "include must be all or participated",
+            ));
+        }
     };
-    let wanted =
-        ThreadsAsk { participated, from: cut(&call, "from")?, limit: limit(&call, 1, THREADS)? };
+    let wanted = ThreadsAsk {
+        participated,
+        from: cut(&call, "from")?,
+        limit: limit(&call, 1, THREADS)?,
+    };
     let json = ask(&ctx, &call, move |rooms, snap, viewer| {
         rooms.threads_json(snap, viewer, &room, &wanted)
     });

@@ -16,7 +16,9 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 /// `GET /rooms/{roomId}/state`: as it is now, or as it was when the user left.
 async fn all(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let room = param(&call, "roomId");
-    let json = ask(&ctx, &call, move |rooms, snap, viewer| rooms.state_json(snap, viewer, &room));
+    let json = ask(&ctx, &call, move |rooms, snap, viewer| {
+        rooms.state_json(snap, viewer, &room)
+    });
     Ok(Answer::json_bytes(json.await?))
 }
 

@@ -23,7 +23,9 @@ async fn typing(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let body: Body = call.json()?;
     scope::own(&call)?;
     let room = param(&call, "roomId");
-    let for_ms = body.typing.then(|| body.timeout.unwrap_or(TYPING_DEFAULT_MS));
+    let for_ms = body
+        .typing
+        .then(|| body.timeout.unwrap_or(TYPING_DEFAULT_MS));
     ask(&ctx, &call, move |rooms, snap, viewer| {
         rooms.set_typing(snap, viewer.user, &room, for_ms)
     })

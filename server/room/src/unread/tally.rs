@@ -129,7 +129,7 @@ impl Tally {
             .all(|(thread, _, mark)| *mark == marks.of(thread))
     }
 
-    /// Forgets the older half one by one, once there are too many.
+    /// Once there are too many one by one, only the newest few stay so.
     pub(crate) fn fold(&mut self, marks: &Marks) {
         if self.hits.len() <= HITS_MAX {
             return;
