@@ -4,7 +4,7 @@ use std::{io::Read as _, sync::Arc};
 
 use skerry_core::{
     UserNid,
-    fixtures::{FakeClock, SeededDice},
+    fixtures::{FakeClock, SeededSource},
 };
 use skerry_store::{Store, StoreOptions};
 
@@ -28,7 +28,7 @@ fn open(dir: tempfile::TempDir) -> House {
         decoders: 2,
     };
     let clock = Arc::new(FakeClock::default());
-    let dice = Arc::new(SeededDice::new(7));
+    let dice = Arc::new(SeededSource::new(7));
     let blobs = Blobs::open(&dir.path().join("media"), store, settings, clock, dice).unwrap();
     House {
         dir,

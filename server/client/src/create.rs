@@ -46,11 +46,13 @@ struct StateBody {
 }
 
 #[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
 enum PresetName {
-    PrivateChat,
-    PublicChat,
-    TrustedPrivateChat,
+    #[serde(rename = "private_chat")]
+    Private,
+    #[serde(rename = "public_chat")]
+    Public,
+    #[serde(rename = "trusted_private_chat")]
+    Trusted,
 }
 
 #[derive(Deserialize, PartialEq)]
@@ -87,9 +89,9 @@ fn request(body: Body) -> CreateRoom {
     CreateRoom {
         version: body.room_version,
         preset: body.preset.map(|preset| match preset {
-            PresetName::PrivateChat => Preset::PrivateChat,
-            PresetName::PublicChat => Preset::PublicChat,
-            PresetName::TrustedPrivateChat => Preset::TrustedPrivateChat,
+            PresetName::Private => Preset::PrivateChat,
+            PresetName::Public => Preset::PublicChat,
+            PresetName::Trusted => Preset::TrustedPrivateChat,
         }),
         public: body.visibility == Some(Visibility::Public),
         alias: body.room_alias_name,

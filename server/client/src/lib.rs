@@ -6,39 +6,39 @@
 //!
 //! Start reading at [`routes`]; each file lists its endpoints in `ROUTES` at its top.
 
-mod alias;
-mod create;
-mod directory;
-mod in_room;
-mod membership;
-mod send;
-mod upgrade;
 mod account;
 mod account_data;
+mod alias;
 mod backup;
 mod capabilities;
+mod create;
 mod devices;
+mod directory;
+mod events;
 mod fault;
 mod filters;
+mod in_room;
 mod keys;
 mod login;
+mod members;
+mod membership;
+mod messages;
 mod presence;
 mod profile;
 mod push_rules;
-mod register;
-mod scope;
-mod events;
-mod members;
-mod messages;
 mod reading;
 mod receipts;
+mod register;
 mod relations;
+mod scope;
+mod send;
 mod state;
-mod typing;
-mod tags;
 mod sync;
 mod sync_v3;
+mod tags;
 mod to_device;
+mod typing;
+mod upgrade;
 mod versions;
 
 use std::sync::Arc;

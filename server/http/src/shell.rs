@@ -146,8 +146,10 @@ impl ShellBuilder {
 /// The path under which clients from before v1.1 of the specification call an endpoint; some
 /// command-line clients and bots still do.
 fn old_path(path: &str) -> Option<String> {
-    ["/_matrix/client/", "/_matrix/media/"].into_iter().find_map(|api| {
-        let rest = path.strip_prefix(api)?.strip_prefix("v3/")?;
-        Some(format!("{api}r0/{rest}"))
-    })
+    ["/_matrix/client/", "/_matrix/media/"]
+        .into_iter()
+        .find_map(|api| {
+            let rest = path.strip_prefix(api)?.strip_prefix("v3/")?;
+            Some(format!("{api}r0/{rest}"))
+        })
 }
