@@ -2,8 +2,8 @@
 //!
 //! One message wakes all readers of its room at once. A thread of its own for each answer would
 //! cost more in waking and switching threads than the answers do, so short answers are worked off
-//! from a queue by about as many threads as there are cores; a thread ends when the queue is empty. Long
-//! answers (initial syncs) do not stand in that queue: a few of them run beside it.
+//! from a queue by about as many threads as there are cores; a thread ends when the queue is empty.
+//! Long answers (initial syncs) do not stand in that queue: a few of them run beside it.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
