@@ -116,6 +116,19 @@ impl Notifier {
         bell
     }
 
+    /// Whether it is known, without looking anywhere, that nothing in `(since, upto]` concerns a
+    /// user.
+    pub(crate) fn is_quiet(&self, user: UserNid, since: Pos, upto: Pos) -> bool {
+        // In this order: what is told to channels is told before `upto` moves on.
+        if self.recent.read().upto() < upto {
+            return false;
+        }
+        let channels = self.channels.lock();
+        channels
+            .get(&user)
+            .is_some_and(|channel| channel.is_quiet(since))
+    }
+
     /// What concerns a user in `(since, head]` of a snapshot, if that is known without looking
     /// into the log but for its last piece, of at most so many facts.
     pub(crate) fn news(

@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use skerry_account::e2e::Keys;
 use skerry_account::{Accounts, PresenceState};
-use skerry_core::{Pos, StateId, UserNid};
+use skerry_core::{StateId, UserNid};
 use skerry_room::Rooms;
 use skerry_store::{Cache, Store, StoreError};
 use tokio::time::Instant;
@@ -189,25 +189,40 @@ impl Sync {
         let mut first = true;
         loop {
             bell.borrow_and_update();
-            let delta = self.at_once(&request, first).await?;
-            let waits = request.since.is_some() && !request.full_state && delta.is_empty();
-            if !waits || Instant::now() >= deadline {
-                return Ok(delta);
+            let over = Instant::now() >= deadline;
+            if over || !(first && self.is_quiet(&request)) {
+                let delta = self.at_once(&request).await?;
+                if over || request.since.is_none() || request.full_state || !delta.is_empty() {
+                    return Ok(delta);
+                }
             }
             first = false;
-            match tokio::time::timeout_at(deadline, bell.changed()).await {
-                Ok(Ok(())) => {}
-                // The time is over, or the server ends: what was found is the answer.
-                Ok(Err(_)) | Err(_) => return Ok(delta),
-            }
+            // When the time is over, the newest token is the answer.
+            let _ = tokio::time::timeout_at(deadline, bell.changed()).await;
         }
     }
 
+    /// Whether it is known from memory alone that there is nothing new, so that a reader who has
+    /// just been answered waits on at no cost.
+    fn is_quiet(&self, request: &Request) -> bool {
+        let inner = &*self.inner;
+        let Some(token) = request.since.filter(|_| !request.full_state) else {
+            return false;
+        };
+        let ephemeral = inner.accounts.ephemeral();
+        token.to_device == token.pos
+            && token.typing_in(ephemeral.boot()) == Some(inner.rooms.typing().pos())
+            && token.presence_in(ephemeral.boot()) == Some(ephemeral.current().0)
+            && inner
+                .notifier
+                .is_quiet(request.user, token.pos, inner.store.snapshot().head())
+    }
+
     /// What is new for a device on the newest published snapshot.
-    async fn at_once(&self, request: &Arc<Request>, first: bool) -> Result<Delta, SyncError> {
+    async fn at_once(&self, request: &Arc<Request>) -> Result<Delta, SyncError> {
         let is_long = request.since.is_none() || request.full_state;
         let (this, request) = (self.clone(), Arc::clone(request));
-        let work = move || this.delta(&request, first);
+        let work = move || this.delta(&request);
         let turns = &self.inner.turns;
         if is_long {
             turns.long(work).await?
@@ -216,15 +231,17 @@ impl Sync {
         }
     }
 
-    fn delta(&self, request: &Request, first: bool) -> Result<Delta, SyncError> {
+    fn delta(&self, request: &Request) -> Result<Delta, SyncError> {
         let inner = &*self.inner;
         let snap = inner.store.snapshot();
         let query = Query::new(inner, &snap, request);
-        if first && query.has_messages()? {
-            let upto: Pos = request.since.map_or(Pos::ZERO, |token| token.to_device);
+        if let Some(token) = request.since
+            && query.has_messages()?
+        {
+            let device = &request.device;
             inner
                 .keys
-                .acknowledge(request.user, &request.device, upto)?;
+                .acknowledge(request.user, device, token.to_device)?;
         }
         query.run()
     }

@@ -18,7 +18,7 @@ type Job = Box<dyn FnOnce() + Send>;
 /// The queue of short answers, and the places for long ones.
 pub(crate) struct Turns {
     queue: Arc<Queue>,
-    long: Semaphore,
+    long: Arc<Semaphore>,
 }
 
 struct Queue {
@@ -44,7 +44,7 @@ impl Turns {
         };
         Turns {
             queue: Arc::new(queue),
-            long: Semaphore::new(cores + 1),
+            long: Arc::new(Semaphore::new(cores + 1)),
         }
     }
 
@@ -83,8 +83,14 @@ impl Turns {
         T: Send + 'static,
     {
         // cannot fail: the semaphore is never closed
-        let _place = self.long.acquire().await.ok();
-        skerry_store::blocking(work).await
+        let place = Arc::clone(&self.long).acquire_owned().await.ok();
+        // The place is held by the work itself: a client that hangs up and asks again must not
+        // have more of it done at once.
+        skerry_store::blocking(move || {
+            let _place = place;
+            work()
+        })
+        .await
     }
 }
 

@@ -59,6 +59,11 @@ impl Channel {
         self.bell.receiver_count() > 0
     }
 
+    /// Whether nothing happened after `since`.
+    pub(super) fn is_quiet(&self, since: Pos) -> bool {
+        self.born <= since && self.notes.iter().all(|(pos, _)| *pos <= since)
+    }
+
     /// What happened after `since`; `None` if that is too long ago.
     pub(super) fn news(&self, since: Pos) -> Option<Vec<About>> {
         if since < self.born {
@@ -111,6 +116,8 @@ mod tests {
             Some(vec![About::Data, About::Device])
         );
         assert_eq!(channel.news(Pos(11)), Some(vec![About::Data]));
+        assert!(!channel.is_quiet(Pos(9)) && !channel.is_quiet(Pos(11)));
+        assert!(channel.is_quiet(Pos(12)));
         for n in 0..NOTES_MAX as u64 {
             channel.raise(vec![(Pos(20 + n), About::Data)]);
         }
