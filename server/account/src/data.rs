@@ -20,6 +20,11 @@ const MAX_TYPE_BYTES: usize = 255;
 const MAX_CONTENT_BYTES: usize = 256 * 1024;
 /// How many types one user can have globally, and again in each room.
 const MAX_TYPES: usize = 1_000;
+/// Most data of one user, the global ones and those of all rooms together. Rooms need not exist:
+/// without a bound, a user could fill the disk with data for invented ones.
+const MAX_ROWS: usize = 50_000;
+/// Most bytes of all data of one user: an initial sync holds them in memory at once.
+const MAX_TOTAL_BYTES: usize = 16 * 1024 * 1024;
 /// Stands for "no room" in keys.
 const GLOBAL: RoomNid = RoomNid(0);
 
@@ -165,14 +170,37 @@ pub(crate) fn write(
             "Account data must be at most 256 KiB",
         ));
     }
-    if one(&tx.snap, user, room, kind)?.is_none() {
-        let prefix = (user, room.unwrap_or(GLOBAL));
-        let scan = Scan::prefix(&prefix).limit(MAX_TYPES);
-        if tx.snap.scan::<t::AccountData>(scan).count() >= MAX_TYPES {
-            return Err(AccountError::TooLarge("Too many types of account data"));
-        }
+    let old = one(&tx.snap, user, room, kind)?.map(|datum| datum.json.len());
+    if old.is_none_or(|old| old < json.len()) {
+        check_room_for(tx, user, room, (old, json.len()))?;
     }
     put(&tx.snap, &mut tx.w, user, room, (kind, json))?;
+    Ok(())
+}
+
+/// Whether what a user keeps here may grow: by a datum of `new` bytes, in place of one of `old`
+/// bytes if there was one.
+fn check_room_for(
+    tx: &Tx<'_>,
+    user: UserNid,
+    room: Option<RoomNid>,
+    (old, new): (Option<usize>, usize),
+) -> Result<(), AccountError> {
+    let place = room.unwrap_or(GLOBAL);
+    let (mut rows, mut types, mut bytes) = (0, 0, new);
+    for row in tx.snap.scan::<t::AccountData>(Scan::prefix(&user)) {
+        let ((_, room, kind), row) = row?;
+        rows += 1;
+        types += usize::from(room == place);
+        bytes += kind.len() + row.json.len();
+    }
+    bytes = bytes.saturating_sub(old.unwrap_or(0));
+    if old.is_none() && types >= MAX_TYPES {
+        return Err(AccountError::TooLarge("Too many types of account data"));
+    }
+    if (old.is_none() && rows >= MAX_ROWS) || bytes > MAX_TOTAL_BYTES {
+        return Err(AccountError::TooLarge("Too much account data"));
+    }
     Ok(())
 }
 

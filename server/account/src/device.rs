@@ -14,6 +14,9 @@ use crate::{AccountError, Accounts, UiaScope, e2e, txn};
 const MAX_DEVICE_ID_BYTES: usize = 255;
 /// Longest display name of a device, in bytes.
 const MAX_DEVICE_NAME_BYTES: usize = 400;
+/// Most devices of one user. A script that logs in anew each time it runs must neither fill the
+/// disk nor be locked out: beyond it the device goes that was not seen for longest.
+const MAX_DEVICES: usize = 1_000;
 /// How many devices one call may delete.
 const MAX_DELETED: usize = 1_000;
 
@@ -44,6 +47,24 @@ pub(crate) fn check_display_name(name: Option<&str>) -> Result<(), AccountError>
         return Err(AccountError::TooLarge(
             "The device's display name is too long",
         ));
+    }
+    Ok(())
+}
+
+/// Makes room for one more device of a user.
+pub(crate) fn make_room(tx: &mut Tx<'_>, user: UserNid) -> Result<(), StoreError> {
+    let mut devices = Vec::new();
+    for row in tx.snap.scan::<t::Devices>(Scan::prefix(&user)) {
+        let ((_, device), row) = row?;
+        devices.push((row.seen_ms.max(row.created_ms), device));
+    }
+    let surplus = (devices.len() + 1).saturating_sub(MAX_DEVICES);
+    if surplus == 0 {
+        return Ok(());
+    }
+    devices.sort_unstable();
+    for (_, device) in devices.iter().take(surplus) {
+        drop_device(tx, user, device)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use skerry_store::schema::account::TokenKind;
 use skerry_store::{Scan, StoreError};
 use std::sync::Arc;
 
-use crate::device::{check_device_id, check_display_name, drop_device};
+use crate::device::{check_device_id, check_display_name, drop_device, make_room};
 use crate::register::NewDevice;
 use crate::tx::Tx;
 use crate::{AccountError, Accounts, TokenHash, e2e, secret, username};
@@ -214,6 +214,7 @@ pub(crate) fn grant(
                 let why = "The device id is the name of a cross-signing key";
                 return Err(AccountError::Invalid(why));
             }
+            make_room(tx, user)?;
             e2e::device_added(&mut tx.w, user);
             t::Device {
                 display_name: wanted.display_name,

@@ -11,7 +11,7 @@ use skerry_core::UserNid;
 
 use crate::login::WRONG;
 use crate::registration_token::is_good;
-use crate::{AccountError, Accounts, secret};
+use crate::{AccountError, Accounts, secret, username};
 
 /// How long a session is good for, in ms.
 const SESSION_MS: u64 = 15 * 60_000;
@@ -68,6 +68,17 @@ pub struct UiaScope {
     pub path: String,
 }
 
+impl UiaScope {
+    fn hash(&self) -> [u8; 32] {
+        let mut hasher = blake3::Hasher::new();
+        let user = self.user.map_or(0, |user| user.0);
+        hasher.update(&user.to_be_bytes());
+        hasher.update(self.method.as_bytes()).update(b" ");
+        hasher.update(self.path.as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}
+
 /// Proof that user-interactive authentication was completed.
 #[derive(Clone, Debug, Default)]
 pub struct UiaPass {
@@ -79,7 +90,8 @@ pub struct UiaPass {
 
 #[derive(Clone, Debug)]
 struct UiaSession {
-    scope: UiaScope,
+    /// The scope's hash: paths can be long.
+    scope: [u8; 32],
     until_ms: u64,
     completed: Vec<Stage>,
     registration_token: Option<String>,
@@ -93,7 +105,7 @@ pub(crate) struct UiaSessions(Mutex<HashMap<String, UiaSession>>);
 
 impl UiaSessions {
     /// Opens a session; throws the expired ones out, and the oldest if there are too many.
-    fn open(&self, id: String, scope: UiaScope, remembered: Option<Value>, now_ms: u64) {
+    fn open(&self, id: String, scope: [u8; 32], remembered: Option<Value>, now_ms: u64) {
         let mut map = self.0.lock();
         if map.len() >= MAX_SESSIONS {
             map.retain(|_, session| session.until_ms > now_ms);
@@ -192,15 +204,13 @@ impl Accounts {
             None => {
                 let id = secret::opaque(&mut *self.inner.dice.dice());
                 let remember = remember.filter(|v| v.to_string().len() <= MAX_REMEMBERED_BYTES);
-                self.inner
-                    .uia
-                    .open(id.clone(), scope.clone(), remember, now);
+                self.inner.uia.open(id.clone(), scope.hash(), remember, now);
                 (id, None)
             }
         };
         if session
             .as_ref()
-            .is_some_and(|session| session.scope != scope)
+            .is_some_and(|session| session.scope != scope.hash())
         {
             return Err(AccountError::Forbidden(
                 "This session was begun for another request",
@@ -310,6 +320,14 @@ impl Accounts {
             Some(None) => return Err(AccountError::BadJson("The user must be a string")),
             None => self.inner.store.user_id(owner)?.to_string(),
         };
+        // Asked before the password is looked at: what a session of one's own says must not
+        // tell whether somebody else's password is right.
+        let meant = username::meant(&name, self.server_name());
+        let own = self.inner.store.user_id(owner)?;
+        let is_own = |id: &String| **id == *own || id.to_ascii_lowercase() == *own;
+        if !meant.as_ref().is_some_and(is_own) {
+            return Ok(false);
+        }
         let (user, _) = self.check_password(&name, password).await?;
         Ok(user == owner)
     }

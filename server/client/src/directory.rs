@@ -14,8 +14,8 @@ use crate::in_room::{refusal, room_id, who};
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/client/v3/directory/list/room/{roomId}", None, Free, is_listed),
     route!(PUT "/_matrix/client/v3/directory/list/room/{roomId}", Token, Send, set_listed),
-    route!(GET "/_matrix/client/v3/publicRooms", TokenOptional, Free, rooms),
-    route!(POST "/_matrix/client/v3/publicRooms", Token, Free, search),
+    route!(GET "/_matrix/client/v3/publicRooms", TokenOptional, Heavy, rooms),
+    route!(POST "/_matrix/client/v3/publicRooms", Token, Heavy, search),
 ];
 
 /// Rooms in one answer where the client does not say, and at most.

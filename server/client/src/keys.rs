@@ -21,7 +21,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(POST "/_matrix/client/v3/keys/query", Token, Heavy, query),
     route!(POST "/_matrix/client/v3/keys/claim", Token, Heavy, claim),
     route!(GET "/_matrix/client/v3/keys/changes", Token, Free, changes),
-    route!(POST "/_matrix/client/v3/keys/device_signing/upload", Token, Send, cross_signing),
+    route!(POST "/_matrix/client/v3/keys/device_signing/upload", Token, Login, cross_signing),
     route!(POST "/_matrix/client/v3/keys/signatures/upload", Token, Send, signatures).large(),
 ];
 

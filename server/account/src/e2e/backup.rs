@@ -21,6 +21,14 @@ use super::{Keys, signed};
 const NAME_BYTES_MAX: usize = 255;
 /// Longest `auth_data` or `session_data`, in bytes.
 const DATA_BYTES_MAX: usize = 65_536;
+/// Most versions of one user that are not deleted.
+const LIVE_MAX: usize = 100;
+/// Most versions of one user, deleted ones included: their numbers are not used again.
+const VERSIONS_MAX: usize = 10_000;
+/// Most keys of one version.
+const KEYS_MAX: u64 = 500_000;
+/// Most bytes of keys in one answer, which is made in memory.
+const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Why a backup was not read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -152,14 +160,20 @@ impl Keys {
     ) -> Result<String, BackupError> {
         check_new(&backup)?;
         self.in_lane(user, move |keys, w| {
-            let newest = Scan::prefix(&user).rev().limit(1);
-            let newest = keys
+            let (mut version, mut all, mut live) = (1, 0, 0);
+            for row in keys
                 .store()
                 .newest()
-                .scan::<BackupTable>(newest)
-                .next()
-                .transpose()?;
-            let version = newest.map_or(1, |((_, version), _)| version + 1);
+                .scan::<BackupTable>(Scan::prefix(&user))
+            {
+                let ((_, newest), row) = row?;
+                version = newest + 1;
+                all += 1;
+                live += usize::from(!row.deleted);
+            }
+            if live >= LIVE_MAX || all >= VERSIONS_MAX {
+                return Err(BackupError::TooLarge("there are too many backups"));
+            }
             let row = BackupRow {
                 algorithm: backup.algorithm,
                 auth_data: backup.auth_data.get().to_owned(),
@@ -297,11 +311,17 @@ impl Keys {
         self.read(move |_, snap| {
             let (version, _) = version_row(snap, user, &version)?;
             let mut found = BackupKeys::default();
+            let mut bytes = 0;
             for_each(
                 snap,
                 (user, version),
                 &which,
                 |(_, _, room, session), row| {
+                    bytes += row.session_data.len() + session.len();
+                    if bytes > ANSWER_BYTES_MAX {
+                        let why = "ask for the keys room by room: together they are too many";
+                        return Err(BackupError::TooLarge(why));
+                    }
                     let key = SessionBackup {
                         first_message_index: row.first_message_index,
                         forwarded_count: row.forwarded_count,
@@ -403,8 +423,8 @@ fn for_each(
     snap: &Snapshot,
     (user, version): (UserNid, u64),
     which: &Which,
-    mut act: impl FnMut(BackupKeyId, BackupKeyRow) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    mut act: impl FnMut(BackupKeyId, BackupKeyRow) -> Result<(), BackupError>,
+) -> Result<(), BackupError> {
     let scan = match which {
         Which::All => Scan::prefix(&(user, version)),
         Which::Room(room) => Scan::prefix(&(user, version, room.clone())),

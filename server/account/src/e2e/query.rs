@@ -1,6 +1,6 @@
 //! `POST /keys/query`: identity keys of devices, cross-signing keys of users.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ruma_common::CanonicalJsonValue;
 use ruma_common::canonical_json::CanonicalJsonObject;
@@ -119,12 +119,14 @@ fn device_keys(
             .map(|row| row.map(|((_, device), row)| (device, row.json)))
             .collect();
     }
+    // Each once: a list that names a device again and again must not read it as often.
+    let devices: BTreeSet<&String> = devices.iter().collect();
     let slots: Vec<_> = devices
         .iter()
-        .map(|device| (user, device.clone()))
+        .map(|device| (user, (*device).clone()))
         .collect();
     let rows = snap.get_many::<DeviceKeyTable>(&slots)?;
-    let named = devices.iter().cloned().zip(rows);
+    let named = devices.into_iter().cloned().zip(rows);
     Ok(named
         .filter_map(|(device, row)| Some((device, row?.json)))
         .collect())

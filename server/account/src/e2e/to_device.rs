@@ -24,6 +24,12 @@ pub const MESSAGES_PER_SYNC: usize = 100;
 const CONTENT_BYTES_MAX: usize = 65_536;
 /// Longest event type, in bytes.
 const KIND_BYTES_MAX: usize = 255;
+/// Most messages in one request, each device counted.
+const MESSAGES_MAX: usize = 20_000;
+/// Most bytes that one request may store: `*` multiplies a message by its receiver's devices.
+const STORED_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// What a stored message takes beside its text, in bytes: keys, a fact in the log.
+const ROW_BYTES: usize = 256;
 /// How many messages one acknowledgement removes at most; the rest goes with the next one.
 const REMOVED_AT_ONCE: usize = 1_000;
 /// How often a send plans again because a device came or went meanwhile.
@@ -53,8 +59,8 @@ pub enum ToDeviceError {
     /// A content is no JSON object.
     #[error("a message is not a JSON object")]
     Shape,
-    /// A content or the type is too long.
-    #[error("a message or its type is too long")]
+    /// A content or the type is too long, or all of it together.
+    #[error("a message or its type is too long, or there are too many")]
     TooLarge,
     /// The store failed.
     #[error("{0}")]
@@ -163,7 +169,7 @@ impl Keys {
         Ok(())
     }
 
-    fn send_now(&self, sender: &Sender, messages: &[Rendered]) -> Result<Applied, StoreError> {
+    fn send_now(&self, sender: &Sender, messages: &[Rendered]) -> Result<Applied, ToDeviceError> {
         let mut attempt = 0;
         loop {
             let snap = self.store().newest();
@@ -171,8 +177,13 @@ impl Keys {
                 return Ok(self.store().barrier());
             }
             let mut w = self.store().write();
+            let mut stored = 0;
             for message in messages {
-                self.plan_message(&snap, &mut w, message)?;
+                let copies = self.plan_message(&snap, &mut w, message)?;
+                stored += copies * (message.json.len() + ROW_BYTES);
+                if stored > STORED_BYTES_MAX {
+                    return Err(ToDeviceError::TooLarge);
+                }
             }
             let answer = TxnAnswer {
                 status: 200,
@@ -186,7 +197,7 @@ impl Keys {
             );
             match self.store().commit(w) {
                 Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
-                done => return done,
+                done => return Ok(done?),
             }
         }
     }
@@ -196,9 +207,9 @@ impl Keys {
         snap: &Snapshot,
         w: &mut Write,
         message: &Rendered,
-    ) -> Result<(), StoreError> {
+    ) -> Result<usize, StoreError> {
         let Some(user) = self.local_nid(&message.user_id)? else {
-            return Ok(());
+            return Ok(0);
         };
         if message.device != "*" {
             if snap
@@ -206,14 +217,17 @@ impl Keys {
                 .is_some()
             {
                 put_message(w, user, &message.device, message.json.clone());
+                return Ok(1);
             }
-            return Ok(());
+            return Ok(0);
         }
+        let mut copies = 0;
         for row in snap.scan::<Devices>(Scan::prefix(&user)) {
             let ((_, device), _) = row?;
             put_message(w, user, &device, message.json.clone());
+            copies += 1;
         }
-        Ok(())
+        Ok(copies)
     }
 
     /// Notes that a device has all messages up to `upto`, because it synced with a token that
@@ -268,7 +282,8 @@ struct Rendered {
 }
 
 fn check(sender: &str, kind: &str, messages: Messages) -> Result<Vec<Rendered>, ToDeviceError> {
-    if kind.len() > KIND_BYTES_MAX {
+    let count: usize = messages.messages.values().map(BTreeMap::len).sum();
+    if kind.len() > KIND_BYTES_MAX || count > MESSAGES_MAX {
         return Err(ToDeviceError::TooLarge);
     }
     let tail = format!(

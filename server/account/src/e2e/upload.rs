@@ -12,7 +12,7 @@ use skerry_store::schema::e2e::{
     DeviceKeyRow, DeviceKeyTable, FallbackKeyRow, FallbackKeyTable, KeyCountsRow, KeyCountsTable,
     OneTimeIdRow, OneTimeIdTable, OneTimeKeyRow, OneTimeKeyTable,
 };
-use skerry_store::{Snapshot, StoreError, Write};
+use skerry_store::{Scan, Snapshot, StoreError, Write};
 
 use super::counts::{self, KeyCounts};
 use super::{Keys, KeysError, Owner, lists, signatures, signed};
@@ -25,6 +25,11 @@ const KEY_BYTES_MAX: usize = 4_096;
 const KEY_ID_BYTES_MAX: usize = 255;
 /// One-time keys of one algorithm that a device may have waiting.
 const ONE_TIME_KEYS_MAX: u32 = 10_000;
+/// Most algorithms that one device may have keys of, one-time and fallback keys apart. Each `/sync`
+/// tells of all of them, and they are looked for one by one.
+const ALGORITHMS_MAX: usize = 16;
+/// Most one-time keys in one upload.
+const UPLOADED_MAX: usize = 10_000;
 
 /// The body of an upload.
 #[derive(Debug, Default, Deserialize)]
@@ -165,6 +170,9 @@ fn put_one_time(
             return Err(KeysError::TooMany);
         }
         queue.count += 1;
+        if counts.one_time.len() > ALGORITHMS_MAX {
+            return Err(KeysError::TooMany);
+        }
         let place = (
             slot.0,
             slot.1.clone(),
@@ -196,10 +204,20 @@ fn put_fallback(
     slot: &(UserNid, String),
     keys: Vec<NewKey>,
     counts: &mut KeyCountsRow,
-) -> Result<(), StoreError> {
+) -> Result<(), KeysError> {
+    let of_slot = Scan::prefix(slot).limit(ALGORITHMS_MAX + 1);
+    let mut algorithms = if keys.is_empty() {
+        0
+    } else {
+        snap.scan::<FallbackKeyTable>(of_slot).count()
+    };
     for key in keys {
         let place = (slot.0, slot.1.clone(), key.algorithm);
         let old = snap.get::<FallbackKeyTable>(&place)?;
+        algorithms += usize::from(old.is_none());
+        if algorithms > ALGORITHMS_MAX {
+            return Err(KeysError::TooMany);
+        }
         if old.is_some_and(|old| old.key_id == key.key_id && old.json == key.json) {
             continue;
         }
@@ -220,10 +238,17 @@ fn check(owner: &Owner, device: &str, upload: KeyUpload) -> Result<Plan, KeysErr
     if let Some(raw) = upload.device_keys {
         plan.device_keys = Some(check_device_keys(&owner.user_id, device, &raw)?);
     }
-    for (id, raw) in upload.one_time_keys.unwrap_or_default() {
+    let (one_time, fallback) = (
+        upload.one_time_keys.unwrap_or_default(),
+        upload.fallback_keys.unwrap_or_default(),
+    );
+    if one_time.len() > UPLOADED_MAX || fallback.len() > ALGORITHMS_MAX {
+        return Err(KeysError::TooMany);
+    }
+    for (id, raw) in one_time {
         plan.one_time.push(check_key(id, &raw)?);
     }
-    for (id, raw) in upload.fallback_keys.unwrap_or_default() {
+    for (id, raw) in fallback {
         let key = check_key(id, &raw)?;
         if plan
             .fallback

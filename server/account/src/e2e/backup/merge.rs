@@ -5,7 +5,8 @@ use skerry_store::schema::e2e::{BackupKeyRow, BackupKeyTable, BackupTable};
 use skerry_store::{Snapshot, Write};
 
 use super::{
-    BackupError, BackupKeys, DATA_BYTES_MAX, KeysChanged, NAME_BYTES_MAX, current, version_row,
+    BackupError, BackupKeys, DATA_BYTES_MAX, KEYS_MAX, KeysChanged, NAME_BYTES_MAX, current,
+    version_row,
 };
 
 /// Keys by room and session, as rows.
@@ -38,6 +39,11 @@ pub(super) fn put(
             w.put::<BackupKeyTable>(&id, &new);
             changed = true;
         }
+    }
+    if backup.count > KEYS_MAX {
+        return Err(BackupError::TooLarge(
+            "there are too many keys in the backup",
+        ));
     }
     if changed {
         backup.etag += 1;

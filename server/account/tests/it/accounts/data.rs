@@ -277,3 +277,35 @@ async fn what_belongs_to_a_room_is_carried_over_to_the_next() {
     let rule = accounts.push_rule(alice, "override", NEXT).await.unwrap();
     assert_eq!(rule["conditions"][0]["pattern"], json!(NEXT));
 }
+
+#[tokio::test]
+async fn what_one_user_keeps_is_bounded() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    let large = json!({ "filler": "x".repeat(250_000) });
+    let mut kept = 0;
+    let refused = loop {
+        // Each in another room, none of which exists.
+        let room = format!("!room{kept}:skerry.test");
+        let accounts = &home.accounts;
+        let set = accounts.set_account_data(alice, Some(&room), "org.a", large.clone());
+        match set.await {
+            Ok(()) => kept += 1,
+            Err(error) => break error,
+        }
+        assert!(kept < 100, "there is a bound");
+    };
+    assert!(matches!(refused, AccountError::TooLarge(_)));
+    let first = "!room0:skerry.test";
+    let smaller = json!({ "filler": "x".repeat(1_000) });
+    for content in [large.clone(), smaller] {
+        home.accounts
+            .set_account_data(alice, Some(first), "org.a", content)
+            .await
+            .unwrap();
+    }
+    home.accounts
+        .set_account_data(alice, None, "org.b", json!({}))
+        .await
+        .unwrap();
+}

@@ -89,3 +89,19 @@ async fn what_was_proved_is_good_for_the_devices_named() {
     delete("B", Some(&auth)).await.unwrap();
     home.accounts.device(alice, "A").await.unwrap();
 }
+
+#[tokio::test]
+async fn beyond_a_thousand_devices_the_oldest_goes() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    let oldest = home.log_in("alice", "OLDEST").await;
+    home.clock.advance(1);
+    for n in 0..999 {
+        home.log_in("alice", &format!("D{n}")).await;
+    }
+    home.authenticate(&oldest.access_token).await.unwrap();
+    let newest = home.log_in("alice", "NEWEST").await;
+    assert_eq!(home.accounts.devices(alice).await.unwrap().len(), 1_000);
+    assert!(home.authenticate(&oldest.access_token).await.is_err());
+    home.authenticate(&newest.access_token).await.unwrap();
+}

@@ -308,3 +308,23 @@ async fn sessions_of_authentication_are_bounded_and_the_oldest_go() {
     assert_eq!(challenge(go_on(first).await)["errcode"], "M_UNKNOWN");
     go_on(last).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_session_does_not_tell_whether_anothers_password_is_right() {
+    let home = Home::new();
+    let alice = home.person("alice").await;
+    home.person("bob").await;
+    for password in [PASSWORD, "wrong"] {
+        let auth = json!({
+            "type": "m.login.password",
+            "identifier": { "type": "m.id.user", "user": "bob" },
+            "password": password,
+        });
+        let scope = scope(Some(alice), "POST", "/account/password");
+        let refused = home.accounts.prove_owner(scope, Some(&auth)).await;
+        assert!(
+            matches!(refused, Err(AccountError::Forbidden(_))),
+            "{password}: {refused:?}"
+        );
+    }
+}

@@ -246,3 +246,25 @@ async fn only_the_current_version_takes_keys() {
     let error = keys.put_backup_keys(user, &new, long).await;
     assert!(matches!(error, Err(BackupError::TooLarge(_))));
 }
+
+#[tokio::test]
+async fn backups_are_bounded_in_number() {
+    let house = House::new();
+    let alice = house.person("alice", &["A1"]).await;
+    for _ in 0..100 {
+        house
+            .keys
+            .create_backup(alice.user, new_backup("a"))
+            .await
+            .unwrap();
+    }
+    let refused = house.keys.create_backup(alice.user, new_backup("a")).await;
+    assert!(matches!(refused, Err(BackupError::TooLarge(_))));
+    house.keys.delete_backup(alice.user, "7").await.unwrap();
+    let version = house
+        .keys
+        .create_backup(alice.user, new_backup("a"))
+        .await
+        .unwrap();
+    assert_eq!(version, "101");
+}

@@ -225,3 +225,55 @@ async fn a_deleted_device_leaves_no_key_behind() {
         json!({ "signed_curve25519": 1 })
     );
 }
+
+#[tokio::test]
+async fn a_device_has_keys_of_few_algorithms() {
+    let house = House::new();
+    let alice = house.person("alice", &["A1"]).await;
+    let named = |from: usize, to: usize| -> Value {
+        let keys = (from..to).map(|n| (format!("algorithm{n}:1"), json!("key")));
+        Value::Object(keys.collect())
+    };
+    for kind in ["one_time_keys", "fallback_keys"] {
+        let many = house
+            .keys
+            .upload(&alice, "A1", body(json!({ kind: named(0, 17) })))
+            .await;
+        assert!(matches!(many, Err(KeysError::TooMany)), "{kind}");
+        house
+            .upload(&alice, "A1", json!({ kind: named(0, 16) }))
+            .await;
+        let more = house
+            .keys
+            .upload(&alice, "A1", body(json!({ kind: named(16, 17) })))
+            .await;
+        assert!(matches!(more, Err(KeysError::TooMany)), "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn a_device_named_again_and_again_is_read_once() {
+    let house = House::new();
+    let alice = house.person("alice", &["A1"]).await;
+    let mut keys = device_keys(&alice, "A1", 1);
+    keys["org.example.filler"] = json!("x".repeat(60_000));
+    let keys = {
+        let mut keys = keys;
+        keys.as_object_mut().unwrap().remove("signatures");
+        super::house::sign(
+            &mut keys,
+            &alice.user_id,
+            "ed25519:A1",
+            &super::house::signing_key(1),
+        );
+        keys
+    };
+    house
+        .upload(&alice, "A1", json!({ "device_keys": keys }))
+        .await;
+    let query = json!({ "device_keys": { &*alice.user_id: vec!["A1"; 200_000] } });
+    let query: KeyQuery = serde_json::from_value(query).unwrap();
+    // Read for each mention, this would take 12 GB.
+    let found = house.keys.query(&alice, query).await.unwrap();
+    assert_eq!(found.device_keys[&*alice.user_id].len(), 1);
+}

@@ -206,3 +206,37 @@ async fn messages_to_a_device_that_comes_and_goes_never_outlive_it() {
     house.log_in(&bob, "B1").await;
     assert!(waiting(&house, &bob, "B1", Pos::ZERO).messages.is_empty());
 }
+
+#[tokio::test]
+async fn one_request_stores_a_bounded_number_of_bytes() {
+    let house = House::new();
+    let alice = house.person("alice", &["A1"]).await;
+    let devices: Vec<String> = (0..600).map(|n| format!("B{n}")).collect();
+    let devices: Vec<&str> = devices.iter().map(String::as_str).collect();
+    let bob = house.person("bob", &devices).await;
+    let filler = "x".repeat(60_000);
+    let refused = house
+        .keys
+        .send_to_device(
+            sender(&alice, "t1"),
+            "m.test",
+            messages(json!({ &*bob.user_id: { "*": { "filler": filler } } })),
+        )
+        .await;
+    assert!(matches!(refused, Err(ToDeviceError::TooLarge)));
+    assert!(
+        waiting(&house, &bob, "B1", Pos::ZERO).messages.is_empty(),
+        "nothing is sent by halves"
+    );
+    let many: serde_json::Map<String, Value> =
+        (0..20_001).map(|n| (format!("D{n}"), json!({}))).collect();
+    let refused = house
+        .keys
+        .send_to_device(
+            sender(&alice, "t2"),
+            "m.test",
+            messages(json!({ &*bob.user_id: many })),
+        )
+        .await;
+    assert!(matches!(refused, Err(ToDeviceError::TooLarge)));
+}
