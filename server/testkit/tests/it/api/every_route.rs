@@ -245,6 +245,7 @@ fn wrong_types() -> Value {
 
 /// Routes with a JSON body that is free (any member of any type), or that looks at none.
 const FREE_BODIES: &[&str] = &[
+    "/send/{eventType}",
     "/send/{eventType}/{txnId}",
     "/state/{eventType}",
     "/state/{eventType}/",
