@@ -22,6 +22,10 @@ use crate::{
     thumbnail::{self, Thumbnail, Wanted},
 };
 
+/// Largest thumbnail kept in the store, in bytes. A picture of few pixels is its own thumbnail,
+/// and its file may be large for all that; it lies on the disk once already.
+pub(crate) const THUMB_KEPT_MAX: usize = 2 * 1024 * 1024;
+
 /// What the config says about media.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -111,7 +115,7 @@ pub struct Blobs {
     settings: Settings,
     clock: Arc<dyn Clock>,
     dice: Arc<dyn DiceSource>,
-    decoders: Semaphore,
+    decoders: Arc<Semaphore>,
 }
 
 impl Blobs {
@@ -127,7 +131,7 @@ impl Blobs {
         dice: Arc<dyn DiceSource>,
     ) -> Result<Self, MediaError> {
         let files = Files::open(dir).map_err(MediaError::file)?;
-        let decoders = Semaphore::new(settings.decoders.max(1));
+        let decoders = Arc::new(Semaphore::new(settings.decoders.max(1)));
         Ok(Self {
             store,
             files,
@@ -136,6 +140,16 @@ impl Blobs {
             dice,
             decoders,
         })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    #[cfg(test)]
+    pub(crate) fn free_turns(&self) -> usize {
+        self.decoders.available_permits()
     }
 
     /// The largest file that may be uploaded, in bytes.
@@ -269,11 +283,16 @@ impl Blobs {
         if let Some(ready) = ready {
             return Ok(ready);
         }
-        let _turn = self.decoders.acquire().await;
+        let turn = Arc::clone(&self.decoders).acquire_owned().await;
         let this = Arc::clone(self);
-        blocking(move || this.make(&media, wanted))
-            .await
-            .map_err(MediaError::Store)?
+        // The turn ends with the work, not with the request: who hangs up and asks again must
+        // not have more pictures decoded at once than there are turns.
+        blocking(move || {
+            let _turn = turn;
+            this.make(&media, wanted)
+        })
+        .await
+        .map_err(MediaError::Store)?
     }
 
     fn made(&self, media: &Media, wanted: Wanted) -> Result<Option<Thumbnail>, MediaError> {
@@ -300,6 +319,9 @@ impl Blobs {
         let mut file = File::open(path).map_err(MediaError::file)?;
         file.read_to_end(&mut bytes).map_err(MediaError::file)?;
         let made = thumbnail::make(bytes, wanted).map_err(MediaError::NoThumbnail)?;
+        if made.bytes.len() > THUMB_KEPT_MAX {
+            return Ok(made);
+        }
         let mut w = self.store.write();
         let key = (media.hash, wanted.width, wanted.height, wanted.crop());
         w.put::<Thumb>(&key, &(made.content_type.clone(), made.bytes.to_vec()));

@@ -119,6 +119,10 @@ impl Spooled {
         let hash = self.hasher.finalize();
         let target = files.path(&hash);
         if fs::metadata(&target).is_ok_and(|there| there.len() == self.size) {
+            // Whoever put it there may not have come to this yet.
+            if let Some(dir) = target.parent() {
+                sync_dir(dir)?;
+            }
             return Ok((hash, self.size));
         }
         self.file.sync_all()?;

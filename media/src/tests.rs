@@ -6,10 +6,11 @@ use skerry_core::{
     UserNid,
     fixtures::{FakeClock, SeededSource},
 };
-use skerry_store::{Store, StoreOptions};
+use skerry_store::{Store, StoreOptions, schema::media::Thumb};
 
 use crate::{
     Blobs, MediaError, MediaId, Method, Settings, UploadInfo,
+    blobs::THUMB_KEPT_MAX,
     mime::disposition,
     routes::{Asked, range},
     thumbnail::{Wanted, make},
@@ -21,10 +22,14 @@ struct House {
 }
 
 fn open(dir: tempfile::TempDir) -> House {
+    open_with(dir, 1_000_000)
+}
+
+fn open_with(dir: tempfile::TempDir, max_upload: u64) -> House {
     let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
     let settings = Settings {
         server_name: "localhost".to_owned(),
-        max_upload: 1_000_000,
+        max_upload,
         decoders: 2,
     };
     let clock = Arc::new(FakeClock::default());
@@ -200,4 +205,41 @@ fn pictures_that_lie_are_refused_in_words() {
     for bad in [b"not a picture".to_vec(), Vec::new(), bomb, cut] {
         assert!(make(bad, Wanted::standard(32, 32, Method::Crop)).is_err());
     }
+}
+
+#[tokio::test]
+async fn a_large_file_of_few_pixels_is_not_kept_again_as_its_thumbnail() {
+    let house = open_with(tempfile::tempdir().unwrap(), 8 << 20);
+    let wanted = Wanted::standard(32, 32, Method::Scale);
+    for (filler, kept) in [(10, true), (THUMB_KEPT_MAX, false)] {
+        let mut file = picture(2, 2, image::ImageFormat::Png);
+        file.resize(file.len() + filler, 0);
+        let id = put(&house.blobs, &file, "image/png").await;
+        let named = "localhost".to_owned();
+        let made = house.blobs.thumbnail(named, id, wanted).await.unwrap();
+        assert_eq!(made.bytes.len(), file.len());
+        let key = (*blake3::hash(&file).as_bytes(), 320, 240, false);
+        let row = house.blobs.store().newest().get::<Thumb>(&key).unwrap();
+        assert_eq!(row.is_some(), kept);
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_keeps_the_turn_until_the_picture_is_done() {
+    let house = house();
+    let id = put(
+        &house.blobs,
+        &picture(3_000, 3_000, image::ImageFormat::Png),
+        "image/png",
+    )
+    .await;
+    let wanted = Wanted::standard(32, 32, Method::Scale);
+    for _ in 0..10 {
+        let asked = house
+            .blobs
+            .thumbnail("localhost".to_owned(), id.clone(), wanted);
+        let _ = tokio::time::timeout(std::time::Duration::from_millis(5), asked).await;
+    }
+    let free = house.blobs.free_turns();
+    assert!(free < 2, "the work still goes on, and so holds its turn");
 }

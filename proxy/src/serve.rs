@@ -56,7 +56,12 @@ pub async fn serve(doors: Vec<Door>, limits: Limits, stop: watch::Receiver<bool>
     let room = Arc::new(Semaphore::new(limits.max_connections));
     let mut loops = JoinSet::new();
     for door in doors {
-        loops.spawn(accept_loop(door, limits, Arc::clone(&room), stop.clone()));
+        let room = match &door.listener.socket {
+            Socket::Tcp(_) => Arc::clone(&room),
+            // Who floods the ports must not keep the owner out of the server.
+            Socket::Unix(_) => Arc::new(Semaphore::new(limits.max_connections)),
+        };
+        loops.spawn(accept_loop(door, limits, room, stop.clone()));
     }
     while loops.join_next().await.is_some() {}
 }

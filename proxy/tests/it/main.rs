@@ -287,3 +287,32 @@ async fn one_connection_more_than_allowed_waits() {
     drop(first);
     assert!(second.await.unwrap().ends_with("here"));
 }
+
+#[tokio::test]
+async fn a_full_port_does_not_close_the_owners_socket() {
+    let limits = Limits {
+        max_connections: 1,
+        header_read: Duration::from_secs(5),
+        ..quick()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x.sock");
+    let mut doors = Vec::new();
+    for addr in [any_port(), Addr::Unix(path.clone())] {
+        let listener = Listener::bind(&spec(addr, None)).await.unwrap();
+        doors.push(Door {
+            listener,
+            router: router(),
+        });
+    }
+    let Addr::Tcp(port) = *doors[0].listener.addr() else {
+        panic!("a port was asked for");
+    };
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(serve(doors, limits, stopped));
+    let _full = TcpStream::connect(port).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let stream = UnixStream::connect(&path).await.unwrap();
+    let answer = tokio::time::timeout(Duration::from_secs(2), exchange(stream, ASK)).await;
+    assert!(answer.unwrap().ends_with("here"));
+}

@@ -137,6 +137,10 @@ impl House {
         let secrets = Secrets::load(&config.data_dir, &mut *dice.dice())?;
         let memory = MemoryDivision::of(&options);
         let dir = config.data_dir.join("db");
+        // Private even where the data directory was there before and is open to others.
+        for part in [&dir, &config.data_dir.join("media")] {
+            secrets::make_data_dir(part)?;
+        }
         let failed = |cause| StartError::Store {
             dir: dir.display().to_string(),
             cause,

@@ -59,6 +59,22 @@ pub(crate) enum Who {
     Peer(IpAddr),
 }
 
+impl Who {
+    /// An IPv6 host has a whole network of addresses to choose from: all of them count as one.
+    fn network(self) -> Who {
+        match self {
+            Who::Peer(IpAddr::V6(peer)) => match peer.to_ipv4_mapped() {
+                Some(v4) => Who::Peer(IpAddr::V4(v4)),
+                None => {
+                    let network = u128::from(peer) & !u128::from(u64::MAX);
+                    Who::Peer(IpAddr::from(network.to_be_bytes()))
+                }
+            },
+            other => other,
+        }
+    }
+}
+
 struct Bucket {
     left: f64,
     at_ms: u64,
@@ -91,7 +107,7 @@ impl Limiter {
         let Some((per_second, burst)) = allowance(rate) else {
             return Ok(());
         };
-        let key = (rate, who);
+        let key = (rate, who.network());
         let place = self.hasher.hash_one(key) as usize % SHARDS;
         let Some(shard) = self.shards.get(place) else {
             return Ok(());
@@ -100,6 +116,10 @@ impl Limiter {
         if buckets.len() >= MAX_BUCKETS / SHARDS && !buckets.contains_key(&key) {
             // A bucket untouched for ten minutes is full again in every class.
             buckets.retain(|_, bucket| bucket.at_ms + 600_000 > now_ms);
+            if buckets.len() >= MAX_BUCKETS / SHARDS {
+                // More addresses at once than are kept: everybody begins again.
+                buckets.clear();
+            }
         }
         let bucket = buckets.entry(key).or_insert(Bucket {
             left: burst,
@@ -134,6 +154,35 @@ mod tests {
         assert_eq!(refused.body(None)["retry_after_ms"], 2000);
         limiter.take(Rate::Login, who, 2000).unwrap();
         limiter.take(Rate::Login, Who::User(UserNid(1)), 0).unwrap();
+    }
+
+    #[test]
+    fn the_addresses_of_a_network_count_as_one() {
+        let limiter = Limiter::new(RateLimits { enabled: true });
+        let at = |text: &str| Who::Peer(text.parse().unwrap());
+        for n in 0..30 {
+            let who = at(&format!("2001:db8:0:1::{n:x}"));
+            limiter.take(Rate::Login, who, 0).unwrap();
+        }
+        let take = |text: &str| limiter.take(Rate::Login, at(text), 0);
+        assert!(take("2001:db8:0:1:ffff::1").is_err());
+        take("2001:db8:0:2::1").unwrap();
+        for _ in 0..30 {
+            take("192.0.2.1").unwrap();
+        }
+        assert!(take("::ffff:192.0.2.1").is_err());
+    }
+
+    #[test]
+    fn buckets_are_bounded_in_number() {
+        let limiter = Limiter::new(RateLimits { enabled: true });
+        for n in 0..50_000 {
+            limiter
+                .take(Rate::Login, Who::User(UserNid(n + 1)), 0)
+                .unwrap();
+        }
+        let held: usize = limiter.shards.iter().map(|shard| shard.lock().len()).sum();
+        assert!(held <= MAX_BUCKETS, "{held}");
     }
 
     #[test]

@@ -165,4 +165,18 @@ mod tests {
         let inner = turns.queue.inner.lock();
         assert!(inner.jobs.is_empty() && inner.threads <= 1);
     }
+
+    #[tokio::test]
+    async fn who_hangs_up_keeps_the_place_until_the_work_is_done() {
+        let turns = Turns::new(1);
+        let (go_on, wait) = std::sync::mpsc::channel::<()>();
+        let long = turns.long(move || wait.recv().is_ok());
+        let hung_up = tokio::time::timeout(std::time::Duration::from_millis(50), long).await;
+        assert!(hung_up.is_err());
+        assert_eq!(turns.long.available_permits(), 1);
+        drop(go_on);
+        while turns.long.available_permits() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+    }
 }

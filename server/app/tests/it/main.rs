@@ -158,7 +158,9 @@ fn accounts_and_tokens_on_a_running_server_and_on_a_stopped_one() {
     );
     let data = dir.join("data");
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(&data), 0o700);
+    for dir in [&data, &data.join("db"), &data.join("media")] {
+        assert_eq!(mode(dir), 0o700, "{}", dir.display());
+    }
     for name in ["admin.sock", "signing.key", "pepper", "registration_token"] {
         assert_eq!(mode(&data.join(name)), 0o600, "{name}");
     }
