@@ -240,6 +240,12 @@ impl Change<'_> {
             return Ok(());
         }
         self.add(user_id, draft, None)?;
+        if matches!(membership, Membership::Leave | Membership::Ban)
+            && let Some(gone) = self.rooms.store().user_nid(target)?
+        {
+            // Lives in memory alone; where the change fails after all, their client says it again.
+            self.rooms.typing().stop(self.tip.room, gone);
+        }
         Ok(())
     }
 

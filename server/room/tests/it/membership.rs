@@ -15,6 +15,33 @@ fn why(reason: &str) -> Move {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_is_not_in_the_room_types_no_more() {
+    let house = House::new();
+    let (ada, bob) = (house.person("ada"), house.person("bob"));
+    let room = house.rooms.create(ada.clone(), def()).await.unwrap();
+    let nid = house.nid(&room);
+    let typing = || house.rooms.typing().since(nid, 0).unwrap_or_default();
+    for kicked in [false, true] {
+        house.invite(&ada, &room, &bob).await.unwrap();
+        house.join(&bob, &room).await.unwrap();
+        let snap = house.snap();
+        house
+            .rooms
+            .set_typing(&snap, bob.user, &room, Some(30_000))
+            .unwrap();
+        assert_eq!(typing(), [bob.user]);
+        if kicked {
+            let how = Move::default();
+            let kick = house.rooms.kick(ada.clone(), &room, &bob.user_id, how);
+            kick.await.unwrap();
+        } else {
+            house.leave(&bob, &room).await.unwrap();
+        }
+        assert_eq!(typing(), []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn invite_join_leave() {
     let house = House::new();
     let (ada, bob, eve) = (
