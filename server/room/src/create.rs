@@ -24,6 +24,8 @@ use plan::{Creator, Plan, plan};
 /// How often a room id that exists already is made anew. In version 12 the id follows from the
 /// create event, so a user who makes two equal rooms within a millisecond gets the same one.
 const ATTEMPTS: u64 = 64;
+/// Most invites, and most events of state, that a room begins with: all of it is one commit.
+const LIST_MAX: usize = 1_000;
 
 /// What a new room is to be like (client-server API, `POST /createRoom`).
 #[derive(Clone, Debug, Default)]
@@ -122,6 +124,10 @@ impl Rooms {
             Some(id) => RoomVersion::parse(id)
                 .ok_or_else(|| RoomError::UnsupportedVersion(id.to_owned()))?,
         };
+        if request.invite.len() > LIST_MAX || request.initial_state.len() > LIST_MAX {
+            let text = "A room begins with at most 1,000 invites and 1,000 events of state";
+            return Err(RoomError::InvalidParam(text.into()));
+        }
         for user_id in &request.invite {
             checked_user(user_id)?;
         }

@@ -16,6 +16,9 @@ use crate::change::Change;
 use crate::draft::{Draft, parse};
 use crate::{RoomError, Rooms, Who};
 
+/// Most reactions of one user to one event: each further one reads all before it.
+const OWN_ANNOTATIONS_MAX: usize = 200;
+
 /// A message to be sent: an event that is no state.
 #[derive(Clone, Debug)]
 pub struct Message {
@@ -235,10 +238,16 @@ impl Change<'_> {
             return Ok(());
         };
         let prefix = (parent, RelKind::Annotation);
+        let mut own = 0;
         for row in self.snap.scan::<t::Relations>(Scan::prefix(&prefix)) {
             let (_, row) = row?;
             if row.sender != who.user {
                 continue;
+            }
+            own += 1;
+            if own >= OWN_ANNOTATIONS_MAX {
+                let text = "You have said too much of this event";
+                return Err(RoomError::DuplicateAnnotation(text.into()));
             }
             let Some(held) = rooms.event(&self.snap, row.child)? else {
                 continue;

@@ -90,9 +90,12 @@ impl View {
         self.load(&nids)
     }
 
-    /// The version of state right after the last event before a place, as far as the user may
-    /// read it; `None` where there is none.
-    fn state_at(&self, cut: Cut) -> Result<Option<StateId>, StoreError> {
+    /// The version of state right after the last event before a place; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`RoomError::Forbidden`] where the user may not see that event, and so not the state it
+    /// was part of; the store's.
+    fn state_at(&mut self, cut: Cut) -> Result<Option<StateId>, RoomError> {
         let upto = match self.standing() {
             Standing::Departed { upto, .. } => cut.0.min(upto),
             Standing::Joined | Standing::Outside => cut.0,
@@ -102,7 +105,14 @@ impl View {
         let Some((_, nid)) = last.first() else {
             return Ok(None);
         };
-        Ok(self.rooms.meta(&self.snap, *nid)?.map(|meta| meta.after))
+        let Some(event) = self.rooms.placed(&self.snap, self.room, *nid)? else {
+            return Ok(None);
+        };
+        if !self.may_see(&event)? {
+            let text = "You may not see the members at this place";
+            return Err(RoomError::Forbidden(text.to_owned()));
+        }
+        Ok(Some(event.meta.after))
     }
 }
 
@@ -157,7 +167,8 @@ impl Rooms {
     /// The member events of a room: `{"chunk":[..]}`.
     ///
     /// # Errors
-    /// [`RoomError::Forbidden`] to who may not look into the room; the store's.
+    /// [`RoomError::Forbidden`] to who may not look into the room, or may not see it as it was at
+    /// the place asked for; the store's.
     pub fn members_json(
         &self,
         snap: &Snapshot,

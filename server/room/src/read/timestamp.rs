@@ -13,6 +13,8 @@ use crate::{Placed, RoomError, Rooms, View, Viewer};
 const AROUND: usize = 128;
 /// Events looked at beyond that where the user may see none of those.
 const BEYOND: usize = 10_000;
+/// Events loaded at once.
+const CHUNK: usize = 256;
 
 impl Rooms {
     /// The event of a room closest to a time, at or after it (or at or before it): its id and its
@@ -91,28 +93,28 @@ impl View {
         let room = self.room;
         let older = Scan::prefix(&room).to(&(room, place)).rev().limit(around);
         let newer = Scan::prefix(&room).from(&(room, place)).limit(around);
-        let mut nids = Vec::new();
+        let mut near = Vec::new();
         for scan in [older, newer] {
             let snap = self.snap.clone();
             let rows: Result<Vec<_>, _> = snap.scan::<Timeline>(scan).collect();
-            nids.extend(
-                rows?
-                    .into_iter()
-                    .map(|row: ((RoomNid, Order), EventNid)| row.1),
-            );
-        }
-        let mut events = self.load(&nids)?;
-        let time = |event: &Arc<Placed>| event.event.origin_server_ts();
-        events.retain(|event| {
-            if back {
-                time(event) <= ts
-            } else {
-                time(event) >= ts
+            let nids: Vec<EventNid> = rows?
+                .into_iter()
+                .map(|row: ((RoomNid, Order), EventNid)| row.1)
+                .collect();
+            // A few at a time: thousands of large events are not to be in memory together.
+            for nids in nids.chunks(CHUNK) {
+                for event in self.load(nids)? {
+                    let time = event.event.origin_server_ts();
+                    if if back { time <= ts } else { time >= ts } {
+                        near.push((time.abs_diff(ts), event.order(), event.nid));
+                    }
+                }
             }
-        });
-        events.sort_by_key(|event| (time(event).abs_diff(ts), event.order()));
-        for event in events {
-            if let Some(event) = self.admit(&event)? {
+        }
+        near.sort_unstable();
+        for (_, _, nid) in near {
+            let event = self.rooms.placed(&self.snap, room, nid)?;
+            if let Some(event) = event.map(|event| self.admit(&event)).transpose()?.flatten() {
                 return Ok(Some(event));
             }
         }

@@ -280,3 +280,26 @@ fn initial(kind: &str, key: &str, content: Value) -> InitialState {
         content: content.to_string(),
     }
 }
+
+#[tokio::test]
+async fn a_room_begins_with_a_bounded_number_of_events() {
+    let house = House::new();
+    let ada = house.person("ada");
+    let invites = CreateRoom {
+        invite: (0..1_001)
+            .map(|n| format!("@user{n}:skerry.test"))
+            .collect(),
+        ..def()
+    };
+    let keys = 0..1_001;
+    let state = CreateRoom {
+        initial_state: keys
+            .map(|n| initial("m.x", &n.to_string(), json!({})))
+            .collect(),
+        ..def()
+    };
+    for request in [invites, state] {
+        let made = house.rooms.create(ada.clone(), request).await;
+        assert_eq!(refusal(made), "InvalidParam");
+    }
+}

@@ -292,3 +292,33 @@ async fn many_writers_make_one_line() {
 async fn futures_all<F: Future<Output = ()>>(all: impl Iterator<Item = F>) {
     futures_util::future::join_all(all).await;
 }
+
+#[tokio::test]
+async fn one_user_reacts_to_one_event_so_often() {
+    let house = House::new();
+    let ada = house.person("ada");
+    let room = house.public_room(&ada).await;
+    let parent = house.say(&ada, &room, "look", None).await.unwrap();
+    let react = |n: usize| {
+        let relates =
+            json!({ "rel_type": "m.annotation", "event_id": parent, "key": n.to_string() });
+        let content = json!({ "m.relates_to": relates });
+        house.send(&ada, &room, "m.reaction", content, None)
+    };
+    let mut last = String::new();
+    for n in 0..200 {
+        last = react(n).await.unwrap();
+    }
+    assert_eq!(refusal(react(200).await), "DuplicateAnnotation");
+    let redaction = skerry_room::Redaction {
+        target: last,
+        content: b"{}".to_vec(),
+        txn: None,
+    };
+    house
+        .rooms
+        .redact(ada.clone(), &room, redaction)
+        .await
+        .unwrap();
+    react(200).await.unwrap();
+}

@@ -167,3 +167,38 @@ async fn ignored_people_are_not_heard_but_their_state_counts() {
         .event_json(&house.snap(), &viewer(&alice), &room, &heard);
     assert!(matches!(seen, Err(RoomError::NotFound(_))));
 }
+
+#[tokio::test]
+async fn the_members_of_a_time_are_shown_to_those_who_may_see_it() {
+    for (visibility, may) in [("joined", false), ("invited", false), ("shared", true)] {
+        let house = House::new();
+        let [alice, bob, carol] = ["alice", "bob", "carol"].map(|name| house.person(name));
+        let room = house.room_with(&alice, visibility).await;
+        house.join(&bob, &room).await;
+        house.say(&alice, &room, "among us").await;
+        let then = skerry_room::Cut::at(house.snap().head());
+        house.leave(&bob, &room).await;
+        house.join(&carol, &room).await;
+        let members = |who, at| {
+            let ask = skerry_room::MembersAsk {
+                at,
+                ..Default::default()
+            };
+            let (snap, viewer) = (house.snap(), viewer(who));
+            house.rooms.members_json(&snap, &viewer, &room, ask)
+        };
+        assert!(members(&alice, Some(then)).is_ok(), "{visibility}");
+        let carols = members(&carol, Some(then));
+        if may {
+            assert!(carols.is_ok(), "{visibility}");
+        } else {
+            assert!(
+                matches!(carols, Err(RoomError::Forbidden(_))),
+                "{visibility}"
+            );
+        }
+        let now = skerry_room::Cut::at(house.snap().head());
+        assert!(members(&carol, Some(now)).is_ok(), "{visibility}");
+        assert!(members(&carol, None).is_ok(), "{visibility}");
+    }
+}
