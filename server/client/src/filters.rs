@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ruma_client_api::filter::create_filter;
 use serde_json::{Value, json};
 use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_sync::Filter;
 
 use crate::{Ctx, fault, scope};
 
@@ -19,6 +20,7 @@ async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let who = scope::own(&call)?;
     // Only to check the shape: what is kept is what the client sent, unknown members included.
     call.parse::<create_filter::v3::Request>()?;
+    Filter::parse(&call.body).map_err(|error| ApiError::bad_json(error.to_string()))?;
     let body: Value = call.json()?;
     let id = ctx
         .accounts

@@ -47,6 +47,29 @@ async fn what_cannot_be_read_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_filter_that_sync_cannot_use_is_not_kept() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let path = format!("/_matrix/client/v3/user/{}/filter", alice.user_id);
+    let many: Vec<String> = (0..1_001).map(|n| format!("m.{n}")).collect();
+    for filter in [
+        json!({"room": {"state": {"lazy_load_members": "true"}}}),
+        json!({"room": {"timeline": {"limit": "many"}}}),
+        json!({"event_format": "xml"}),
+        json!({"presence": {"types": many}}),
+    ] {
+        let (status, answer) = server
+            .req(Method::POST, &path, Some(&alice.token), Some(filter))
+            .await;
+        assert_eq!(
+            (status, &answer["errcode"]),
+            (400, &json!("M_BAD_JSON")),
+            "{answer}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn filters_by_id_and_by_themselves() {
     let server = TestServer::start();
     let alice = server.person("alice").await;
