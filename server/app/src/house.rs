@@ -34,6 +34,19 @@ pub enum StartError {
         /// Why.
         cause: StoreError,
     },
+    /// The data is of a server of another name.
+    #[error(
+        "the data in {dir} belongs to the server {found}, but server_name is {given}; \
+         a server keeps its name, since it is part of every id"
+    )]
+    OtherServer {
+        /// Where the database lies.
+        dir: String,
+        /// Whose the data is.
+        found: String,
+        /// The name in the configuration.
+        given: String,
+    },
     /// The accounts cannot be used.
     #[error("accounts: {0}")]
     Accounts(#[from] AccountError),
@@ -146,6 +159,8 @@ impl House {
             cause,
         };
         let store = Store::open(&dir, options).map_err(failed)?;
+        let owner = store.owner(&config.server_name).map_err(failed)?;
+        same_server(&config, owner)?;
         let accounts = Accounts::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -250,6 +265,18 @@ impl House {
     pub fn close(self) {
         self.store.close();
     }
+}
+
+/// Data made under another server name is left alone.
+fn same_server(config: &Config, owner: String) -> Result<(), StartError> {
+    if owner == *config.server_name {
+        return Ok(());
+    }
+    Err(StartError::OtherServer {
+        dir: config.data_dir.display().to_string(),
+        found: owner,
+        given: config.server_name.to_string(),
+    })
 }
 
 fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -> AccountSettings {

@@ -38,6 +38,7 @@ mod names;
 mod numbers;
 mod open;
 mod options;
+mod owner;
 mod recover;
 mod snapshot;
 mod stats;

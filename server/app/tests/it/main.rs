@@ -212,3 +212,26 @@ fn accounts_and_tokens_on_a_running_server_and_on_a_stopped_one() {
     assert!(!prints(dir, &["token", "list"]).contains("abc"));
     running.ends_well("-INT");
 }
+
+#[test]
+fn a_server_keeps_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    prints(dir, &["user", "create", "alice"]);
+    let other = |args: &[&str]| {
+        let mut command = skerry(dir);
+        let output = command
+            .env("SKERRY_SERVER_NAME", "other.example")
+            .args(args);
+        let output = output.output().unwrap();
+        let text = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {text}");
+        assert!(
+            text.contains("localhost") && text.contains("other.example"),
+            "{text}"
+        );
+    };
+    other(&["serve"]);
+    other(&["user", "list"]);
+    assert!(prints(dir, &["user", "list"]).contains("@alice:localhost"));
+}

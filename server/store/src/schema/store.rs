@@ -38,7 +38,8 @@ table!(
     Head: "head", Store, () => HeadRow, profile Small
 );
 table!(
-    /// Facts about this database by name: the version of its schema, the floor of its log.
+    /// Facts about this database by name: the version of its schema, the floor of its log, the
+    /// number of the name of the server it belongs to.
     Facts: "meta", Store, String => u64, profile Small
 );
 table!(
