@@ -74,6 +74,7 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::BadState(_) => ApiError::bad_state(text),
         RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
         RoomError::DuplicateAnnotation(_) => ApiError::duplicate_annotation(text),
+        RoomError::ThreadOnRelation(_) => ApiError::unknown(text),
         RoomError::Store(error) => fault::store(&error),
     }
 }

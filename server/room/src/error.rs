@@ -48,6 +48,9 @@ pub enum RoomError {
     /// The user has annotated the event with the same key before.
     #[error("{0}")]
     DuplicateAnnotation(String),
+    /// A thread was to begin at an event that is itself about another one.
+    #[error("{0}")]
+    ThreadOnRelation(String),
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),

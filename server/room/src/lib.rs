@@ -30,6 +30,7 @@ mod receipts;
 mod restricted;
 mod send;
 mod stripped;
+mod thread_rule;
 mod tip;
 pub mod typing;
 pub mod unread;

@@ -75,6 +75,7 @@ impl Rooms {
             let draft = Draft::message(&kind, content);
             change.vet(&draft)?;
             change.vet_annotation(&who, &draft)?;
+            change.vet_thread(&draft)?;
             change.add(&who.user_id, draft, sent)
         })
         .await

@@ -364,3 +364,26 @@ async fn receipts_and_typing() {
         .await;
     assert_eq!(status, 403);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn threads_do_not_branch() {
+    let scene = Scene::new().await;
+    let say = async |kind: &str, about: &str, txn: &str| {
+        let path = scene.path("v3", &format!("send/m.room.message/{txn}"));
+        let relates = json!({ "rel_type": kind, "event_id": about });
+        let body = json!({ "msgtype": "m.text", "body": "x", "m.relates_to": relates });
+        let token = Some(scene.bob.token.as_str());
+        scene
+            .server
+            .req(Method::PUT, &path, token, Some(body))
+            .await
+    };
+    let (status, reply) = say("m.thread", &scene.said[0], "a").await;
+    assert_eq!(status, 200, "{reply}");
+    let reply = reply["event_id"].as_str().unwrap();
+    let (status, refused) = say("m.thread", reply, "b").await;
+    assert_eq!((status, &refused["errcode"]), (400, &json!("M_UNKNOWN")));
+    // What is no thread may be said of it, and the thread itself goes on.
+    assert_eq!(say("m.reference", reply, "c").await.0, 200);
+    assert_eq!(say("m.thread", &scene.said[0], "d").await.0, 200);
+}
