@@ -66,7 +66,11 @@ fn refuse(error: MediaError) -> ApiError {
 /// `POST /_matrix/media/v3/upload`: the `mxc://` in the answer names the file from then on,
 /// whatever happens to the server. Streamed to the disk, never whole in memory.
 async fn upload(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
-    let uploader = call.requester()?.user;
+    let who = call.requester()?;
+    if who.is_guest {
+        return Err(ApiError::guest_access_forbidden("Guests may not upload"));
+    }
+    let uploader = who.user;
     let info = UploadInfo {
         content_type: call.header(&CONTENT_TYPE).unwrap_or_default().to_owned(),
         name: call.query("filename"),

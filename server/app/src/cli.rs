@@ -31,7 +31,7 @@ const MAX_BLOCKING: usize = 64;
 
 /// A Matrix homeserver.
 #[derive(Parser)]
-#[command(name = "skerry", about = "A Matrix homeserver.", after_help = EXAMPLES)]
+#[command(name = "skerry", version, about = "A Matrix homeserver.", after_help = EXAMPLES)]
 #[command(arg_required_else_help = true)]
 struct Cli {
     /// The configuration file; without one the defaults count

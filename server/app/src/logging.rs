@@ -5,9 +5,14 @@ use tracing_subscriber::fmt;
 
 use crate::config::{Log, LogFormat};
 
+/// The rules of rooms explain themselves event by event, at the level of `info`: only who names
+/// them in `log.level` gets that.
+const QUIET: &str = "ruma_state_res=warn";
+
 /// Sends log lines where the configuration says. Does nothing if somebody has done so before.
 pub fn start(log: &Log) {
-    let filter = EnvFilter::try_new(&log.level).unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level))
+        .unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},info")));
     let terminal = std::io::IsTerminal::is_terminal(&std::io::stdout());
     let base = fmt().with_env_filter(filter).with_ansi(terminal);
     let started = match log.format {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
-use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_http::{Answer, ApiError, Call, Requester, Route, route};
 
 use crate::{Ctx, fault, scope};
 
@@ -37,6 +37,7 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let mut body: Map<String, Value> = call.json()?;
     let who = scope::own(&call)?;
     let field = call.param("keyName");
+    guests_name_only(who, field)?;
     let missing = || ApiError::missing_param(format!("Missing parameter: {field}"));
     let value = body.remove(field).ok_or_else(missing)?;
     ctx.accounts
@@ -50,9 +51,19 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 async fn delete(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let who = scope::own(&call)?;
     let field = call.param("keyName");
+    guests_name_only(who, field)?;
     ctx.accounts
         .remove_profile_field(who.user, field)
         .await
         .map_err(fault::account)?;
     Ok(Answer::empty())
+}
+
+/// Guests have a name and nothing else to show (client-server API, "Guest access").
+fn guests_name_only(who: &Requester, field: &str) -> Result<(), ApiError> {
+    if who.is_guest && field != "displayname" {
+        let text = "Guests may only change their display name";
+        return Err(ApiError::guest_access_forbidden(text));
+    }
+    Ok(())
 }

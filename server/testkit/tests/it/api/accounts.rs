@@ -590,3 +590,52 @@ async fn what_the_server_says_of_itself() {
             .contains(&json!("v1.11"))
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guests_have_a_name_and_no_more() {
+    let server = TestServer::start();
+    let path = "/_matrix/client/v3/register?kind=guest";
+    let made = server.ok(Method::POST, path, None, Some(json!({}))).await;
+    let user_id = made["user_id"].as_str().unwrap();
+    let guest = Person {
+        user_id: user_id.to_owned(),
+        token: made["access_token"].as_str().unwrap().to_owned(),
+        device: String::new(),
+    };
+    let profile = format!("v3/profile/{}", escape(user_id));
+    let (status, _, _) = ask(
+        &server,
+        Some(&guest),
+        Method::PUT,
+        &format!("{profile}/displayname"),
+        json!({ "displayname": "visitor" }),
+    )
+    .await;
+    assert_eq!(status, 200);
+    let field = |name: &str| format!("{profile}/{name}");
+    let (avatar, zone) = (field("avatar_url"), field("m.tz"));
+    let errcode = "M_GUEST_ACCESS_FORBIDDEN";
+    let (put, delete) = (Method::PUT, Method::DELETE);
+    refused(
+        &server,
+        &guest,
+        &[
+            (
+                put.clone(),
+                &avatar,
+                json!({ "avatar_url": "mxc://a/b" }),
+                403,
+                errcode,
+            ),
+            (put, &zone, json!({ "m.tz": "Europe/Paris" }), 403, errcode),
+            (delete, &zone, json!({}), 403, errcode),
+        ],
+    )
+    .await;
+    let upload = "/_matrix/media/v3/upload";
+    let body = Some(json!({}));
+    let (status, answer) = server
+        .req(Method::POST, upload, Some(&guest.token), body)
+        .await;
+    assert_eq!((status, &answer["errcode"]), (403, &json!(errcode)));
+}
