@@ -15,8 +15,9 @@ pub const IGNORED_USERS: &str = "m.ignored_user_list";
 /// How many users' lists are kept parsed.
 const MAX_CACHED: usize = 4_096;
 
-/// A parsed list, and the position of the datum it was parsed from.
-type Parsed = (Pos, Arc<HashSet<UserNid>>);
+/// A parsed list, and the position of the datum it was parsed from, under the store's generation:
+/// a position that was lost with what was written there is given out again.
+type Parsed = ((u64, Pos), Arc<HashSet<UserNid>>);
 
 /// Parsed lists. Each belongs to one position of the datum, so it is right for every snapshot
 /// that shows the datum at that position.
@@ -37,8 +38,9 @@ impl Accounts {
         let Some(datum) = data::one(snap, user, None, IGNORED_USERS)? else {
             return Ok(Arc::default());
         };
-        if let Some((pos, ignored)) = self.inner.ignored.0.lock().get(&user)
-            && *pos == datum.pos
+        let at = (self.inner.store.generation(), datum.pos);
+        if let Some((held, ignored)) = self.inner.ignored.0.lock().get(&user)
+            && *held == at
         {
             return Ok(ignored.clone());
         }
@@ -51,7 +53,7 @@ impl Accounts {
         if cache.len() >= MAX_CACHED {
             cache.clear();
         }
-        cache.insert(user, (datum.pos, ignored.clone()));
+        cache.insert(user, (at, ignored.clone()));
         Ok(ignored)
     }
 }

@@ -27,7 +27,7 @@ const MAX_CACHED: usize = 4_096;
 /// Parsed rules. Each belongs to one position of the datum, so it is right for every snapshot
 /// that shows the datum at that position; position 0 stands for the defaults.
 #[derive(Default)]
-pub(crate) struct RulesCache(Mutex<HashMap<UserNid, (Pos, Arc<Rules>)>>);
+pub(crate) struct RulesCache(Mutex<HashMap<UserNid, ((u64, Pos), Arc<Rules>)>>);
 
 impl Accounts {
     /// The push rules of a local user, to be evaluated.
@@ -42,8 +42,10 @@ impl Accounts {
     pub(crate) fn rules(&self, snap: &Snapshot, user: UserNid) -> Result<Arc<Rules>, AccountError> {
         let datum = data::one(snap, user, None, PUSH_RULES)?;
         let pos = datum.as_ref().map_or(Pos::ZERO, |datum| datum.pos);
-        if let Some((cached, rules)) = self.inner.rules.0.lock().get(&user)
-            && *cached == pos
+        // A position that was lost with what was written there is given out again.
+        let at = (self.inner.store.generation(), pos);
+        if let Some((held, rules)) = self.inner.rules.0.lock().get(&user)
+            && *held == at
         {
             return Ok(rules.clone());
         }
@@ -58,7 +60,7 @@ impl Accounts {
         if cache.len() >= MAX_CACHED {
             cache.clear();
         }
-        cache.insert(user, (pos, rules.clone()));
+        cache.insert(user, (at, rules.clone()));
         Ok(rules)
     }
 

@@ -74,6 +74,7 @@ impl Rooms {
     /// # Errors
     /// `NotFound` for a room this server does not know, `Forbidden`, or the store's.
     pub async fn knock(&self, who: Who, room_id: &str, how: Move) -> Result<String, RoomError> {
+        who.not_a_guest()?;
         let room = self.known(room_id)?;
         self.change(room, move |change| {
             let mut content = change.profile_of(&who.user_id)?;
@@ -120,6 +121,10 @@ impl Rooms {
         checked_user(user_id)?;
         let (room, target) = (self.inside(room_id)?, user_id.to_owned());
         self.change(room, move |change| {
+            // First, so that a stranger does not learn from the answer who is in the room.
+            if change.membership(&who.user_id)? != Some(Membership::Join) {
+                return Err(RoomError::Forbidden("You are not in this room".into()));
+            }
             let was = change.membership(&target)?;
             if matches!(was, None | Some(Membership::Leave | Membership::Ban)) {
                 return Err(RoomError::Forbidden("The user is not in this room".into()));

@@ -344,7 +344,7 @@ impl Rooms {
     }
 
     /// The event id of the root of the thread an event belongs to; `None` if it is in the main
-    /// timeline.
+    /// timeline, as is one whose root the room does not have.
     ///
     /// # Errors
     /// The store's.
@@ -358,16 +358,18 @@ impl Rooms {
             let Some(relates) = at.relates() else {
                 return Ok(None);
             };
-            if relates.kind() == RelKind::Thread {
-                return Ok(Some(Arc::from(relates.parent.as_str())));
-            }
             let Some(parent) = self.store().event_nid(snap, &relates.parent)? else {
                 return Ok(None);
             };
-            match self.placed(snap, event.meta.room, parent)? {
-                Some(parent) => at = parent,
-                None => return Ok(None),
+            // A root that is no event of the room makes no thread: members keep a count for each
+            // thread, and names for threads could be invented without end.
+            let Some(parent) = self.placed(snap, event.meta.room, parent)? else {
+                return Ok(None);
+            };
+            if relates.kind() == RelKind::Thread {
+                return Ok(Some(Arc::from(relates.parent.as_str())));
             }
+            at = parent;
         }
         Ok(None)
     }

@@ -403,3 +403,36 @@ async fn who_wants_no_invites_gets_none() {
     config(json!({})).await.unwrap();
     house.invite(&ada, &room, &bob).await.unwrap();
 }
+
+#[tokio::test]
+async fn a_stranger_does_not_learn_who_is_in_a_room() {
+    let house = House::new();
+    let [ada, bob, eve] = ["ada", "bob", "eve"].map(|name| house.person(name));
+    let room = house.rooms.create(ada.clone(), def()).await.unwrap();
+    let mut told = Vec::new();
+    for whom in [&ada, &bob] {
+        let how = Move::default();
+        let kicked = house.rooms.kick(eve.clone(), &room, &whom.user_id, how);
+        told.push(kicked.await.unwrap_err().to_string());
+    }
+    assert_eq!(told[0], told[1]);
+}
+
+#[tokio::test]
+async fn guests_do_not_knock() {
+    let house = House::new();
+    let ada = house.person("ada");
+    let room = house.rooms.create(ada.clone(), def()).await.unwrap();
+    let rule = json!({ "join_rule": "knock" });
+    house
+        .set(&ada, &room, "m.room.join_rules", "", rule)
+        .await
+        .unwrap();
+    let mut guest = house.person("guest");
+    guest.guest = true;
+    let how = Move::default();
+    let knocked = house.rooms.knock(guest.clone(), &room, how.clone()).await;
+    assert_eq!(refusal(knocked), "GuestForbidden");
+    guest.guest = false;
+    house.rooms.knock(guest, &room, how).await.unwrap();
+}

@@ -255,3 +255,17 @@ async fn many_unread_are_counted_once_and_saved() {
         .unwrap();
     assert_eq!(unread(&house, &bob, &room).main.notify, 1);
 }
+
+#[tokio::test]
+async fn threads_cannot_be_invented() {
+    let house = House::new();
+    let (alice, bob, room) = two(&house).await;
+    for n in 0..3 {
+        let nowhere = format!("${n}{}", "x".repeat(20_000));
+        let relates = j!({ "rel_type": "m.thread", "event_id": nowhere });
+        let content = j!({ "msgtype": "m.text", "body": "reply", "m.relates_to": relates });
+        house.send(&alice, &room, "m.room.message", &content).await;
+    }
+    let unread = unread(&house, &bob, &room);
+    assert_eq!((unread.main.notify, unread.threads), (3, vec![]));
+}
