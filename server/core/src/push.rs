@@ -8,6 +8,7 @@ mod glob;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
@@ -21,6 +22,11 @@ use crate::power::PowerLevels;
 
 /// A longer pattern matches nothing: matching takes time in proportion to its length.
 const MAX_PATTERN_BYTES: usize = 1024;
+
+/// How much comparing of patterns with texts one event may cost one user, in characters compared
+/// at worst. Rules are the user's own, as many and as long as they like; what they cost is time
+/// that others wait for. Beyond it, patterns match nothing.
+const MAX_WORK: usize = 16_000_000;
 
 /// The server-default rules that ask nothing about the user. Users can switch them off and change
 /// their actions but not their conditions, so whether they match is found once per event.
@@ -162,11 +168,11 @@ impl EventFacts {
         }
     }
 
-    fn matches_glob(&self, key: &str, pattern: &str) -> bool {
+    fn matches_glob(&self, key: &str, pattern: &str, asker: &Asker<'_>) -> bool {
         let Some(Flat::Str(_, lower)) = self.flat.get(key) else {
             return false;
         };
-        if pattern.len() > MAX_PATTERN_BYTES {
+        if pattern.len() > MAX_PATTERN_BYTES || !asker.affords(pattern, lower) {
             return false;
         }
         let folded;
@@ -202,9 +208,9 @@ impl EventFacts {
     }
 
     #[allow(deprecated)] // Users may still have rules with the old condition.
-    fn holds(&self, condition: &PushCondition, display_name: Option<&str>) -> bool {
+    fn holds(&self, condition: &PushCondition, asker: &Asker<'_>) -> bool {
         match condition {
-            PushCondition::EventMatch(c) => self.matches_glob(&c.key, &c.pattern),
+            PushCondition::EventMatch(c) => self.matches_glob(&c.key, &c.pattern, asker),
             PushCondition::EventPropertyIs(c) => self.property_is(&c.key, &c.value),
             PushCondition::EventPropertyContains(c) => self.property_contains(&c.key, &c.value),
             PushCondition::RoomMemberCount(c) => {
@@ -221,10 +227,10 @@ impl EventFacts {
                 self.power.user(&self.sender) >= self.power.notification(c.key.as_str())
             }
             PushCondition::ContainsDisplayName => {
-                let name = display_name.filter(|name| !name.is_empty());
+                let name = asker.display_name.filter(|name| !name.is_empty());
                 match (self.flat.get("content.body"), name) {
                     (Some(Flat::Str(_, body)), Some(name)) => {
-                        glob::contains_word(&name.to_lowercase(), body)
+                        asker.affords(name, body) && glob::contains_word(&name.to_lowercase(), body)
                     }
                     _ => false,
                 }
@@ -233,7 +239,7 @@ impl EventFacts {
         }
     }
 
-    fn applies(&self, rule: AnyPushRuleRef<'_>, display_name: Option<&str>) -> bool {
+    fn applies(&self, rule: AnyPushRuleRef<'_>, asker: &Asker<'_>) -> bool {
         if !rule.enabled() {
             return false;
         }
@@ -248,15 +254,19 @@ impl EventFacts {
         }
         match rule {
             AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => {
-                let holds = || rule.conditions.iter().all(|c| self.holds(c, display_name));
+                let holds =
+                    |asker: &Asker<'_>| rule.conditions.iter().all(|c| self.holds(c, asker));
                 let place = || SAME_FOR_ALL.iter().position(|id| *id == rule.rule_id);
                 let same = rule.default.then(place).flatten();
                 match same.and_then(|i| self.matched.get(i)) {
-                    Some(known) => *known.get_or_init(holds),
-                    None => holds(),
+                    // Answered for everybody, so not from what one user has left.
+                    Some(known) => *known.get_or_init(|| holds(&Asker::new(None))),
+                    None => holds(asker),
                 }
             }
-            AnyPushRuleRef::Content(rule) => self.matches_glob("content.body", &rule.pattern),
+            AnyPushRuleRef::Content(rule) => {
+                self.matches_glob("content.body", &rule.pattern, asker)
+            }
             AnyPushRuleRef::Room(rule) => self.top_is("room_id", rule.rule_id.as_str()),
             AnyPushRuleRef::Sender(rule) => self.sender == rule.rule_id.as_str(),
             #[allow(unreachable_patterns)] // Kinds behind features that are off.
@@ -266,6 +276,33 @@ impl EventFacts {
 
     fn top_is(&self, key: &str, value: &str) -> bool {
         matches!(self.flat.get(key), Some(Flat::Str(s, _)) if s == value)
+    }
+}
+
+/// The user for whom an event is evaluated, and how much work is left for them.
+struct Asker<'a> {
+    display_name: Option<&'a str>,
+    work_left: Cell<usize>,
+}
+
+impl<'a> Asker<'a> {
+    fn new(display_name: Option<&'a str>) -> Asker<'a> {
+        Asker {
+            display_name,
+            work_left: Cell::new(MAX_WORK),
+        }
+    }
+
+    /// Takes what comparing this pattern with this text may cost, if so much is left.
+    fn affords(&self, pattern: &str, text: &str) -> bool {
+        let cost = if pattern.contains(['*', '?']) {
+            text.len() * pattern.len()
+        } else {
+            // Found by comparing many bytes at once.
+            text.len() / 8 * (1 + pattern.len() / 64)
+        };
+        let left = self.work_left.get().checked_sub(cost);
+        left.map(|left| self.work_left.set(left)).is_some()
     }
 }
 
@@ -285,7 +322,8 @@ pub fn evaluate<'r>(
     if facts.sender == user_id {
         return Verdict::default();
     }
-    let rule = rules.iter().find(|rule| facts.applies(*rule, display_name));
+    let asker = Asker::new(display_name);
+    let rule = rules.iter().find(|rule| facts.applies(*rule, &asker));
     let actions = rule.map(AnyPushRuleRef::actions).unwrap_or_default();
     let notify = actions.iter().any(Action::should_notify);
     Verdict {

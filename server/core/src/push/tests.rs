@@ -313,7 +313,7 @@ fn agrees_with_ruma() {
             for rule in &defaults() {
                 let theirs = now(rule.applies(&flat, &context));
                 assert_eq!(
-                    facts.applies(rule, Some("Bobby")),
+                    facts.applies(rule, &Asker::new(Some("Bobby"))),
                     theirs,
                     "{line}: {}",
                     rule.rule_id()
@@ -331,4 +331,31 @@ fn now<T>(future: impl Future<Output = T>) -> T {
         std::task::Poll::Ready(value) => value,
         std::task::Poll::Pending => panic!("it waits"),
     }
+}
+
+#[test]
+fn rules_without_end_cost_little() {
+    let mut rules = defaults();
+    for n in 0..2_000 {
+        let pattern = format!("{}?b{n}", "*a".repeat(400));
+        let rule = NewPatternedPushRule::new(format!("r{n}"), pattern, vec![]);
+        rules
+            .insert(NewPushRule::Content(rule), None, None)
+            .unwrap();
+    }
+    let mut room = room("bob carol");
+    let body = "a".repeat(60_000);
+    let event = room.add(&format!("alice message {body}"));
+    let facts = EventFacts::new(&event, 3, power(&room));
+    // All of it would be 10^11 steps, a minute and more.
+    let begun = std::time::Instant::now();
+    let verdict = evaluate(&rules, &facts, Some("Bobby"), BOB);
+    assert!(verdict.notify, "the server's own rules hold all the same");
+    assert!(begun.elapsed() < std::time::Duration::from_secs(5));
+    let plain = defaults();
+    let verdict = evaluate(&plain, &facts, Some("Carol"), "@carol:example.org");
+    assert!(
+        verdict.notify,
+        "what one user uses up is not missing to others"
+    );
 }
