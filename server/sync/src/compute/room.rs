@@ -7,7 +7,7 @@ use skerry_account::data;
 use skerry_core::{EventNid, Membership, Order, StateId};
 use skerry_room::unread::Unread;
 use skerry_room::{
-    Cut, EventFilter, Facts, Form, Placed, Recent, RoomHead, Standing, View, Viewer,
+    Cut, EventFilter, Facts, Form, Placed, Recent, RoomHead, Standing, StateMap, View, Viewer,
 };
 use skerry_store::StoreError;
 
@@ -86,45 +86,82 @@ impl Query<'_> {
     ) -> Result<RoomDelta, StoreError> {
         let mut view = self.view(ask)?;
         let mut room = self.blank(ask);
-        let upto = match self.sync.rooms.meta(self.snap, ask.member.event)? {
-            Some(meta) => meta.order,
-            None => Order::MIN,
-        };
+        let own = self
+            .sync
+            .rooms
+            .placed(self.snap, ask.room, ask.member.event)?;
+        let upto = own.as_ref().map_or(Order::MIN, |own| own.order());
         let since = self.req.since.map(|token| token.pos);
         let departed = match view.standing() {
             Standing::Departed { state, upto } => Some((state, upto)),
             _ => None,
         };
-        if let Some((state, _)) = departed {
-            view.show_state(self.sync.rooms.state_map(self.snap, state)?);
-        }
+        view.show_state(self.parting_state(own.as_deref(), departed.map(|(state, _)| state))?);
         let mut recent = self.recent(&mut view, ask, upto)?;
         let news = |upto: Order| ask.full || since.is_some_and(|since| upto.anchor > since);
         if let Some((end, _)) = departed.filter(|(_, upto)| news(*upto)) {
             self.cut_overtaken(&mut recent, end)?;
-            let known = match ask.after.filter(|_| !ask.full) {
-                // Who was not in the room then knows nothing of it.
-                Some(since) => {
-                    let known = self.sync.rooms.state_id_at(self.snap, ask.room, since)?;
-                    self.was_joined(ask, known)?
-                }
-                None => None,
-            };
-            let shown = Shown {
-                timeline: &recent.events,
-                heroes: &[],
-            };
-            let between = Between {
-                known,
-                before: None,
-                end,
-            };
-            let state = self.state(ask, between, &shown, handed)?;
+            let state = self.state_left(ask, end, &recent.events, handed)?;
             room.state = self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
+        }
+        // Who was never in the room has no state of it, but hears how the invite or knock ended,
+        // also where the filter keeps that out of the timeline.
+        let own = own.filter(|own| departed.is_none() && news(own.order()));
+        if let Some(own) = own.filter(|own| recent.events.iter().all(|e| e.nid != own.nid)) {
+            room.state = self.section(self.render(&mut view, &[own], Form::SYNC_STATE, false)?);
         }
         room.timeline = self.timeline(&mut view, &recent)?;
         room.account_data = self.data_of(ask, data)?;
         Ok(room)
+    }
+
+    /// The state that a client lacks of a room that the user has left, whose state then was `end`.
+    fn state_left(
+        &self,
+        ask: &RoomAsk,
+        end: StateId,
+        timeline: &[Arc<Placed>],
+        handed: &mut Vec<Handed>,
+    ) -> Result<Vec<Arc<Placed>>, StoreError> {
+        let known = match ask.after.filter(|_| !ask.full) {
+            // Who was not in the room then knows nothing of it.
+            Some(since) => {
+                let known = self.sync.rooms.state_id_at(self.snap, ask.room, since)?;
+                self.was_joined(ask, known)?
+            }
+            None => None,
+        };
+        let (shown, between) = (
+            Shown {
+                timeline,
+                heroes: &[],
+            },
+            Between {
+                known,
+                before: None,
+                end,
+            },
+        );
+        self.state(ask, between, &shown, handed)
+    }
+
+    /// What one who left may see of the state: that of their departure, and in any case the event
+    /// that says what became of them, be it an invite taken back or a ban from outside.
+    fn parting_state(
+        &self,
+        own: Option<&Placed>,
+        departure: Option<StateId>,
+    ) -> Result<StateMap, StoreError> {
+        let map = match departure {
+            Some(state) => self.sync.rooms.state_map(self.snap, state)?,
+            None => StateMap::new(),
+        };
+        Ok(
+            match own.and_then(|own| Some((own.meta.state_key?, own.nid))) {
+                Some((key, event)) if map.get(key) != Some(event) => map.with(key, event),
+                _ => map,
+            },
+        )
     }
 
     fn view(&self, ask: &RoomAsk) -> Result<View, StoreError> {

@@ -32,7 +32,8 @@ async fn an_invite_comes_with_stripped_state_and_goes_when_declined() {
     assert!(again.is_empty(), "{again:?}");
     house.leave(&bob, &room).await;
     let declined = house.sync(&bob, Some(invited.next), "{}").await;
-    assert!(find(&declined.left, &room).is_some() && declined.invited.is_empty());
+    assert!(declined.invited.is_empty());
+    assert_eq!(words(&timeline(left(&declined, &room))), ["leave"]);
     let initial = house.sync(&bob, None, "{}").await;
     assert!(initial.left.is_empty() && initial.invited.is_empty());
 }
@@ -285,4 +286,49 @@ async fn state_that_changed_out_of_sight_is_seen_on_return() {
     assert_eq!(values.len(), 1, "only what holds: {shown:?}");
     assert_eq!(values[0]["content"]["v"], 2);
     assert!(!words(&shown).contains(&"secret".to_owned()));
+}
+
+#[tokio::test]
+async fn who_left_is_not_told_who_came_later() {
+    let house = House::new();
+    let (alice, bob) = (house.person("alice").await, house.person("bob").await);
+    let carol = house.person("carol").await;
+    let room = house.room(&alice).await;
+    house.join(&bob, &room).await;
+    let start = house.sync(&bob, None, "{}").await;
+    house.leave(&bob, &room).await;
+    house.join(&carol, &room).await;
+    let gone = house.sync(&bob, Some(start.next), "{}").await;
+    let left: Vec<&str> = gone.device_lists.left.iter().map(|id| &**id).collect();
+    assert_eq!(left, [&*alice.who().user_id]);
+}
+
+#[tokio::test]
+async fn how_an_invite_ended_is_told_and_nothing_else() {
+    let house = House::new();
+    let (alice, bob) = (house.person("alice").await, house.person("bob").await);
+    for (ban, word) in [(false, "leave"), (true, "ban")] {
+        let room = house.room_with(&alice, Preset::PrivateChat).await;
+        house.invite(&alice, &room, &bob).await;
+        let start = house.sync(&bob, None, "{}").await;
+        house.say(&alice, &room, "never mind").await;
+        if ban {
+            let ban = house
+                .rooms
+                .ban(alice.who(), &room, &bob.id, Move::default());
+            ban.await.unwrap();
+        } else {
+            house.kick(&alice, &room, &bob).await;
+        }
+        house.say(&alice, &room, "gone").await;
+        let ended = house.sync(&bob, Some(start.next), "{}").await;
+        assert_eq!(words(&timeline(left(&ended, &room))), [word]);
+        assert!(state(left(&ended, &room)).is_empty());
+        let filter = r#"{"room":{"timeline":{"types":["m.room.message"]}}}"#;
+        let filtered = house.sync(&bob, Some(start.next), filter).await;
+        assert!(timeline(left(&filtered, &room)).is_empty());
+        assert_eq!(words(&state(left(&filtered, &room))), [word]);
+        let later = house.sync(&bob, Some(ended.next), "{}").await;
+        assert!(later.is_empty(), "{later:?}");
+    }
 }
