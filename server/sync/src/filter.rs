@@ -2,7 +2,7 @@
 //!
 //! Wrong types are refused; unknown keys are ignored, as the specification lets filters grow.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Deserialize;
 use skerry_room::{EventFilter, Facts};
@@ -13,6 +13,8 @@ pub const TIMELINE_LIMIT_DEFAULT: u32 = 10;
 pub const TIMELINE_LIMIT_MAX: u32 = 100;
 /// Largest filter looked at, in bytes of JSON.
 pub const FILTER_BYTES_MAX: usize = 64 * 1024;
+/// The most fields that `event_fields` may name.
+const FIELDS_MAX: usize = 1_000;
 
 /// Why a filter is refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -94,7 +96,8 @@ impl Filter {
             &room.timeline,
             &room.account_data,
         ];
-        parts.iter().all(|part| part.is_bounded())
+        let fields = self.event_fields.as_ref().map_or(0, Vec::len);
+        fields <= FIELDS_MAX && parts.iter().all(|part| part.is_bounded())
     }
 
     /// Whether anything of this room is wanted.
@@ -165,9 +168,11 @@ enum Format {
 impl From<RawFilter> for Filter {
     fn from(raw: RawFilter) -> Filter {
         Filter {
-            event_fields: raw
-                .event_fields
-                .map(|paths| paths.iter().map(|path| keys_of(path)).collect()),
+            // Each once: what a path leads to is copied for each mention of it.
+            event_fields: raw.event_fields.map(|paths| {
+                let paths: BTreeSet<_> = paths.iter().map(|path| keys_of(path)).collect();
+                paths.into_iter().collect()
+            }),
             federation_format: raw.event_format == Format::Federation,
             presence: raw.presence,
             account_data: raw.account_data,

@@ -150,7 +150,7 @@ impl Query<'_> {
         }
         let mut gone: Vec<UserNid> = Vec::new();
         for room in &moves.left {
-            gone.extend(rooms.joined_users(self.snap, *room)?);
+            gone.extend(self.left_behind(*room)?);
         }
         for (user, membership) in &moves.others {
             match membership {
@@ -168,6 +168,23 @@ impl Query<'_> {
             changed: self.names(changed)?,
             left: self.names(left)?,
         })
+    }
+
+    /// Who is in a room that the user left, and was there before that: who came later was never
+    /// shared with, and is not for the user to know.
+    fn left_behind(&self, room: RoomNid) -> Result<Vec<UserNid>, StoreError> {
+        let rooms = &self.sync.rooms;
+        let Some(own) = self.member_of(room)? else {
+            return Ok(Vec::new());
+        };
+        let mut behind = Vec::new();
+        for user in rooms.joined_users(self.snap, room)? {
+            let there = rooms.member_of(self.snap, user, room)?;
+            if there.is_some_and(|there| there.since < own.since) {
+                behind.push(user);
+            }
+        }
+        Ok(behind)
     }
 
     /// The others who are joined to a room.

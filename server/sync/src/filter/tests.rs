@@ -78,3 +78,15 @@ fn field_paths_split_at_plain_dots() {
     assert_eq!(keys_of(r"a\\b.c"), [r"a\b", "c"]);
     assert_eq!(keys_of("type"), ["type"]);
 }
+
+#[test]
+fn fields_count_once_and_are_bounded() {
+    let filter = |paths: Vec<String>| {
+        let json = serde_json::json!({ "event_fields": paths });
+        Filter::parse(json.to_string().as_bytes())
+    };
+    let same = filter(vec!["content".to_owned(); 5_000]).unwrap();
+    assert_eq!(same.event_fields, Some(vec![vec!["content".to_owned()]]));
+    let many = filter((0..1_001).map(|n| format!("content.{n}")).collect());
+    assert_eq!(many.unwrap_err(), BadFilter::TooLarge);
+}

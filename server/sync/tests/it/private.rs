@@ -229,3 +229,18 @@ async fn presence_of_those_one_shares_a_room_with() {
     let none = r#"{"presence":{"types":[]}}"#;
     assert!(house.sync(&alice, None, none).await.presence.is_empty());
 }
+
+#[tokio::test]
+async fn who_left_is_not_told_who_came_later() {
+    let house = House::new();
+    let (alice, bob) = (house.person("alice").await, house.person("bob").await);
+    let carol = house.person("carol").await;
+    let room = house.room(&alice).await;
+    house.join(&bob, &room).await;
+    let start = house.sync(&bob, None, "{}").await;
+    house.leave(&bob, &room).await;
+    house.join(&carol, &room).await;
+    let gone = house.sync(&bob, Some(start.next), "{}").await;
+    let left: Vec<&str> = gone.device_lists.left.iter().map(|id| &**id).collect();
+    assert_eq!(left, [&*alice.who().user_id]);
+}
