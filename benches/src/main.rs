@@ -85,6 +85,8 @@ fn run(cli: &Cli) -> Outcome<Report> {
             report::line(&format!("{}: {}", figure.name, figure.what));
             (figure.run)(&mut world, &mut report)
                 .map_err(|error| format!("{}: {error}", figure.name))?;
+            let memory = world.server.usage()?.memory;
+            report::line(&format!("  (the server holds {memory:.0} MiB now)"));
         }
     }
     Ok(report)

@@ -33,7 +33,8 @@ pub(crate) fn idle(world: &mut World, report: &mut Report) -> Outcome<()> {
 /// Memory after whatever was measured before.
 pub(crate) fn memory(world: &mut World, report: &mut Report) -> Outcome<()> {
     world.filled(200)?;
-    std::thread::sleep(Duration::from_secs(2));
+    // The server gives memory back some seconds after it was used.
+    std::thread::sleep(Duration::from_secs(25));
     let memory = world.server.usage()?.memory;
     report.add(
         "memory after the load",

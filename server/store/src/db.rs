@@ -153,8 +153,9 @@ fn family_options(profile: Profile, opts: &StoreOptions, cache: &Cache) -> Optio
             o.set_memtable_prefix_bloom_ratio(0.05);
         }
         Profile::Event => {
-            // Neighbours in time compress well together, and are often read together.
-            table.set_block_size(16 << 10);
+            // Neighbours in time compress well together; but in a busy house they are of other
+            // rooms, and a page of one room then reads a block for nearly every event.
+            table.set_block_size(8 << 10);
             table.set_bloom_filter(10.0, false);
         }
         Profile::Small => {

@@ -19,6 +19,12 @@ use crate::{Snapshot, StoreError, recover};
 /// How long the syncer sleeps between looks at a full disk.
 const FULL_POLL: Duration = Duration::from_millis(500);
 
+/// Where several committers are at work, a round begins this much later: more of them share one
+/// sync, and the last page of the log is written again less often. A lone committer never waits.
+const GATHER: Duration = Duration::from_micros(300);
+/// As many commits in the last round mean that several are at work.
+const BUSY: u64 = 3;
+
 /// How far the syncer has come.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Done {
@@ -102,12 +108,21 @@ pub(crate) fn start(
 ) -> Result<JoinHandle<()>, StoreError> {
     std::thread::Builder::new()
         .name("store-syncer".to_owned())
-        .spawn(move || Syncer { shared, marker }.run())
+        .spawn(move || {
+            Syncer {
+                shared,
+                group: 0,
+                marker,
+            }
+            .run()
+        })
         .map_err(|error| StoreError::io("starting the syncer", error))
 }
 
 struct Syncer {
     shared: Arc<Shared>,
+    /// How many commits the last round made durable.
+    group: u64,
     /// None when syncing is left to the kernel: nothing is known then.
     marker: Option<Marker>,
 }
@@ -152,14 +167,29 @@ impl Syncer {
     fn round(&mut self) {
         loop {
             let view = self.shared.newest.read().clone();
-            if view.ticket() <= self.shared.done.borrow().ticket {
+            let done = self.shared.done.borrow().ticket;
+            if view.ticket() <= done {
                 return;
             }
+            let view = self.gather(view, done);
             if self.sync(&view).is_err() {
                 return;
             }
             self.publish(view);
         }
+    }
+
+    /// Lets a busy house gather: see [`GATHER`].
+    fn gather(&mut self, view: Snapshot, done: u64) -> Snapshot {
+        let view = if self.group >= BUSY && self.shared.opts.durability == Durability::Fsync {
+            drop(view);
+            std::thread::sleep(GATHER);
+            self.shared.newest.read().clone()
+        } else {
+            view
+        };
+        self.group = view.ticket() - done;
+        view
     }
 
     fn sync(&mut self, view: &Snapshot) -> Result<(), StoreError> {

@@ -20,11 +20,14 @@ fn message(store: &Store, room: u64, n: u64) -> skerry_store::Applied {
         sender: user,
     });
     w.put::<Timeline>(&(room, Order::live(pos)), &event);
-    // Half of an event is random to a compressor (hashes, signatures), half is not.
-    let mut json: Vec<u8> = (0..350u64)
-        .map(|i| hash.as_bytes()[(i % 40) as usize])
-        .collect();
-    json.extend((0..400u64).map(|i| ((n * 7 + i * i * 13 + (i << 3)) % 251) as u8));
+    // As in an event: the text is always the same, hashes and signature never are.
+    let noise = |n: u64| blake3_like(room.0 + 77, n);
+    let (one, two, three) = (noise(n * 3), noise(n * 3 + 1), noise(n * 3 + 2));
+    let json = format!(
+        r#"{{"auth_events":["{0}","{0}"],"content":{{"body":"{TEXT}","msgtype":"m.text"}},"depth":{n},"hashes":{{"sha256":"{one}"}},"origin_server_ts":{n},"prev_events":["{hash}"],"room_id":"!{0}","sender":"@user:localhost","signatures":{{"localhost":{{"ed25519:abcdef":"{two}{three}"}}}},"type":"m.room.message"}}"#,
+        blake3_like(room.0, 0),
+    )
+    .into_bytes();
     w.put::<Event>(
         &event,
         &EventRow {
@@ -39,6 +42,10 @@ fn message(store: &Store, room: u64, n: u64) -> skerry_store::Applied {
     }
     store.commit(w).unwrap()
 }
+
+const TEXT: &str = "The quick brown fox jumps over the lazy dog, and the lazy dog looks after it \
+    for a while, thinking of the days when foxes knew their place and dogs were allowed to sleep \
+    in the sun.";
 
 fn blake3_like(room: u64, n: u64) -> String {
     let mut seed = room.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ n;
