@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::allocator;
 use crate::config::{Config, example, show_bytes};
 use crate::serve;
 
@@ -68,6 +69,7 @@ struct CheckConfig {
 /// for a command line that cannot be understood.
 #[must_use]
 pub fn main() -> ExitCode {
+    allocator::settle();
     let cli = Cli::parse();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,

@@ -4,6 +4,7 @@
 //! of Matrix, no table, no shape of a request. Start reading at [`House`] (how everything is put
 //! together), then `serve.rs` (how it starts and ends) and `cli.rs`.
 
+mod allocator;
 mod authenticator;
 mod cli;
 mod clock;

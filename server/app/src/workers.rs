@@ -12,7 +12,7 @@ use skerry_store::Store;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::House;
+use crate::{House, allocator};
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -28,6 +28,10 @@ const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the answer to a transaction is kept.
 const TXN_AGE_MS: u64 = 7 * 24 * 3_600_000;
+/// How often it is looked whether memory can be given back.
+const MEMORY_EVERY: Duration = Duration::from_secs(20);
+/// As much more memory than after the last time is worth giving some back, in bytes.
+const MEMORY_STEP: u64 = 16 << 20;
 /// How long work that failed waits before it is tried again.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
@@ -97,6 +101,7 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         house.rooms.clone(),
         stop.clone(),
     ));
+    workers.spawn(until_stop(stop.clone(), give_back_memory()));
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
     workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
     workers
@@ -138,6 +143,20 @@ async fn trim(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let trimmed = skerry_store::blocking(move || store.trim_log(now_ms, LOG_AGE_MS)).await;
         if let Ok(Err(error)) | Err(error) = trimmed {
             tracing::warn!(%error, "the log was not trimmed");
+        }
+    }
+}
+
+/// Gives memory back to the system after a load.
+async fn give_back_memory() {
+    let mut before = allocator::resident_bytes();
+    loop {
+        tokio::time::sleep(MEMORY_EVERY).await;
+        if allocator::resident_bytes() > before + MEMORY_STEP {
+            let given = tokio::task::spawn_blocking(allocator::give_back).await;
+            if given.is_ok() {
+                before = allocator::resident_bytes();
+            }
         }
     }
 }
