@@ -33,6 +33,8 @@ pub(crate) struct Inner {
     pub(crate) lanes: Lanes<UserNid>,
     /// One registration at a time: who is first, and how often a token was used.
     pub(crate) registering: Lanes<()>,
+    /// One request at a time of each registration session.
+    pub(crate) forms: Lanes<String>,
     /// Transactions in flight.
     pub(crate) txns: Lanes<TxnKey>,
     pub(crate) hasher: Hasher,
@@ -64,6 +66,7 @@ impl Accounts {
         let inner = Inner {
             lanes: Lanes::new(),
             registering: Lanes::new(),
+            forms: Lanes::new(),
             txns: Lanes::new(),
             hasher,
             sessions: Sessions::new(settings.cached_sessions),

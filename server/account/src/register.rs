@@ -114,6 +114,11 @@ impl Accounts {
             .as_ref()
             .and_then(|auth| auth.get("session"))
             .and_then(Value::as_str);
+        // Sent twice at once, a form still makes one account.
+        let _turn = match session {
+            Some(id) => Some(self.inner.forms.lock(id.to_owned()).await),
+            None => None,
+        };
         let made = session.and_then(|id| self.inner.uia.registered(id, now));
         if let (Some(name), None) = (&wanted.username, made) {
             self.check_available(name).await?;

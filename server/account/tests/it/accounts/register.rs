@@ -80,6 +80,26 @@ async fn a_session_remembers_what_was_asked_and_never_makes_two_accounts() {
     assert_eq!(home.accounts.list_users(None, 10).await.unwrap().len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_makes_one_account_also_at_the_same_time() {
+    let home = Home::open();
+    let asked = home.register(json!({ "password": PASSWORD })).await;
+    let auth = json!({ "session": challenge(asked)["session"], "type": "m.login.dummy" });
+    let tries = (0..6).map(|n| {
+        let (accounts, auth) = (home.accounts.clone(), auth.clone());
+        tokio::spawn(async move {
+            let body = json!({ "username": format!("u{n}"), "password": PASSWORD, "auth": auth });
+            let scope = super::home::scope(None, "POST", "/register");
+            accounts.register(scope, body).await.unwrap().user
+        })
+    });
+    let mut made = Vec::new();
+    for attempt in tries.collect::<Vec<_>>() {
+        made.push(attempt.await.unwrap());
+    }
+    assert!(made.iter().all(|user| *user == made[0]), "{made:?}");
+}
+
 #[tokio::test]
 async fn inhibit_login_makes_no_device() {
     let home = Home::open();
