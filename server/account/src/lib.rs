@@ -17,6 +17,7 @@ mod ephemeral;
 mod error;
 mod facade;
 pub mod filter;
+mod guesses;
 pub mod ignored;
 pub mod job;
 mod login;

@@ -53,7 +53,8 @@ impl Accounts {
     /// Logs in by password. A device that exists is taken up again, and its tokens replaced.
     ///
     /// # Errors
-    /// `Forbidden` for a wrong name or password, which one is not said; `Deactivated`.
+    /// `Forbidden` for a wrong name or password, which one is not said; `Deactivated`; `Busy`
+    /// after too many wrong passwords.
     pub async fn log_in(&self, request: LoginRequest) -> Result<Grant, AccountError> {
         request.device.check()?;
         let PasswordLogin { user, password } = request.by;
@@ -73,12 +74,16 @@ impl Accounts {
     }
 
     /// The account that name and password belong to, with the hash it was checked against.
-    /// Takes as long for an unknown name.
+    /// Takes as long for an unknown name. `Busy` after too many wrong ones.
     pub(crate) async fn check_password(
         &self,
         given: &str,
         password: String,
     ) -> Result<(UserNid, Option<String>), AccountError> {
+        let name = username::meant(given, self.server_name()).unwrap_or_else(|| given.to_owned());
+        let guesses = &self.inner.hasher.guesses;
+        let (name, now) = (name.to_ascii_lowercase(), self.inner.clock.now_ms());
+        guesses.check(&name, now)?;
         let given = given.to_owned();
         let found = self
             .read(move |inner, snap| {
@@ -106,8 +111,14 @@ impl Accounts {
             .and_then(|(_, account)| account.password.clone());
         let right = self.inner.hasher.verify(password, phc.clone()).await?;
         match found {
-            Some((user, _)) if right => Ok((user, phc)),
-            _ => Err(WRONG),
+            Some((user, _)) if right => {
+                guesses.was_right(&name);
+                Ok((user, phc))
+            }
+            _ => {
+                guesses.was_wrong(&name, now);
+                Err(WRONG)
+            }
         }
     }
 

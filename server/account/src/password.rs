@@ -7,6 +7,7 @@ use skerry_core::DiceSource;
 use skerry_store::blocking;
 use tokio::sync::Semaphore;
 
+use crate::guesses::Guesses;
 use crate::{AccountError, PasswordCost};
 
 /// How many may wait for a hash at once before the next is told to come back.
@@ -20,6 +21,8 @@ pub(crate) struct Hasher {
     cores: Arc<Semaphore>,
     waiting: Arc<Semaphore>,
     dice: Arc<dyn DiceSource>,
+    /// Wrong passwords, by account.
+    pub(crate) guesses: Guesses,
     /// A hash of nothing in particular, checked where there is no account, so that the time of
     /// the answer does not tell.
     decoy: Arc<OnceLock<String>>,
@@ -42,6 +45,7 @@ impl Hasher {
             cores: Arc::new(Semaphore::new(cores)),
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             dice,
+            guesses: Guesses::default(),
             decoy: Arc::new(OnceLock::new()),
         })
     }

@@ -328,3 +328,28 @@ async fn a_session_does_not_tell_whether_anothers_password_is_right() {
         );
     }
 }
+
+#[tokio::test]
+async fn guesses_at_one_account_run_out_whether_it_exists_or_not() {
+    let home = Home::new();
+    home.person("alice").await;
+    for name in ["alice", "nobody"] {
+        for _ in 0..20 {
+            let wrong = home.try_log_in(name, "wrong").await;
+            assert!(matches!(wrong, Err(AccountError::Forbidden(_))), "{name}");
+        }
+        let full_id = format!("@{name}:skerry.test");
+        for name in [name, &full_id] {
+            let refused = home.try_log_in(name, PASSWORD).await;
+            assert!(
+                matches!(refused, Err(AccountError::Busy { .. })),
+                "{name}: {refused:?}"
+            );
+        }
+    }
+    home.clock.advance(30_000);
+    home.try_log_in("alice", PASSWORD).await.unwrap();
+    for _ in 0..20 {
+        assert!(home.try_log_in("alice", "wrong").await.is_err());
+    }
+}
