@@ -24,10 +24,13 @@ pub const PUSH_RULES: &str = "m.push_rules";
 /// How many users' rules are kept parsed.
 const MAX_CACHED: usize = 4_096;
 
+/// Parsed rules, and the position of the datum they were parsed from under the store's generation.
+type Parsed = ((u64, Pos), Arc<Rules>);
+
 /// Parsed rules. Each belongs to one position of the datum, so it is right for every snapshot
 /// that shows the datum at that position; position 0 stands for the defaults.
 #[derive(Default)]
-pub(crate) struct RulesCache(Mutex<HashMap<UserNid, ((u64, Pos), Arc<Rules>)>>);
+pub(crate) struct RulesCache(Mutex<HashMap<UserNid, Parsed>>);
 
 impl Accounts {
     /// The push rules of a local user, to be evaluated.
