@@ -7,7 +7,7 @@ use skerry_account::data;
 use skerry_core::{EventNid, Membership, Order, StateId};
 use skerry_room::unread::Unread;
 use skerry_room::{
-    Cut, EventFilter, Facts, Form, Placed, Recent, RoomHead, Standing, StateMap, View, Viewer,
+    Cut, EventFilter, Facts, Form, Placed, Recent, RoomHead, Standing, View, Viewer,
 };
 use skerry_store::StoreError;
 
@@ -96,7 +96,9 @@ impl Query<'_> {
             Standing::Departed { state, upto } => Some((state, upto)),
             _ => None,
         };
-        view.show_state(self.parting_state(own.as_deref(), departed.map(|(state, _)| state))?);
+        if let Some((state, _)) = departed {
+            view.show_state(self.sync.rooms.state_map(self.snap, state)?);
+        }
         let mut recent = self.recent(&mut view, ask, upto)?;
         let news = |upto: Order| ask.full || since.is_some_and(|since| upto.anchor > since);
         if let Some((end, _)) = departed.filter(|(_, upto)| news(*upto)) {
@@ -104,11 +106,18 @@ impl Query<'_> {
             let state = self.state_left(ask, end, &recent.events, handed)?;
             room.state = self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
         }
-        // Who was never in the room has no state of it, but hears how the invite or knock ended,
-        // also where the filter keeps that out of the timeline.
-        let own = own.filter(|own| departed.is_none() && news(own.order()));
+        // Seen by nothing but that it is about the user: an invite taken back, a ban from outside.
+        let outside = |own: &Placed| departed.is_none_or(|(_, upto)| own.order() > upto);
+        let own = own.filter(|own| news(own.order()) && outside(own));
         if let Some(own) = own.filter(|own| recent.events.iter().all(|e| e.nid != own.nid)) {
-            room.state = self.section(self.render(&mut view, &[own], Form::SYNC_STATE, false)?);
+            let wanted = &self.req.filter.room.timeline;
+            let in_timeline = wanted.wants_room(&ask.room_id) && self.passes(wanted, &own);
+            if in_timeline && self.req.filter.timeline_limit() > recent.events.len() {
+                recent.events.push(own);
+            } else if departed.is_none() {
+                let own = self.render(&mut view, &[own], Form::SYNC_STATE, false)?;
+                room.state = self.section(own);
+            }
         }
         room.timeline = self.timeline(&mut view, &recent)?;
         room.account_data = self.data_of(ask, data)?;
@@ -143,25 +152,6 @@ impl Query<'_> {
             },
         );
         self.state(ask, between, &shown, handed)
-    }
-
-    /// What one who left may see of the state: that of their departure, and in any case the event
-    /// that says what became of them, be it an invite taken back or a ban from outside.
-    fn parting_state(
-        &self,
-        own: Option<&Placed>,
-        departure: Option<StateId>,
-    ) -> Result<StateMap, StoreError> {
-        let map = match departure {
-            Some(state) => self.sync.rooms.state_map(self.snap, state)?,
-            None => StateMap::new(),
-        };
-        Ok(
-            match own.and_then(|own| Some((own.meta.state_key?, own.nid))) {
-                Some((key, event)) if map.get(key) != Some(event) => map.with(key, event),
-                _ => map,
-            },
-        )
     }
 
     fn view(&self, ask: &RoomAsk) -> Result<View, StoreError> {
