@@ -10,8 +10,8 @@ use crate::reading::{Context, ask, filter, is_back, limit, param};
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/client/v3/rooms/{roomId}/event/{eventId}", Token, Free, event),
-    route!(GET "/_matrix/client/v3/rooms/{roomId}/context/{eventId}", Token, Free, context),
-    route!(GET "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", Token, Free, by_time),
+    route!(GET "/_matrix/client/v3/rooms/{roomId}/context/{eventId}", Token, Heavy, context),
+    route!(GET "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", Token, Heavy, by_time),
 ];
 
 /// `GET /rooms/{roomId}/event/{eventId}`

@@ -121,3 +121,53 @@ pub fn routes() -> Vec<Route<Ctx>> {
     ];
     lists.concat()
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use skerry_http::{Auth, Rate};
+
+    use super::routes;
+
+    /// Whatever looks at a password, and whatever searches through many rows for one answer.
+    #[test]
+    fn what_can_be_guessed_and_what_costs_much_is_limited() {
+        let passwords = [
+            "/login",
+            "/refresh",
+            "/account/password",
+            "/account/deactivate",
+            "/delete_devices",
+            "/keys/device_signing/upload",
+        ];
+        let costly = [
+            "/messages",
+            "/context/{eventId}",
+            "/timestamp_to_event",
+            "/relations/{eventId}",
+            "/threads",
+            "/publicRooms",
+            "/keys/query",
+            "/keys/claim",
+        ];
+        for (paths, rate) in [(&passwords[..], Rate::Login), (&costly[..], Rate::Heavy)] {
+            for path in paths {
+                let routes = routes();
+                let named = routes.iter().filter(|route| route.path.ends_with(path));
+                let asked: Vec<Rate> = named
+                    .filter(|route| *path != "/login" || route.verb.as_str() == "POST")
+                    .map(|route| route.rate)
+                    .collect();
+                assert!(!asked.is_empty(), "{path}");
+                assert!(
+                    asked.iter().all(|asked| *asked == rate),
+                    "{path}: {asked:?}"
+                );
+            }
+        }
+        let open = routes().into_iter().filter(|route| {
+            route.auth == Auth::None && route.verb.as_str() != "GET" && route.rate == Rate::Free
+        });
+        assert_eq!(open.count(), 0, "strangers write nothing without a limit");
+    }
+}

@@ -8,7 +8,7 @@ use crate::reading::{Context, ask, cut, filter, is_back, limit, param};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] =
-    &[route!(GET "/_matrix/client/v3/rooms/{roomId}/messages", Token, Free, messages)];
+    &[route!(GET "/_matrix/client/v3/rooms/{roomId}/messages", Token, Heavy, messages)];
 
 /// `GET /rooms/{roomId}/messages`: 10 events unless asked otherwise; `end` is absent where there
 /// is nothing more.

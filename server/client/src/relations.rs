@@ -13,12 +13,12 @@ const THREADS: usize = 20;
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
-    route!(GET "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}", Token, Free, relations),
+    route!(GET "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}", Token, Heavy, relations),
     route!(GET "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}",
-        Token, Free, relations),
+        Token, Heavy, relations),
     route!(GET "/_matrix/client/v1/rooms/{roomId}/relations/{eventId}/{relType}/{eventType}",
-        Token, Free, relations),
-    route!(GET "/_matrix/client/v1/rooms/{roomId}/threads", Token, Free, threads),
+        Token, Heavy, relations),
+    route!(GET "/_matrix/client/v1/rooms/{roomId}/threads", Token, Heavy, threads),
 ];
 
 /// `GET /rooms/{roomId}/relations/{eventId}[/{relType}[/{eventType}]]`: newest first unless asked

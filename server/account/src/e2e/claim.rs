@@ -7,7 +7,7 @@ use skerry_core::UserNid;
 use skerry_store::schema::e2e::{
     FallbackKeyRow, FallbackKeyTable, KeyCountsTable, OneTimeIdRow, OneTimeIdTable, OneTimeKeyTable,
 };
-use skerry_store::{Scan, Snapshot, StoreError, Write};
+use skerry_store::{Scan, Snapshot, StoreError, Write, blocking};
 
 use super::{Keys, KeysError, counts, signed};
 
@@ -33,15 +33,20 @@ impl Keys {
     /// in the middle may lose keys, but never hands one out twice.
     /// Spec: client-server API, `POST /keys/claim`.
     pub async fn claim(&self, request: ClaimRequest) -> Result<Claimed, KeysError> {
-        let mut claimed = Claimed::default();
-        let mut users = BTreeMap::new();
-        for (user_id, devices) in request {
-            if !self.is_local(&user_id) {
-                claimed.remote.insert(user_id, devices);
-            } else if let Some(user) = self.local_nid(&user_id)? {
-                users.insert(user, (user_id, devices));
+        let keys = self.clone();
+        let sorted = move || {
+            let mut claimed = Claimed::default();
+            let mut users = BTreeMap::new();
+            for (user_id, devices) in request {
+                if !keys.is_local(&user_id) {
+                    claimed.remote.insert(user_id, devices);
+                } else if let Some(user) = keys.local_nid(&user_id)? {
+                    users.insert(user, (user_id, devices));
+                }
             }
-        }
+            Ok::<_, StoreError>((claimed, users))
+        };
+        let (mut claimed, users) = blocking(sorted).await??;
         let mut last = None;
         for (user, (user_id, devices)) in users {
             let plan =
