@@ -257,6 +257,7 @@ impl View {
         tally: &mut Tally,
         event: &Arc<Placed>,
     ) -> Result<(), StoreError> {
+        self.withdraw(tally, event)?;
         let sender = event.meta.sender;
         if sender == self.reader.user
             || event.redacted_by.is_some()
@@ -279,6 +280,25 @@ impl View {
             let thread = self.rooms.thread_of(&self.snap, event)?;
             let thread = thread.unwrap_or_else(|| Arc::from(MAIN));
             tally.hit(event.order(), &thread, verdict.highlight);
+        }
+        Ok(())
+    }
+
+    /// What a redaction took away notifies no more. One that is no longer remembered by itself
+    /// stays counted until the counts are made anew.
+    fn withdraw(&self, tally: &mut Tally, event: &Placed) -> Result<(), StoreError> {
+        if event.event.event_type() != "m.room.redaction" {
+            return Ok(());
+        }
+        let Some(target) = event.event.redacts() else {
+            return Ok(());
+        };
+        let Some(target) = self.rooms.store().event_nid(&self.snap, target)? else {
+            return Ok(());
+        };
+        let target = self.rooms.placed(&self.snap, self.room, target)?;
+        if let Some(target) = target.filter(|target| target.redacted_by.is_some()) {
+            tally.withdraw(target.order());
         }
         Ok(())
     }

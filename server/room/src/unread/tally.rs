@@ -211,6 +211,14 @@ impl Tally {
         self.counted = None;
     }
 
+    /// An event notifies no more.
+    pub(crate) fn withdraw(&mut self, order: Order) {
+        if let Ok(at) = self.hits.binary_search_by(|hit| hit.order.cmp(&order)) {
+            self.hits.remove(at);
+            self.counted = None;
+        }
+    }
+
     /// Gives back room that only its making needed, and says how many bytes it holds, about.
     pub(crate) fn settle(&mut self) -> usize {
         self.hits.shrink_to(HITS_MAX);

@@ -269,3 +269,16 @@ async fn threads_cannot_be_invented() {
     let unread = unread(&house, &bob, &room);
     assert_eq!((unread.main.notify, unread.threads), (3, vec![]));
 }
+
+#[tokio::test]
+async fn what_is_taken_back_counts_no_more() {
+    let mut house = House::new();
+    let (alice, bob, room) = two(&house).await;
+    let first = house.say(&alice, &room, "oops").await;
+    house.say(&alice, &room, "hello").await;
+    assert_eq!(unread(&house, &bob, &room).main.notify, 2);
+    house.redact(&alice, &room, &first).await;
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1);
+    house = house.reopen();
+    assert_eq!(unread(&house, &bob, &room).main.notify, 1);
+}
