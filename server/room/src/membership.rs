@@ -265,7 +265,7 @@ impl Change<'_> {
         merge(&mut all, content);
         self.admit(who, was, &mut all)?;
         self.shift(&who.user_id, &who.user_id, Membership::Join, all)?;
-        if was != Some(Membership::Join) {
+        if was != Some(Membership::Join) && self.is_successor()? {
             self.carry_over(who.user)?;
         }
         Ok(())

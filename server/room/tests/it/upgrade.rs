@@ -240,3 +240,25 @@ async fn settings_come_along() {
         accounts.push_rule(who.user, "room", &new).await.unwrap();
     }
 }
+
+/// Anybody can say that their room comes after another: that alone takes nothing along.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_room_that_only_claims_to_come_after_another_gets_nothing() {
+    let house = House::new();
+    let (ada, eve) = (house.person("ada"), house.person("eve"));
+    let old = house.public_room(&ada).await;
+    let accounts = &house.accounts;
+    accounts
+        .set_tag(ada.user, &old, "m.favourite", json!({ "order": 0.5 }))
+        .await
+        .unwrap();
+    let claim = json!({ "predecessor": { "room_id": old, "event_id": "$x" } });
+    let request = CreateRoom {
+        preset: Some(Preset::PublicChat),
+        creation_content: Some(claim.to_string()),
+        ..def()
+    };
+    let trap = house.rooms.create(eve, request).await.unwrap();
+    house.join(&ada, &trap).await.unwrap();
+    assert!(accounts.tags(ada.user, &trap).await.unwrap().is_empty());
+}
