@@ -339,6 +339,14 @@ async fn messages_to_devices_come_once_in_order_and_by_hundreds() {
     assert_eq!(numbers(&second), (100..120).collect::<Vec<_>>());
     let last = second["next_batch"].as_str().unwrap();
     assert!(numbers(&server.sync(&bob, Some(last)).await).is_empty());
+    // A sync does not wait until what was acknowledged is deleted on the disk; a write does.
+    put(
+        &server,
+        &bob,
+        "/sendToDevice/m.test/w",
+        json!({ "messages": { &alice.user_id: { "*": {} } } }),
+    )
+    .await;
     assert!(
         numbers(&server.sync(&bob, None).await).is_empty(),
         "acknowledged is gone"
