@@ -30,6 +30,11 @@ use crate::{cors, json};
 /// How long a client may take to send a body that is read whole.
 const READ_TIME: Duration = Duration::from_secs(120);
 
+/// How much of a body that is too large is read and thrown away, in bytes, and for how long.
+const DISCARD_MAX: usize = 16 << 20;
+/// See [`DISCARD_MAX`].
+const DISCARD_TIME: Duration = Duration::from_secs(5);
+
 /// How long a read may go on once the server stops.
 const STOP_GRACE: Duration = Duration::from_millis(200);
 
@@ -229,6 +234,23 @@ fn token_of(parts: &Parts, query_tokens: bool) -> Result<Option<String>, ApiErro
     Ok(found.filter(|token| !token.is_empty()))
 }
 
+/// Reads on in a body that is refused for its size, up to a limit: a client that is still sending
+/// would find the connection broken instead of the answer.
+async fn discard(mut body: Body) {
+    let reading = async {
+        let mut left = DISCARD_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let size = frame.data_ref().map_or(0, Bytes::len);
+            match left.checked_sub(size) {
+                Some(rest) => left = rest,
+                None => break,
+            }
+        }
+    };
+    // The answer is the same however far this came.
+    let _ = tokio::time::timeout(DISCARD_TIME, reading).await;
+}
+
 async fn read_body(
     shell: &Shell,
     entry: &Entry,
@@ -244,6 +266,7 @@ async fn read_body(
     let limit = entry.max_body.unwrap_or(shell.options.max_body);
     let too_large = || ApiError::too_large(format!("The body is larger than {limit} bytes"));
     if length.is_some_and(|length| length > limit as u64) {
+        discard(body).await;
         return Err(too_large());
     }
     let reading = tokio::time::timeout(READ_TIME, Limited::new(body, limit).collect());

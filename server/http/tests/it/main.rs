@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use futures_util::StreamExt;
 use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use serde::Deserialize;
@@ -232,6 +233,23 @@ async fn bodies() {
         .unwrap();
     let (status, answer, _) = send(&router_with(Options::default()), request).await;
     assert_eq!((status, code(&answer).as_str()), (400, "M_NOT_JSON"));
+}
+
+#[tokio::test]
+async fn a_body_refused_for_its_size_is_still_taken() {
+    let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let seen = Arc::clone(&read);
+    let pieces = futures_util::stream::iter(0..48).map(move |_| {
+        seen.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Ok::<_, std::io::Error>(vec![b'x'; 64 * 1024])
+    });
+    let request = Request::post("/number")
+        .header("content-length", 48 * 64 * 1024)
+        .body(Body::from_stream(pieces))
+        .unwrap();
+    let (status, ..) = send(&router_with(Options::default()), request).await;
+    assert_eq!(status, 413);
+    assert_eq!(read.load(std::sync::atomic::Ordering::Relaxed), 48);
 }
 
 #[tokio::test]
