@@ -12,7 +12,7 @@ mod for_sync;
 mod messages;
 pub(crate) mod notes;
 mod page;
-mod placed;
+pub(crate) mod placed;
 mod relations;
 mod standing;
 mod state;

@@ -15,6 +15,8 @@ use crate::{Held, Rooms};
 const OVERHEAD: usize = 400;
 /// So few rows are looked up faster one by one than by a scan.
 const FEW: usize = 3;
+/// From so many rows on, one scan of their neighbourhood is faster than looking each of them up.
+const SCAN_MIN: u64 = 8;
 /// How many times wider than the list of events the range of their numbers may be before rows are
 /// looked up one by one instead of by one scan.
 const SPREAD: u64 = 16;
@@ -299,6 +301,13 @@ impl Range {
             first: *first,
             end: EventNid(last.0.saturating_add(1)),
         })
+    }
+
+    /// Whether nearly all of it was asked for, and enough for a scan to be worth its start.
+    pub(crate) fn is_dense(self, wanted: usize) -> bool {
+        let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+        let width = self.end.0.saturating_sub(self.first.0);
+        wanted > SCAN_MIN && width <= wanted.saturating_mul(2)
     }
 
     /// Whether a scan of it would read much that nobody asked for.
