@@ -17,6 +17,8 @@ const OVERHEAD: usize = 400;
 const FEW: usize = 3;
 /// From so many rows on, one scan of their neighbourhood is faster than looking each of them up.
 const SCAN_MIN: u64 = 8;
+/// So many events read at once are kept in memory for the next reader.
+const KEPT_MAX: usize = 128;
 /// How many times wider than the list of events the range of their numbers may be before rows are
 /// looked up one by one instead of by one scan.
 const SPREAD: u64 = 16;
@@ -230,9 +232,12 @@ impl Rooms {
                 continue;
             };
             let placed = Arc::new(Placed::new(held, meta));
-            let key = (placed.nid, placed.redacted_by.is_some());
-            let bytes = OVERHEAD + placed.event.memory_bytes();
-            self.inner.reads.events.put(key, placed.clone(), bytes);
+            // A long read of old events does not drive out what is in use.
+            if missing.len() <= KEPT_MAX {
+                let key = (placed.nid, placed.redacted_by.is_some());
+                let bytes = OVERHEAD + placed.event.memory_bytes();
+                self.inner.reads.events.put(key, placed.clone(), bytes);
+            }
             if let Some(slot) = found.get_mut(*at) {
                 *slot = Some(placed);
             }
