@@ -164,22 +164,17 @@ fn power_levels(
     Ok(Draft::state("m.room.power_levels", "", content))
 }
 
-/// State that a preset sets. That guests may not join is so without an event that says it.
+/// State that a preset sets.
 fn preset_events(preset: Preset) -> Vec<Draft> {
-    let public = preset == Preset::PublicChat;
-    let join_rule = if public { "public" } else { "invite" };
-    let mut events = vec![
+    let (join_rule, guests) = match preset {
+        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
+        Preset::PublicChat => ("public", "forbidden"),
+    };
+    vec![
         Draft::setting("m.room.join_rules", "join_rule", join_rule),
         Draft::setting("m.room.history_visibility", "history_visibility", "shared"),
-    ];
-    if !public {
-        events.push(Draft::setting(
-            "m.room.guest_access",
-            "guest_access",
-            "can_join",
-        ));
-    }
-    events
+        Draft::setting("m.room.guest_access", "guest_access", guests),
+    ]
 }
 
 fn initial_state(request: &CreateRoom, mode: Mode) -> Result<Vec<Draft>, RoomError> {
