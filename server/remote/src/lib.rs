@@ -1,0 +1,4 @@
+//! Everything we say to other machines: the guarded HTTP client, the workers that empty the
+//! outbox with retries and back-off, push gateways, application services, identity servers, mail.
+//!
+//! It deliberately does not know what other machines say to us, nor any HTTP endpoint of ours.
