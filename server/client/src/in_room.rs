@@ -75,6 +75,8 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
         RoomError::DuplicateAnnotation(_) => ApiError::duplicate_annotation(text),
         RoomError::ThreadOnRelation(_) => ApiError::unknown(text),
+        RoomError::NotInThread(_) => ApiError::not_in_thread(text),
+        RoomError::Unsubscribed(_) => ApiError::conflicting_unsubscription(text),
         RoomError::Store(error) => fault::store(&error),
     }
 }

@@ -154,6 +154,10 @@ errors! {
     threepid_medium_not_supported: BAD_REQUEST "M_THREEPID_MEDIUM_NOT_SUPPORTED",
     /// 400 `M_SERVER_NOT_TRUSTED`: the identity server is not trusted here.
     server_not_trusted: BAD_REQUEST "M_SERVER_NOT_TRUSTED",
+    /// 400 `M_NOT_IN_THREAD` (MSC4306): the event is not in the thread.
+    not_in_thread: BAD_REQUEST "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD",
+    /// 409 `M_CONFLICTING_UNSUBSCRIPTION` (MSC4306): the user unsubscribed after the event.
+    conflicting_unsubscription: CONFLICT "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION",
     /// 400 `M_APPSERVICE_LOGIN_UNSUPPORTED`.
     appservice_login_unsupported: BAD_REQUEST "M_APPSERVICE_LOGIN_UNSUPPORTED",
 }

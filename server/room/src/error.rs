@@ -51,6 +51,12 @@ pub enum RoomError {
     /// A thread was to begin at an event that is itself about another one.
     #[error("{0}")]
     ThreadOnRelation(String),
+    /// The event that is to have caused a subscription to a thread is not in the thread.
+    #[error("{0}")]
+    NotInThread(String),
+    /// The user ended their subscription after the event that would cause a new one.
+    #[error("{0}")]
+    Unsubscribed(String),
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),

@@ -6,7 +6,7 @@ use skerry_core::{Membership, RoomNid};
 use skerry_store::{StoreError, blocking};
 
 use crate::change::Change;
-use crate::{RoomError, Rooms};
+use crate::{RoomError, Rooms, thread_subs};
 
 /// Jobs taken up at once.
 const BATCH: usize = 64;
@@ -46,6 +46,9 @@ impl Rooms {
         let this = self.clone();
         let finished = blocking(move || {
             let mut w = this.store().write();
+            if job.kind == RoomJob::Leave {
+                thread_subs::forget_user(&mut w, job.user);
+            }
             job::done(&mut w, job);
             this.store().commit(w)
         });

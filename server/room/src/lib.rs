@@ -31,6 +31,7 @@ mod restricted;
 mod send;
 mod stripped;
 mod thread_rule;
+mod thread_subs;
 mod tip;
 pub mod typing;
 pub mod unread;
@@ -63,6 +64,7 @@ pub use receipts::ReadMarks;
 pub use send::{Message, Redaction, StateEvent};
 pub use skerry_core::StateMap;
 pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
+pub use thread_subs::{ThreadChange, ThreadChanges};
 pub use typing::Typing;
 pub use unread::{Count, Unread};
 

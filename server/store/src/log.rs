@@ -80,6 +80,11 @@ pub enum Change {
         /// Whose.
         user: UserNid,
     },
+    /// A user subscribed to a thread, or ended that.
+    ThreadSubscription {
+        /// Who.
+        user: UserNid,
+    },
 }
 
 impl Field for Change {
@@ -113,6 +118,7 @@ impl Field for Change {
             Self::Pusher { user } => (8u8, *user).put(out),
             Self::Profile { user } => (9u8, *user).put(out),
             Self::PrivateList { viewer } => (10u8, *viewer).put(out),
+            Self::ThreadSubscription { user } => (11u8, *user).put(out),
         }
     }
 
@@ -157,6 +163,9 @@ impl Field for Change {
             },
             10 => Self::PrivateList {
                 viewer: Field::take(cur)?,
+            },
+            11 => Self::ThreadSubscription {
+                user: Field::take(cur)?,
             },
             _ => return Err(Malformed),
         })

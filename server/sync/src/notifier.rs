@@ -348,6 +348,7 @@ impl Concerns {
             Change::ToDevice { user, .. } | Change::Keys { user, .. } => (user, About::Device),
             Change::DeviceList { user } => (user, About::List(*user)),
             Change::PrivateList { viewer } => (viewer, About::PrivateList),
+            Change::ThreadSubscription { user } => (user, About::Subscriptions),
             Change::Pusher { .. } | Change::Profile { .. } => return,
         };
         last(self.users.entry(*user).or_default(), pos, about);

@@ -116,6 +116,7 @@ fn changes_come_back() {
         },
         Change::Pusher { user },
         Change::Profile { user },
+        Change::ThreadSubscription { user },
     ] {
         check_value(&change);
     }

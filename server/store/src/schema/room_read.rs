@@ -56,6 +56,20 @@ record! {
     }
 }
 
+record! {
+    /// What a user said about one thread (MSC4306). Kept when they end a subscription.
+    pub struct ThreadSubRow v1 {
+        /// The room of the thread.
+        pub room: RoomNid,
+        /// Whether they are subscribed.
+        pub subscribed: bool,
+        /// Whether a client subscribed without being told to.
+        pub automatic: bool,
+        /// Log position of the newest change.
+        pub pos: Pos,
+    }
+}
+
 table!(
     /// Redacted events, with the redaction that took effect.
     Redacted: "redacted", Room, (RoomNid, EventNid) => EventNid, profile Scan
@@ -80,5 +94,22 @@ table!(
     /// Saved unread counts.
     Unread: "unread", Room, (UserNid, RoomNid) => UnreadRow, profile Point
 );
+table!(
+    /// What users said about threads, by the event that begins the thread.
+    ThreadSubs: "thread_sub", Room, (UserNid, EventNid) => ThreadSubRow, profile Scan
+);
+table!(
+    /// The same by log position, each once.
+    ThreadSubAt: "thread_sub_at", Room, (UserNid, Pos) => EventNid, profile Scan
+);
 
-tables!(Redacted, RedactedAt, Parents, Receipts, ReceiptAt, Unread);
+tables!(
+    Redacted,
+    RedactedAt,
+    Parents,
+    Receipts,
+    ReceiptAt,
+    Unread,
+    ThreadSubs,
+    ThreadSubAt
+);

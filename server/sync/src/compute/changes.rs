@@ -73,7 +73,7 @@ impl Changes {
                 About::Receipts(room) => rooms.entry(*room).or_default().receipts = true,
                 About::RoomData(room) => rooms.entry(*room).or_default().account_data = true,
                 About::Data => changes.account_data = true,
-                About::Device => {}
+                About::Device | About::Subscriptions => {}
                 About::List(user) => {
                     if let Lists::These(users) = &mut changes.lists {
                         users.insert(*user);

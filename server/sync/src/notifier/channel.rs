@@ -28,6 +28,8 @@ pub(crate) enum About {
     List(UserNid),
     /// What only this user may see of others' keys.
     PrivateList,
+    /// The user's subscriptions to threads.
+    Subscriptions,
 }
 
 /// What changed and where in the log.
