@@ -16,6 +16,7 @@ mod clock;
 pub mod event;
 #[cfg(any(test, feature = "fixtures"))]
 pub mod fixtures;
+pub mod fold;
 pub mod hash;
 mod ids;
 pub mod keys;
