@@ -2,3 +2,8 @@
 //! outbox with retries and back-off, push gateways, application services, identity servers, mail.
 //!
 //! It deliberately does not know what other machines say to us, nor any HTTP endpoint of ours.
+//!
+//! Start reading at [`http::Client`], through which every request goes out, and at
+//! [`outbox::Outbox`], which empties the queues that changes leave in the store.
+
+pub mod http;
