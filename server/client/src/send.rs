@@ -5,11 +5,12 @@ use std::sync::Arc;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
+use skerry_core::event::MAX_STICKY_MS;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::{Message, Redaction, StateEvent};
 
 use crate::Ctx;
-use crate::in_room::{refusal, room_id, txn, who};
+use crate::in_room::{refusal, room_id, ts, txn, who};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -35,6 +36,8 @@ async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         txn: (call.method == Method::PUT)
             .then(|| txn(&call))
             .transpose()?,
+        sticky_ms: sticky_ms(&call)?,
+        ts: ts(&call)?,
     };
     let sent = ctx.rooms.send(who(&call)?, room_id(&call)?, message).await;
     let event_id = sent.map_err(refusal)?;
@@ -70,12 +73,20 @@ async fn state(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         kind: call.param("eventType").to_owned(),
         key: call.param("stateKey").to_owned(),
         content: content(&call),
+        sticky_ms: sticky_ms(&call)?,
+        ts: ts(&call)?,
     };
     let set = ctx
         .rooms
         .set_state(who(&call)?, room_id(&call)?, state)
         .await;
     Answer::json(&json!({ "event_id": set.map_err(refusal)? }))
+}
+
+/// For how long the client wants the event to be sticky (MSC4354): an hour at most.
+fn sticky_ms(call: &Call) -> Result<Option<u32>, ApiError> {
+    let asked = call.query_as::<u64>("org.matrix.msc4354.sticky_duration_ms")?;
+    Ok(asked.map(|ms| u32::try_from(ms).map_or(MAX_STICKY_MS, |ms| ms.min(MAX_STICKY_MS))))
 }
 
 /// The body as an event's content; an empty one is an empty object.

@@ -178,6 +178,11 @@ fn joined(out: &mut Object<'_>, room: &RoomDelta, after: &str) {
             out.extend_from_slice(event)
         });
     });
+    if room.sticky.count > 0 {
+        out.object("msc4354_sticky", |section| {
+            section.raw("events", &room.sticky.json)
+        });
+    }
     out.object("summary", |summary| {
         if let Some(heroes) = &room.summary.heroes {
             summary.strings("m.heroes", heroes);
@@ -244,7 +249,7 @@ fn plain(value: impl Display, out: &mut Vec<u8>) {
 fn size_guess(delta: &Delta) -> usize {
     let room = |room: &RoomDelta| {
         let ephemeral: usize = room.ephemeral.iter().map(Vec::len).sum();
-        512 + room.timeline.events.json.len() + room.state.events().json.len() + ephemeral
+        512 + room.sticky.json.len() + room.timeline.events.json.len() + room.state.events().json.len() + ephemeral
     };
     let rooms: usize = delta.joined.iter().chain(&delta.left).map(room).sum();
     let to_device: usize = delta.to_device.iter().map(|event| event.len() + 1).sum();

@@ -5,7 +5,7 @@ mod tests;
 
 use crate::Dice;
 use crate::canonical::{MAX_INT, Mode, Object, Value};
-use crate::event::{FormatError, StoredEvent};
+use crate::event::{FormatError, STICKY, StoredEvent};
 use crate::hash::{base64, content_hash, event_id_of_text, reference_hash, signable_text};
 use crate::keys::{SigningKey, add_signature, random_name};
 use crate::room_version::RoomVersion;
@@ -25,6 +25,8 @@ pub struct Draft {
     pub content: Object,
     /// Of a redaction: its target. Put where the room version keeps it.
     pub redacts: Option<String>,
+    /// For how many ms it is sticky (MSC4354).
+    pub sticky_ms: Option<u32>,
 }
 
 /// An event that another one names as coming before it or allowing it.
@@ -135,6 +137,7 @@ fn lay_out(draft: Draft, place: Place<'_>) -> Result<Object, FormatError> {
         state_key,
         mut content,
         redacts,
+        sticky_ms,
     } = draft;
     let version = place.version;
     if version.json_mode() == Mode::Strict && !is_strict(&content) {
@@ -166,6 +169,11 @@ fn lay_out(draft: Draft, place: Place<'_>) -> Result<Object, FormatError> {
         "depth".to_owned(),
         Value::Int(i64::try_from(depth).unwrap_or(most)),
     ));
+    if let Some(sticky_ms) = sticky_ms {
+        let mut sticky = Object::new();
+        sticky.insert("duration_ms", i64::from(sticky_ms));
+        fields.push((STICKY.to_owned(), sticky.into()));
+    }
     fields.push(("origin_server_ts".to_owned(), timestamp.into()));
     fields.push(("prev_events".to_owned(), references(place.prev)));
     fields.extend(outer_redacts.map(|id| ("redacts".to_owned(), id.into())));

@@ -20,7 +20,9 @@ use crate::canonical::{CanonicalError, Object, Value};
 use crate::room_version::RoomVersion;
 
 pub use codec::DecodeError;
-pub use format::{FormatError, MAX_AUTH_EVENTS, MAX_EVENT_BYTES, MAX_PREV_EVENTS};
+pub use format::{
+    FormatError, MAX_AUTH_EVENTS, MAX_EVENT_BYTES, MAX_PREV_EVENTS, MAX_STICKY_MS, STICKY,
+};
 pub use render::ClientOptions;
 pub use ruled::RuledEvent;
 
@@ -51,6 +53,7 @@ pub struct StoredEvent {
     prev_events: Span,
     state_key: Option<Span>,
     redacts: Option<Span>,
+    sticky_ms: Option<u32>,
 }
 
 impl StoredEvent {
@@ -120,6 +123,13 @@ impl StoredEvent {
     #[must_use]
     pub fn redacts(&self) -> Option<&str> {
         self.redacts.map(|span| self.at(span))
+    }
+
+    /// For how many ms the event is sticky, at most an hour (MSC4354, `msc4354_sticky`); `None`
+    /// for one that is not, as every redacted one.
+    #[must_use]
+    pub const fn sticky_ms(&self) -> Option<u32> {
+        self.sticky_ms
     }
 
     /// Milliseconds since the Unix epoch, as the sender's server says.

@@ -73,6 +73,7 @@ impl Rooms {
         w.put::<t::Timeline>(&(tip.room, order), &nid);
         self.relate(w, snap, tip, nid, &event, pos)?;
         self.redact_target(w, snap, tip, nid, &event, pos)?;
+        self.stick(w, tip.room, (nid, pos), &event);
         let row = EventRow {
             redacted_by: None,
             sent,

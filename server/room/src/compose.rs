@@ -58,6 +58,7 @@ impl Rooms {
             state_key: draft.state_key,
             content: draft.content,
             redacts: draft.redacts,
+            sticky_ms: draft.sticky_ms,
         };
         let place = Place {
             version: tip.version,

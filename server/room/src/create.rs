@@ -178,6 +178,7 @@ impl Rooms {
             state_key: Some(String::new()),
             content,
             redacts: None,
+            sticky_ms: None,
         };
         let place = Place {
             version,
@@ -224,6 +225,7 @@ impl Rooms {
             w: self.store().write(),
             tip,
             now_ms,
+            ts: None,
         };
         let made = change.begin_room(who, create).and_then(|()| {
             change.fill_room(who, request, plan)?;

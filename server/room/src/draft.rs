@@ -13,6 +13,8 @@ pub(crate) struct Draft {
     pub(crate) content: Object,
     /// Of a redaction: the event id of its target.
     pub(crate) redacts: Option<String>,
+    /// For how many ms it is sticky (MSC4354).
+    pub(crate) sticky_ms: Option<u32>,
 }
 
 impl Draft {
@@ -23,6 +25,7 @@ impl Draft {
             state_key: Some(key.to_owned()),
             content,
             redacts: None,
+            sticky_ms: None,
         }
     }
 
@@ -38,6 +41,7 @@ impl Draft {
             state_key: None,
             content,
             redacts: None,
+            sticky_ms: None,
         }
     }
 

@@ -29,6 +29,7 @@ pub mod read;
 mod receipts;
 mod restricted;
 mod send;
+mod sticky;
 mod stripped;
 mod thread_rule;
 mod thread_subs;
@@ -64,6 +65,7 @@ pub use receipts::ReadMarks;
 pub use send::{Message, Redaction, StateEvent};
 pub use skerry_core::StateMap;
 pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
+pub use sticky::StickyPage;
 pub use thread_subs::{ThreadChange, ThreadChanges};
 pub use typing::Typing;
 pub use unread::{Count, Unread};
@@ -107,6 +109,7 @@ pub(crate) struct Inner {
     /// What readers look at.
     pub(crate) reads: Reads,
     pub(crate) last: LastPositions,
+    pub(crate) sticky_until: sticky::StickyUntil,
     /// How often the store was opened anew when the caches were last known to be true.
     pub(crate) generation: AtomicU64,
 }
@@ -124,6 +127,7 @@ impl Rooms {
         dice: Arc<dyn DiceSource>,
     ) -> Result<Rooms, StoreError> {
         let last = LastPositions::read(&store)?;
+        let sticky_until = sticky::StickyUntil::read(&store.newest())?;
         let generation = store.generation();
         let share = config.cache_bytes / 6;
         Ok(Rooms {
@@ -138,6 +142,7 @@ impl Rooms {
                 tips: Cache::new(share),
                 reads: Reads::new(2 * share),
                 last,
+                sticky_until,
                 generation: AtomicU64::new(generation),
                 config,
             }),

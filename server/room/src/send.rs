@@ -28,6 +28,10 @@ pub struct Message {
     pub content: Vec<u8>,
     /// The client's transaction, and its id: the same one makes no second event.
     pub txn: Option<(TxnKey, String)>,
+    /// For how many ms it is to be sticky (MSC4354), at most `skerry_core::event::MAX_STICKY_MS`.
+    pub sticky_ms: Option<u32>,
+    /// The time it is to bear, in ms since the epoch; none: now. Only for application services.
+    pub ts: Option<u64>,
 }
 
 /// A state event to be set.
@@ -39,6 +43,10 @@ pub struct StateEvent {
     pub key: String,
     /// Its content, as JSON.
     pub content: Vec<u8>,
+    /// For how many ms it is to be sticky (MSC4354), at most `skerry_core::event::MAX_STICKY_MS`.
+    pub sticky_ms: Option<u32>,
+    /// The time it is to bear, in ms since the epoch; none: now. Only for application services.
+    pub ts: Option<u64>,
 }
 
 /// An event to be redacted.
@@ -65,14 +73,23 @@ impl Rooms {
         message: Message,
     ) -> Result<String, RoomError> {
         let room = self.inside(room_id)?;
-        let Message { kind, content, txn } = message;
+        let Message {
+            kind,
+            content,
+            txn,
+            sticky_ms,
+            ts,
+        } = message;
         let device = who.device.clone();
         self.once(room, txn, &device, move |change, sent| {
+            change.ts = ts;
             let content = parse(&content, change.tip.version.json_mode())?;
             if kind == "m.room.redaction" {
                 return change.redact(&who, None, content, sent);
             }
-            let draft = Draft::message(&kind, content);
+            who.not_suspended()?;
+            let mut draft = Draft::message(&kind, content);
+            draft.sticky_ms = sticky_ms;
             change.vet(&draft)?;
             change.vet_annotation(&who, &draft)?;
             change.vet_thread(&draft)?;
@@ -119,11 +136,13 @@ impl Rooms {
     ) -> Result<String, RoomError> {
         let room = self.inside(room_id)?;
         self.change(room, move |change| {
+            change.ts = state.ts;
             let content = parse(&state.content, change.tip.version.json_mode())?;
             if state.kind == "m.room.member" {
                 return change.member_state(&who, &state.key, content);
             }
-            let draft = Draft::state(&state.kind, &state.key, content);
+            let mut draft = Draft::state(&state.kind, &state.key, content);
+            draft.sticky_ms = state.sticky_ms;
             change.set(&who, draft)
         })
         .await
@@ -181,7 +200,10 @@ impl Change<'_> {
     /// Sets state, unless the same user set the same before.
     pub(crate) fn set(&mut self, who: &Who, draft: Draft) -> Result<String, RoomError> {
         self.vet(&draft)?;
-        if let Some(event_id) = self.same(&who.user_id, &draft)? {
+        // A sticky event that says the same again is sticky for longer.
+        if draft.sticky_ms.is_none()
+            && let Some(event_id) = self.same(&who.user_id, &draft)?
+        {
             return Ok(event_id);
         }
         let closes = draft.kind == "m.room.guest_access"
@@ -291,6 +313,7 @@ impl Change<'_> {
             return Err(RoomError::InvalidParam(text.into()));
         }
         if meta.sender != who.user {
+            who.not_suspended()?;
             let power = self.rooms.power(&self.snap, &mut self.tip)?;
             if !power.may(&who.user_id, Action::Redact) {
                 let text = "You may not redact the events of others here";

@@ -61,6 +61,8 @@ pub struct RoomDelta {
     pub account_data: Vec<AccountEvent>,
     /// Receipts and typing, each a JSON object.
     pub ephemeral: Vec<Vec<u8>>,
+    /// Sticky events that the timeline does not show (MSC4354).
+    pub sticky: EventList,
     /// Unread counts; `None` for a room that was left.
     pub unread: Option<Unread>,
     /// What a client needs to name the room.
@@ -198,6 +200,7 @@ impl RoomDelta {
             && self.state.events().count == 0
             && self.account_data.is_empty()
             && self.ephemeral.is_empty()
+            && self.sticky.count == 0
             && self.summary.is_empty()
     }
 }

@@ -211,6 +211,7 @@ impl Sync {
         };
         let ephemeral = inner.accounts.ephemeral();
         token.to_device == token.pos
+            && token.sticky == token.pos
             && token.typing_in(ephemeral.boot()) == Some(inner.rooms.typing().pos())
             && token.presence_in(ephemeral.boot()) == Some(ephemeral.current().0)
             && inner

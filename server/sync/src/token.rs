@@ -16,6 +16,9 @@ pub struct Token {
     /// Messages to the device have been seen up to here: behind `pos` when more were waiting
     /// than go into one answer.
     pub to_device: Pos,
+    /// Sticky events have been seen up to here: behind `pos` when more were waiting than go into
+    /// one answer.
+    pub sticky: Pos,
     /// The run of the server whose counters follow.
     pub boot: u64,
     /// Position of the last typing change seen, in that run.
@@ -45,6 +48,7 @@ impl Token {
             return Token {
                 pos,
                 to_device: pos,
+                sticky: pos,
                 boot: 0,
                 typing: 0,
                 presence: 0,
@@ -53,16 +57,18 @@ impl Token {
         };
         let boot = number(Some(boot))?;
         let (typing, presence) = (number(parts.next())?, number(parts.next())?);
-        let to_device = match parts.next() {
-            Some(behind) => Pos(number(Some(behind))?),
-            None => pos,
+        let mut behind = || match parts.next() {
+            Some(behind) => number(Some(behind)).map(Pos),
+            None => Ok(pos),
         };
+        let (to_device, sticky) = (behind()?, behind()?);
         if parts.next().is_some() {
             return Err(BadToken);
         }
         Token {
             pos,
             to_device,
+            sticky,
             boot,
             typing,
             presence,
@@ -71,7 +77,7 @@ impl Token {
     }
 
     fn checked(self) -> Result<Token, BadToken> {
-        let wrong = self.pos.is_stamp() || self.to_device > self.pos;
+        let wrong = self.pos.is_stamp() || self.to_device > self.pos || self.sticky > self.pos;
         if wrong { Err(BadToken) } else { Ok(self) }
     }
 
@@ -103,11 +109,13 @@ impl fmt::Display for Token {
             "s{}_{}_{}_{}",
             self.pos.0, self.boot, self.typing, self.presence
         )?;
-        if self.to_device < self.pos {
-            write!(f, "_{}", self.to_device.0)
-        } else {
-            Ok(())
+        if self.to_device < self.pos || self.sticky < self.pos {
+            write!(f, "_{}", self.to_device.0)?;
         }
+        if self.sticky < self.pos {
+            write!(f, "_{}", self.sticky.0)?;
+        }
+        Ok(())
     }
 }
 
@@ -122,6 +130,7 @@ mod tests {
         let token = Token {
             pos,
             to_device: pos,
+            sticky: pos,
             boot: 3,
             typing: 0,
             presence: 19,
@@ -134,6 +143,13 @@ mod tests {
         };
         assert_eq!(Token::parse(&token.to_string()), Ok(token));
         assert_eq!(token.to_string(), "s72594_3_0_19_5");
+        let token = Token {
+            to_device: pos,
+            sticky: Pos(6),
+            ..token
+        };
+        assert_eq!(Token::parse(&token.to_string()), Ok(token));
+        assert_eq!(token.to_string(), "s72594_3_0_19_72594_6");
     }
 
     #[test]
@@ -157,7 +173,8 @@ mod tests {
             "s1_2",
             "s1_2_3",
             "s1_2_3_4_5",
-            "s9_2_3_4_5_6",
+            "s9_2_3_4_5_6_7",
+            "s9_2_3_4_5_10",
             "s1_2_3_x",
             "s99999999999999999999",
             "t1_2_3_4",

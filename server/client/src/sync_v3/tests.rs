@@ -12,6 +12,7 @@ fn token() -> Token {
     Token {
         pos: Pos(9),
         to_device: Pos(9),
+        sticky: Pos(9),
         boot: 2,
         typing: 3,
         presence: 4,
@@ -55,6 +56,7 @@ fn room() -> RoomDelta {
             br#"{"type":"m.typing"}"#.to_vec(),
             br#"{"type":"m.receipt"}"#.to_vec(),
         ],
+        sticky: list("[]", 0),
         unread: Some(Unread {
             main: Count {
                 notify: 2,

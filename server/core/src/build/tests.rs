@@ -104,6 +104,7 @@ fn draft(version: RoomVersion) -> Draft {
         state_key: None,
         content: object(r#"{"msgtype":"m.text","body":"Hello"}"#),
         redacts: None,
+        sticky_ms: None,
     }
 }
 

@@ -7,6 +7,7 @@ use crate::room_version::RoomVersion;
 const FORMAT: u8 = 1;
 const HAS_STATE_KEY: u8 = 1;
 const HAS_REDACTS: u8 = 2;
+const IS_STICKY: u8 = 4;
 
 /// Stored bytes are not an event; the text says what was wrong.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -25,6 +26,9 @@ impl StoredEvent {
         if self.redacts.is_some() {
             flags |= HAS_REDACTS;
         }
+        if self.sticky_ms.is_some() {
+            flags |= IS_STICKY;
+        }
         out.extend([FORMAT, flags, self.version.number()]);
         put(self.origin_server_ts, &mut out);
         put(self.depth, &mut out);
@@ -37,6 +41,9 @@ impl StoredEvent {
         {
             put(u64::from(span.start), &mut out);
             put(u64::from(span.len), &mut out);
+        }
+        if let Some(sticky_ms) = self.sticky_ms {
+            put(u64::from(sticky_ms), &mut out);
         }
         out.extend_from_slice(self.text.as_bytes());
         out
@@ -78,6 +85,9 @@ impl StoredEvent {
             .transpose()?;
         let redacts = (flags & HAS_REDACTS != 0)
             .then(|| reader.span())
+            .transpose()?;
+        let sticky_ms = (flags & IS_STICKY != 0)
+            .then(|| reader.small())
             .transpose()?;
         let text = std::str::from_utf8(reader.rest).map_err(|_| DecodeError("not UTF-8"))?;
         let len = text
@@ -125,6 +135,7 @@ impl StoredEvent {
             prev_events,
             state_key,
             redacts,
+            sticky_ms,
         })
     }
 }

@@ -13,6 +13,11 @@ pub const MAX_PREV_EVENTS: usize = 20;
 /// Most `auth_events` of one event.
 pub const MAX_AUTH_EVENTS: usize = 10;
 
+/// The field that makes an event sticky (MSC4354).
+pub const STICKY: &str = "msc4354_sticky";
+/// The longest that an event is sticky, in ms (MSC4354); one that asks for more gets this.
+pub const MAX_STICKY_MS: u32 = 3_600_000;
+
 /// What is wrong with the form of an event.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FormatError {
@@ -136,6 +141,7 @@ impl StoredEvent {
             prev_events: moved(prev),
             state_key: state_key.map(moved),
             redacts: redacts.map(moved),
+            sticky_ms: sticky_ms_of(object),
         })
     }
 }
@@ -241,6 +247,15 @@ struct Shape<'a> {
     redacts: Option<&'a str>,
     origin_server_ts: u64,
     depth: u64,
+}
+
+/// What `msc4354_sticky` says; of any other shape it says nothing.
+fn sticky_ms_of(object: &Object) -> Option<u32> {
+    let Some(Value::Int(ms)) = object.object(STICKY)?.get("duration_ms") else {
+        return None;
+    };
+    let ms = u64::try_from(*ms).ok()?;
+    Some(u32::try_from(ms).map_or(MAX_STICKY_MS, |ms| ms.min(MAX_STICKY_MS)))
 }
 
 /// Every check on form that does not need other events.

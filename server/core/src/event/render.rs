@@ -1,6 +1,6 @@
 //! What clients get to see of an event.
 
-use super::StoredEvent;
+use super::{STICKY, StoredEvent};
 use crate::canonical::write_string_bytes;
 
 /// What to put into the client form of an event.
@@ -26,6 +26,10 @@ impl StoredEvent {
             None => self.write_client_content(out),
         }
         field("event_id", self.event_id(), out);
+        if let Some(sticky_ms) = self.sticky_ms() {
+            let sticky = format!(",\"{STICKY}\":{{\"duration_ms\":{sticky_ms}}}");
+            out.extend_from_slice(sticky.as_bytes());
+        }
         out.extend_from_slice(b",\"origin_server_ts\":");
         out.extend_from_slice(self.origin_server_ts().to_string().as_bytes());
         if let Some(redacts) = self.redacts() {

@@ -8,7 +8,7 @@ use skerry_core::event::ClientOptions;
 use skerry_store::StoreError;
 
 use crate::read::bundle::Bundles;
-use crate::{Placed, View};
+use crate::{Placed, View, sticky};
 
 /// What an event is written for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -147,6 +147,7 @@ impl View {
             name(b"membership", out);
             write_string_bytes(membership.as_str(), out);
         }
+        self.write_sticky(&event.event, out);
         if let Some(before) = event.meta.replaces {
             self.write_replaced(before, form, out)?;
         }
@@ -162,6 +163,16 @@ impl View {
         }
         out.push(b'}');
         Ok(())
+    }
+
+    /// For how long the event is sticky still, in ms (MSC4354).
+    fn write_sticky(&self, event: &StoredEvent, out: &mut Vec<u8>) {
+        let left = sticky::expires_ms(event, self.now_ms);
+        let left = left.map_or(0, |at_ms| at_ms.saturating_sub(self.now_ms));
+        if left > 0 {
+            name(b"msc4354_sticky_duration_ttl_ms", out);
+            out.extend_from_slice(left.to_string().as_bytes());
+        }
     }
 
     /// What a state event replaced; its content only where the reader may see it.

@@ -75,7 +75,9 @@ impl House {
             user,
             device: "DEVICE".into(),
             guest: false,
+            suspended: false,
             admin: false,
+            appservice: None,
         }
     }
 
@@ -128,6 +130,8 @@ impl House {
                     kind: kind.into(),
                     content,
                     txn,
+                    sticky_ms: None,
+                    ts: None,
                 },
             )
             .await
@@ -146,6 +150,8 @@ impl House {
             kind: kind.into(),
             key: key.into(),
             content,
+            sticky_ms: None,
+            ts: None,
         };
         self.rooms.set_state(who.clone(), room, state).await
     }

@@ -73,7 +73,9 @@ impl House {
             user_id,
             device: "DEVICE".into(),
             guest: false,
+            suspended: false,
             admin: false,
+            appservice: None,
         }
     }
 
@@ -114,6 +116,8 @@ impl House {
             kind: kind.to_owned(),
             key: key.to_owned(),
             content: content.as_bytes().to_vec(),
+            sticky_ms: None,
+            ts: None,
         };
         self.rooms
             .set_state(who.clone(), room, state)
@@ -157,6 +161,8 @@ impl House {
             kind: kind.to_owned(),
             content: content.to_string().into_bytes(),
             txn: None,
+            sticky_ms: None,
+            ts: None,
         };
         self.rooms.send(who.clone(), room, message).await.unwrap()
     }

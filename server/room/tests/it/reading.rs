@@ -443,6 +443,8 @@ async fn unsigned_tells_age_and_only_the_sending_device_its_transaction() {
         kind: "m.room.message".to_owned(),
         content: br#"{"body":"x"}"#.to_vec(),
         txn: Some((key, "t1".to_owned())),
+        sticky_ms: None,
+        ts: None,
     };
     let id = house
         .rooms

@@ -2,10 +2,14 @@
 //! tables, and [`all`] is all of them.
 
 pub mod account;
+pub mod address;
+pub mod directory;
 pub mod e2e;
 pub mod media;
 pub mod room;
 pub mod room_read;
+pub mod room_redact;
+pub mod room_timed;
 pub mod store;
 
 use crate::TableInfo;
@@ -15,9 +19,13 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
     [
         store::TABLES,
         account::TABLES,
+        address::TABLES,
+        directory::TABLES,
         e2e::TABLES,
         room::TABLES,
         room_read::TABLES,
+        room_redact::TABLES,
+        room_timed::TABLES,
         media::TABLES,
     ]
     .into_iter()

@@ -10,6 +10,7 @@ mod ephemeral;
 mod key_changes;
 mod room;
 mod state;
+mod sticky;
 pub(crate) mod summary;
 
 use std::cell::RefCell;
@@ -18,7 +19,7 @@ use std::sync::Arc;
 
 use skerry_account::{data, e2e};
 use skerry_core::{Membership, Pos, RoomNid};
-use skerry_room::{MemberOf, RoomHead};
+use skerry_room::{MemberOf, Placed, RoomHead};
 use skerry_store::{Snapshot, StoreError};
 
 use crate::delta::{AccountEvent, Delta, StrippedRoom};
@@ -51,6 +52,8 @@ pub(super) struct RoomAsk {
     pub after: Option<Pos>,
     /// All of the state is told.
     pub full: bool,
+    /// Sticky events to tell, unless the timeline shows them.
+    pub sticky: Vec<Arc<Placed>>,
 }
 
 impl<'a> Query<'a> {
@@ -104,6 +107,7 @@ impl Query<'_> {
         Token {
             pos,
             to_device: pos,
+            sticky: pos,
             boot: ephemeral.boot(),
             typing: self.sync.rooms.typing().pos(),
             presence: ephemeral.current().0,
@@ -203,6 +207,7 @@ impl Query<'_> {
         for room in self.typing_rooms() {
             visit.entry(room).or_default();
         }
+        let mut sticky = self.sticky(&mut visit, mine, delta)?;
         let known: Option<BTreeMap<_, _>> = mine
             .as_ref()
             .map(|mine| mine.iter().map(|(room, m)| (*room, m.clone())).collect());
@@ -218,7 +223,8 @@ impl Query<'_> {
                 continue;
             }
             let data = data.get(&room).map(Vec::as_slice).unwrap_or_default();
-            let ask = self.ask(room, room_id, member, hint);
+            let mut ask = self.ask(room, room_id, member, hint);
+            ask.sticky = sticky.remove(&room).unwrap_or_default();
             self.room(&ask, data, delta, handed)?;
         }
         Ok(())
@@ -256,6 +262,7 @@ impl Query<'_> {
             hint,
             after,
             full,
+            sticky: Vec::new(),
         }
     }
 

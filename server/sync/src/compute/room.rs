@@ -28,13 +28,16 @@ impl Query<'_> {
     ) -> Result<(RoomDelta, bool), StoreError> {
         let mut view = self.view(ask)?;
         let mut room = self.blank(ask);
+        let mut sticky = ask.sticky.clone();
         if ask.full || ask.hint.timeline {
             let recent = match self.head(ask.room)? {
                 Some(head) => self.told(&mut view, ask, &head, &mut room, handed)?,
                 None => self.recent(&mut view, ask, Order::MAX)?,
             };
+            sticky.retain(|event| recent.events.iter().all(|shown| shown.nid != event.nid));
             room.timeline = self.timeline(&mut view, &recent)?;
         }
+        room.sticky = self.render(&mut view, &sticky, Form::SYNC, false)?;
         room.account_data = self.data_of(ask, data)?;
         let read = self.ephemeral(ask, &view, &mut room)?;
         let show = ask.full || read || !room.is_empty();
@@ -176,6 +179,7 @@ impl Query<'_> {
             state: self.section(EventList::empty()),
             account_data: Vec::new(),
             ephemeral: Vec::new(),
+            sticky: EventList::empty(),
             unread: None,
             summary: Summary::default(),
         }

@@ -88,6 +88,8 @@ async fn the_senders_device_sees_its_transaction_and_no_other_does() {
         kind: "m.room.message".to_owned(),
         content: br#"{"body":"hi","msgtype":"m.text"}"#.to_vec(),
         txn: Some((txn, "t1".to_owned())),
+        sticky_ms: None,
+        ts: None,
     };
     house.rooms.send(alice.who(), &room, message).await.unwrap();
     let own = house.sync(&alice, Some(start.next), "{}").await;

@@ -183,6 +183,8 @@ impl House {
             kind: kind.to_owned(),
             content,
             txn: None,
+            sticky_ms: None,
+            ts: None,
         };
         self.rooms.send(person.who(), room, message).await.unwrap()
     }
@@ -193,6 +195,8 @@ impl House {
             kind: kind.to_owned(),
             key: key.to_owned(),
             content,
+            sticky_ms: None,
+            ts: None,
         };
         self.rooms
             .set_state(person.who(), room, state)
@@ -228,7 +232,9 @@ impl Person {
             user: self.user,
             device: self.device.clone(),
             guest: false,
+            suspended: false,
             admin: false,
+            appservice: None,
         }
     }
 

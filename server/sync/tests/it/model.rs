@@ -241,6 +241,8 @@ impl World {
                     kind,
                     content,
                     txn: None,
+                    sticky_ms: None,
+                    ts: None,
                 };
                 if let Ok(id) = rooms.send(who.who(), &room, message).await {
                     self.messages.push((room, id));
@@ -255,6 +257,8 @@ impl World {
             kind: kind.to_owned(),
             key: key.to_owned(),
             content,
+            sticky_ms: None,
+            ts: None,
         };
         let _ = self.house.rooms.set_state(who.who(), room, state).await;
     }

@@ -6,5 +6,7 @@ mod e2e;
 mod every_route;
 mod reading;
 mod spec;
+mod sticky;
 mod sync;
 mod talk;
+mod thread_subscriptions;
