@@ -20,6 +20,18 @@ use crate::read::notes;
 use crate::tip::Tip;
 use crate::{RoomError, Rooms, stripped};
 
+/// Types of events that move a room to the top of a list (MSC4186).
+const BUMPS: [&str; 8] = [
+    "m.room.create",
+    "m.room.message",
+    "m.room.encrypted",
+    "m.sticker",
+    "m.call.invite",
+    "m.poll.start",
+    "org.matrix.msc3381.poll.start",
+    "m.beacon_info",
+];
+
 /// What an event did to the state.
 struct StateChange {
     key: StateKeyNid,
@@ -51,6 +63,7 @@ impl Rooms {
         let change = self.change_state(w, snap, tip, nid, &event, pos)?;
         if change.is_some() && event.event_type() == "m.room.member" {
             self.change_member(w, snap, tip, nid, &event)?;
+            self.redact_removed(w, snap, tip, nid, &event)?;
         }
         let (before, after) = match &change {
             Some(change) => (change.before, change.after),
@@ -72,7 +85,7 @@ impl Rooms {
         );
         w.put::<t::Timeline>(&(tip.room, order), &nid);
         self.relate(w, snap, tip, nid, &event, pos)?;
-        self.redact_target(w, snap, tip, nid, &event, pos)?;
+        self.redact_target(w, snap, tip, (nid, pos), &event)?;
         self.stick(w, tip.room, (nid, pos), &event);
         let row = EventRow {
             redacted_by: None,
@@ -84,6 +97,9 @@ impl Rooms {
         tip.head.extremities = vec![nid];
         tip.head.depth = tip.head.depth.max(event.depth());
         tip.head.last = pos;
+        if BUMPS.contains(&event.event_type()) {
+            tip.head.bump = pos;
+        }
         tip.ends = vec![event.clone()];
         tip.fresh.events.insert(nid, event);
         Ok(nid)
@@ -349,7 +365,7 @@ impl Rooms {
     }
 
     /// How an event relates to which known event of its room.
-    fn relation(
+    pub(crate) fn relation(
         &self,
         snap: &Snapshot,
         tip: &Tip,
@@ -382,57 +398,5 @@ impl Rooms {
             _ => RelKind::Other,
         };
         Ok(same_room.then_some((kind, parent)))
-    }
-
-    /// A redaction takes its target's content away, if it may.
-    fn redact_target(
-        &self,
-        w: &mut Write,
-        snap: &Snapshot,
-        tip: &mut Tip,
-        nid: EventNid,
-        event: &StoredEvent,
-        pos: Pos,
-    ) -> Result<(), RoomError> {
-        if event.event_type() != "m.room.redaction" || event.is_state() {
-            return Ok(());
-        }
-        let Some(target) = event.redacts() else {
-            return Ok(());
-        };
-        let Some(target) = self.store().event_nid(snap, target)? else {
-            return Ok(());
-        };
-        let (Some(held), Some(meta)) = (self.event(snap, target)?, self.meta(snap, target)?) else {
-            return Ok(());
-        };
-        let of_room = meta.room == tip.room && held.redacted_by.is_none();
-        if !of_room || !self.may_redact(snap, tip, event, &held.event)? {
-            return Ok(());
-        }
-        if let Some((kind, parent)) = self.relation(snap, tip, &held.event)? {
-            w.delete::<t::Relations>(&(parent, kind, meta.order));
-        }
-        let redacted = held
-            .event
-            .redacted()
-            .map_err(|error| crate::base::damaged::<t::Event>(target, &error.to_string()))?;
-        let row = EventRow {
-            redacted_by: Some(nid),
-            sent: held.sent,
-            event: redacted.encode(),
-        };
-        w.put::<t::Event>(&target, &row);
-        notes::redaction(w, tip.room, target, nid, pos);
-        let redacted = Arc::new(redacted);
-        if redacted.is_state() {
-            (tip.create, tip.power) = (None, None);
-            tip.fresh
-                .ruled
-                .insert(target, RuledEvent::new(redacted.clone(), false));
-        }
-        // What follows the target is built on its id and hash, which stay.
-        tip.fresh.events.insert(target, redacted);
-        Ok(())
     }
 }

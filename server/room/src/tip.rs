@@ -45,6 +45,8 @@ pub(crate) struct Fresh {
     pub(crate) ruled: HashMap<EventNid, RuledEvent>,
     pub(crate) deltas: HashMap<StateId, StateDelta>,
     pub(crate) states: HashMap<StateId, StateMap>,
+    /// Redactions were left for later.
+    pub(crate) redactions_left: bool,
 }
 
 impl Tip {
@@ -60,6 +62,7 @@ impl Tip {
             joined: 0,
             invited: 0,
             remote: 0,
+            bump: Pos::ZERO,
         };
         Tip {
             room,
@@ -114,6 +117,7 @@ impl Rooms {
     pub(crate) fn settle(&self, mut tip: Tip, applied: &Applied) {
         tip.head.last = applied.pos(tip.head.last);
         tip.head.state_pos = applied.pos(tip.head.state_pos);
+        tip.head.bump = applied.pos(tip.head.bump);
         let fresh = std::mem::take(&mut tip.fresh);
         for (id, map) in &fresh.states {
             self.hold_state(*id, map);
@@ -121,11 +125,25 @@ impl Rooms {
         for (nid, event) in &fresh.ruled {
             self.hold_auth_event(*nid, event);
         }
+        if fresh.redactions_left {
+            self.inner.redactions.ring();
+        }
         self.inner.last.set(tip.room, tip.head.last);
         let ends: usize = tip.ends.iter().map(|event| event.memory_bytes()).sum();
         // The map itself is shared with the cache of states, and mostly with its neighbours.
         let bytes = 512 + ends + tip.state.memory_bytes() / 4;
         self.inner.tips.put(tip.room, Arc::new(tip), bytes);
+    }
+
+    /// The same for a write that added no event to the room, but redacted some.
+    pub(crate) fn settle_redacted(&self, tip: &Tip) {
+        for (nid, event) in &tip.fresh.ruled {
+            self.hold_auth_event(*nid, event);
+        }
+        if !tip.fresh.ruled.is_empty() {
+            // What it knows of power levels may come from their unredacted form.
+            self.inner.tips.remove(tip.room);
+        }
     }
 
     /// An event that the tip's state points to, to authorise another by.

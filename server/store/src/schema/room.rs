@@ -71,8 +71,8 @@ record! {
 }
 
 record! {
-    /// The newest end of a room: rewritten with every event.
-    pub struct RoomHead v1 {
+    /// [`RoomHead`] before it said when the room was last talked in.
+    pub struct RoomHeadV1 v1 {
         /// Current state.
         pub state: StateId,
         /// Events that no other event refers to yet.
@@ -89,6 +89,46 @@ record! {
         pub invited: u32,
         /// How many of the joined users are of other servers.
         pub remote: u32,
+    }
+}
+
+record! {
+    /// The newest end of a room: rewritten with every event.
+    pub struct RoomHead v2 {
+        /// Current state.
+        pub state: StateId,
+        /// Events that no other event refers to yet.
+        pub extremities: Vec<EventNid>,
+        /// Largest depth of them.
+        pub depth: u64,
+        /// Log position of the newest event.
+        pub last: Pos,
+        /// Log position of the newest change of state.
+        pub state_pos: Pos,
+        /// How many users are joined.
+        pub joined: u32,
+        /// How many users are invited.
+        pub invited: u32,
+        /// How many of the joined users are of other servers.
+        pub remote: u32,
+        /// Log position of the newest event that is talk rather than housekeeping.
+        pub bump: Pos,
+    } from RoomHeadV1
+}
+
+impl From<RoomHeadV1> for RoomHead {
+    fn from(old: RoomHeadV1) -> RoomHead {
+        RoomHead {
+            state: old.state,
+            extremities: old.extremities,
+            depth: old.depth,
+            last: old.last,
+            state_pos: old.state_pos,
+            joined: old.joined,
+            invited: old.invited,
+            remote: old.remote,
+            bump: old.last,
+        }
     }
 }
 

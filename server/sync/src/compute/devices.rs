@@ -20,11 +20,11 @@ const MEMBER: &str = "m.room.member";
 const ENCRYPTION: &str = "m.room.encryption";
 
 /// Whether a user shares a room with the asking one, asked once per user.
-pub(super) type Sharing = HashMap<UserNid, bool>;
+pub(crate) type Sharing = HashMap<UserNid, bool>;
 
 /// Who has come and gone since a position, and where.
 #[derive(Debug, Default)]
-pub(super) struct Moves {
+pub(crate) struct Moves {
     /// Others who joined, or are joined no more, in rooms the user is in.
     pub others: Vec<(UserNid, Membership)>,
     /// Rooms the user joined.
@@ -37,7 +37,7 @@ pub(super) struct Moves {
 
 impl Query<'_> {
     /// Who has come and gone in the rooms that may have changed.
-    pub(super) fn moves(&self, changes: &Changes) -> Result<Moves, StoreError> {
+    pub(crate) fn moves(&self, changes: &Changes) -> Result<Moves, StoreError> {
         let mut moves = Moves::default();
         let Some(since) = self.req.since.map(|token| token.pos) else {
             return Ok(moves);
@@ -104,7 +104,7 @@ impl Query<'_> {
     }
 
     /// The membership that an event sets.
-    pub(super) fn membership(
+    pub(crate) fn membership(
         &self,
         room: RoomNid,
         event: Option<EventNid>,
@@ -118,7 +118,7 @@ impl Query<'_> {
     }
 
     /// Changed and left users since a position.
-    pub(super) fn device_lists(
+    pub(crate) fn device_lists(
         &self,
         changes: &Changes,
         moves: &Moves,
@@ -202,7 +202,7 @@ impl Query<'_> {
     }
 
     /// Whether a user shares a joined room with the asking one; the user does with themselves.
-    pub(super) fn shares(&self, other: UserNid, sharing: &mut Sharing) -> Result<bool, StoreError> {
+    pub(crate) fn shares(&self, other: UserNid, sharing: &mut Sharing) -> Result<bool, StoreError> {
         if let Some(shares) = sharing.get(&other) {
             return Ok(*shares);
         }

@@ -103,6 +103,11 @@ impl Query<'_> {
             None if stale => Vec::new(),
             None => return Ok(None),
         };
+        self.typing_event(users)
+    }
+
+    /// `m.typing`, with these users.
+    pub(crate) fn typing_event(&self, users: Vec<UserNid>) -> Result<Option<Vec<u8>>, StoreError> {
         let ignored = self.sync.accounts.ignored(self.snap, self.req.user)?;
         let store = self.sync.rooms.store();
         let ids = users.into_iter().filter(|user| !ignored.contains(user));

@@ -5,10 +5,10 @@
 //! not change finds nothing, so a hint may be too broad but never too narrow.
 
 pub(crate) mod changes;
-mod devices;
-mod ephemeral;
+pub(crate) mod devices;
+pub(crate) mod ephemeral;
 mod key_changes;
-mod room;
+pub(crate) mod room;
 mod state;
 mod sticky;
 pub(crate) mod summary;
@@ -43,15 +43,20 @@ pub(crate) struct Query<'a> {
 pub(crate) type Mine = Option<Arc<[(RoomNid, MemberOf)]>>;
 
 /// A room that the user is or was in, as it is asked about.
-pub(super) struct RoomAsk {
+#[derive(Clone)]
+pub(crate) struct RoomAsk {
     pub room: RoomNid,
     pub room_id: Arc<str>,
     pub member: MemberOf,
     pub hint: RoomHint,
     /// The timeline is told from here; `None`: the room is new to the client.
     pub after: Option<Pos>,
+    /// Where the client stands; a room it knows may still be new to it, by a later join.
+    pub since: Option<Pos>,
     /// All of the state is told.
     pub full: bool,
+    /// Timeline events at most.
+    pub limit: usize,
     /// Sticky events to tell, unless the timeline shows them.
     pub sticky: Vec<Arc<Placed>>,
 }
@@ -101,7 +106,7 @@ impl Query<'_> {
     }
 
     /// Where the client will stand.
-    fn next(&self) -> Token {
+    pub(crate) fn next(&self) -> Token {
         let pos = self.snap.head();
         let ephemeral = self.sync.accounts.ephemeral();
         Token {
@@ -115,7 +120,7 @@ impl Query<'_> {
     }
 
     /// What may have changed.
-    fn changes(&self, mine: &mut Mine) -> Result<Changes, StoreError> {
+    pub(crate) fn changes(&self, mine: &mut Mine) -> Result<Changes, StoreError> {
         let (me, head) = (self.req.user, self.snap.head());
         let Some(since) = self.req.since.map(|token| token.pos) else {
             return self.everything(mine, Pos::ZERO);
@@ -151,7 +156,7 @@ impl Query<'_> {
     }
 
     /// The rooms of the user.
-    pub(super) fn mine(&self, mine: &mut Mine) -> Result<Arc<[(RoomNid, MemberOf)]>, StoreError> {
+    pub(crate) fn mine(&self, mine: &mut Mine) -> Result<Arc<[(RoomNid, MemberOf)]>, StoreError> {
         if let Some(mine) = mine {
             return Ok(Arc::clone(mine));
         }
@@ -166,7 +171,7 @@ impl Query<'_> {
     }
 
     /// The user's membership of a room, unless they forgot it.
-    pub(super) fn member_of(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
+    pub(crate) fn member_of(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
         if let Some(member) = self.members.borrow().get(&room) {
             return Ok(member.clone());
         }
@@ -176,7 +181,7 @@ impl Query<'_> {
     }
 
     /// The newest end of a room.
-    pub(super) fn head(&self, room: RoomNid) -> Result<Option<Arc<RoomHead>>, StoreError> {
+    pub(crate) fn head(&self, room: RoomNid) -> Result<Option<Arc<RoomHead>>, StoreError> {
         if let Some(head) = self.heads.borrow().get(&room) {
             return Ok(head.clone());
         }
@@ -232,7 +237,7 @@ impl Query<'_> {
 
     /// The user's membership of a room. One who left and forgot it since still has to be told
     /// on other devices, though the room is not among theirs any more.
-    fn standing_in(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
+    pub(crate) fn standing_in(&self, room: RoomNid) -> Result<Option<MemberOf>, StoreError> {
         let rooms = &self.sync.rooms;
         if let Some(member) = self.member_of(room)? {
             return Ok(Some(member));
@@ -261,7 +266,9 @@ impl Query<'_> {
             member,
             hint,
             after,
+            since,
             full,
+            limit: self.req.filter.timeline_limit(),
             sticky: Vec::new(),
         }
     }
@@ -314,7 +321,7 @@ impl Query<'_> {
     }
 
     /// Whether the user ignores whoever sent the invitation.
-    fn is_invited_by_ignored(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
+    pub(crate) fn is_invited_by_ignored(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
         let ignored = self.sync.accounts.ignored(self.snap, self.req.user)?;
         if ignored.is_empty() {
             return Ok(false);
@@ -365,7 +372,7 @@ impl Query<'_> {
 }
 
 /// A piece of account data as it is told.
-pub(super) fn account_event(datum: data::Datum) -> AccountEvent {
+pub(crate) fn account_event(datum: data::Datum) -> AccountEvent {
     AccountEvent {
         kind: datum.kind,
         content: datum.json,

@@ -18,6 +18,38 @@ use crate::filter;
 use crate::lazy::Handed;
 use crate::project;
 
+/// What there is to tell of a room that the user has left.
+pub(crate) struct Departure {
+    /// The event that says what the user is there now.
+    pub own: Option<Arc<Placed>>,
+    /// State and place of the event that ended the user's being in the room, if they ever were.
+    pub ended: Option<(StateId, Order)>,
+    /// The newest events up to then.
+    pub recent: Recent,
+}
+
+impl Departure {
+    /// The state in which the user left, if that is news to the client.
+    pub(crate) fn news(&self, ask: &RoomAsk) -> Option<StateId> {
+        let (state, upto) = self.ended?;
+        is_news(ask, upto).then_some(state)
+    }
+
+    /// The user's own event, where it is news and seen by nothing but that it is about them: an
+    /// invite taken back, a ban from outside.
+    pub(crate) fn apart(&self, ask: &RoomAsk) -> Option<Arc<Placed>> {
+        let own = self.own.as_ref()?;
+        let outside = self.ended.is_none_or(|(_, upto)| own.order() > upto);
+        let shown = self.recent.events.iter().any(|event| event.nid == own.nid);
+        (outside && is_news(ask, own.order()) && !shown).then(|| Arc::clone(own))
+    }
+}
+
+/// Whether a place lies after where the client stands.
+fn is_news(ask: &RoomAsk, upto: Order) -> bool {
+    ask.full || ask.since.is_some_and(|since| upto.anchor > since)
+}
+
 impl Query<'_> {
     /// A room the user is in, and whether there is anything to tell of it.
     pub(super) fn joined(
@@ -89,42 +121,49 @@ impl Query<'_> {
     ) -> Result<RoomDelta, StoreError> {
         let mut view = self.view(ask)?;
         let mut room = self.blank(ask);
+        let mut departure = self.departure(&mut view, ask)?;
+        if let Some(end) = departure.news(ask) {
+            self.cut_overtaken(&mut departure.recent, end)?;
+            let state = self.state_left(ask, end, &departure.recent.events, handed)?;
+            room.state = self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
+        }
+        let own = departure.apart(ask);
+        let recent = &mut departure.recent;
+        if let Some(own) = own {
+            let wanted = &self.req.filter.room.timeline;
+            let in_timeline = wanted.wants_room(&ask.room_id) && self.passes(wanted, &own);
+            if in_timeline && ask.limit > recent.events.len() {
+                recent.events.push(own);
+            } else if departure.ended.is_none() {
+                let own = self.render(&mut view, &[own], Form::SYNC_STATE, false)?;
+                room.state = self.section(own);
+            }
+        }
+        room.timeline = self.timeline(&mut view, &departure.recent)?;
+        room.account_data = self.data_of(ask, data)?;
+        Ok(room)
+    }
+
+    /// What there is to tell of a room that the user has left.
+    pub(crate) fn departure(
+        &self,
+        view: &mut View,
+        ask: &RoomAsk,
+    ) -> Result<Departure, StoreError> {
         let own = self
             .sync
             .rooms
             .placed(self.snap, ask.room, ask.member.event)?;
         let upto = own.as_ref().map_or(Order::MIN, |own| own.order());
-        let since = self.req.since.map(|token| token.pos);
-        let departed = match view.standing() {
+        let ended = match view.standing() {
             Standing::Departed { state, upto } => Some((state, upto)),
             _ => None,
         };
-        if let Some((state, _)) = departed {
+        if let Some((state, _)) = ended {
             view.show_state(self.sync.rooms.state_map(self.snap, state)?);
         }
-        let mut recent = self.recent(&mut view, ask, upto)?;
-        let news = |upto: Order| ask.full || since.is_some_and(|since| upto.anchor > since);
-        if let Some((end, _)) = departed.filter(|(_, upto)| news(*upto)) {
-            self.cut_overtaken(&mut recent, end)?;
-            let state = self.state_left(ask, end, &recent.events, handed)?;
-            room.state = self.section(self.render(&mut view, &state, Form::SYNC_STATE, false)?);
-        }
-        // Seen by nothing but that it is about the user: an invite taken back, a ban from outside.
-        let outside = |own: &Placed| departed.is_none_or(|(_, upto)| own.order() > upto);
-        let own = own.filter(|own| news(own.order()) && outside(own));
-        if let Some(own) = own.filter(|own| recent.events.iter().all(|e| e.nid != own.nid)) {
-            let wanted = &self.req.filter.room.timeline;
-            let in_timeline = wanted.wants_room(&ask.room_id) && self.passes(wanted, &own);
-            if in_timeline && self.req.filter.timeline_limit() > recent.events.len() {
-                recent.events.push(own);
-            } else if departed.is_none() {
-                let own = self.render(&mut view, &[own], Form::SYNC_STATE, false)?;
-                room.state = self.section(own);
-            }
-        }
-        room.timeline = self.timeline(&mut view, &recent)?;
-        room.account_data = self.data_of(ask, data)?;
-        Ok(room)
+        let recent = self.recent(view, ask, upto)?;
+        Ok(Departure { own, ended, recent })
     }
 
     /// The state that a client lacks of a room that the user has left, whose state then was `end`.
@@ -157,7 +196,7 @@ impl Query<'_> {
         self.state(ask, between, &shown, handed)
     }
 
-    fn view(&self, ask: &RoomAsk) -> Result<View, StoreError> {
+    pub(crate) fn view(&self, ask: &RoomAsk) -> Result<View, StoreError> {
         let viewer = Viewer {
             user: self.req.user,
             user_id: Arc::clone(&self.req.user_id),
@@ -194,7 +233,7 @@ impl Query<'_> {
     }
 
     /// The newest events of the room that the user wants and may see.
-    fn recent(&self, view: &mut View, ask: &RoomAsk, upto: Order) -> Result<Recent, StoreError> {
+    pub(crate) fn recent(&self, view: &mut View, ask: &RoomAsk, upto: Order) -> Result<Recent, StoreError> {
         let since = ask.after.map_or(Cut::START, Cut::at);
         let upto = Cut::after(upto).min(Cut::at(self.snap.head()));
         let wanted = &self.req.filter.room.timeline;
@@ -208,7 +247,7 @@ impl Query<'_> {
         if let Some(recent) = self.shared(view, ask)? {
             return Ok(recent);
         }
-        view.recent(since, upto, self.req.filter.timeline_limit(), Some(wanted))
+        view.recent(since, upto, ask.limit, Some(wanted))
     }
 
     /// The same from the events in memory that readers of the room share, where those reach back
@@ -224,7 +263,6 @@ impl Query<'_> {
         let Some(events) = self.sync.tails.events(rooms, self.snap, ask.room, span)? else {
             return Ok(None);
         };
-        let limit = filter.timeline_limit();
         let prev_batch = Cut::at(self.snap.head());
         let mut recent = Recent {
             events: Vec::new(),
@@ -238,7 +276,7 @@ impl Query<'_> {
             let Some(event) = view.admit(event)? else {
                 continue;
             };
-            if recent.events.len() == limit {
+            if recent.events.len() == ask.limit {
                 recent.limited = true;
                 break;
             }
@@ -288,7 +326,7 @@ impl Query<'_> {
     }
 
     /// The state that the client has of the room; the current one where nothing changed.
-    fn known_state(
+    pub(crate) fn known_state(
         &self,
         ask: &RoomAsk,
         now: StateId,
@@ -303,14 +341,14 @@ impl Query<'_> {
 
     /// Where all of the state is told: the state that the room had at the client's token.
     fn state_before(&self, ask: &RoomAsk) -> Result<Option<StateId>, StoreError> {
-        match self.req.since.filter(|_| ask.full) {
-            Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since.pos),
+        match ask.since.filter(|_| ask.full) {
+            Some(since) => self.sync.rooms.state_id_at(self.snap, ask.room, since),
             None => Ok(None),
         }
     }
 
     /// A state, if the user was joined in it: then the client knew it.
-    fn was_joined(
+    pub(crate) fn was_joined(
         &self,
         ask: &RoomAsk,
         state: Option<StateId>,
@@ -376,7 +414,7 @@ impl Query<'_> {
     }
 
     /// Events in the form that the filter asks for.
-    fn render(
+    pub(crate) fn render(
         &self,
         view: &mut View,
         events: &[Arc<Placed>],

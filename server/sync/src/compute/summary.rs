@@ -66,7 +66,7 @@ impl Query<'_> {
 
     /// The first members of a room in the order of their member events: those joined or invited,
     /// or else those who were. Kept in memory, since a version of state never changes.
-    fn heroes(&self, room: RoomNid, state: StateId) -> Result<Heroes, StoreError> {
+    pub(crate) fn heroes(&self, room: RoomNid, state: StateId) -> Result<Heroes, StoreError> {
         if let Some(heroes) = self.sync.heroes.get(state) {
             return Ok(heroes);
         }
