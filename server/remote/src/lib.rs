@@ -7,3 +7,4 @@
 //! [`outbox::Outbox`], which empties the queues that changes leave in the store.
 
 pub mod http;
+pub mod outbox;

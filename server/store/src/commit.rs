@@ -68,6 +68,7 @@ impl Shared {
         let old = std::mem::replace(&mut *self.newest.write(), view);
         drop(lane);
         drop(old);
+        self.queued.note(write.queued, head);
         self.syncer.ring();
         Ok(Applied { ticket, base })
     }

@@ -44,6 +44,8 @@ pub(crate) struct Shared {
     /// Raised whenever applied changes were lost and caches of them must go.
     pub(crate) generation: AtomicU64,
     pub(crate) syncer: syncer::Bell,
+    /// Which queues of the outbox got something.
+    pub(crate) queued: crate::outbox::Queued,
 }
 
 /// Whether the store takes writes.
@@ -112,6 +114,7 @@ impl Store {
             numbers,
             generation: AtomicU64::new(0),
             syncer: syncer::Bell::default(),
+            queued: crate::outbox::Queued::default(),
             opts,
         });
         let syncer = syncer::start(shared.clone(), marker)?;

@@ -33,6 +33,8 @@ pub struct Write {
     pub(crate) expects: Vec<Expected>,
     pub(crate) stamps: u64,
     pub(crate) numbers: crate::numbers::Numbers,
+    /// The queues of the outbox that it puts something into.
+    pub(crate) queued: Vec<crate::outbox::Dest>,
 }
 
 /// One operation; its bytes lie in the buffer from `key` to `value` and from there to `end`.
@@ -69,6 +71,7 @@ impl Write {
             expects: Vec::new(),
             stamps: 0,
             numbers,
+            queued: Vec::new(),
         }
     }
 

@@ -187,7 +187,8 @@ impl Client {
         match line {
             Line::One(mut sender) => {
                 let answer = sender.try_send_request(message).await;
-                let answer = answer.map_err(|mut e| unsent(e.take_message().is_some(), e.error()))?;
+                let answer =
+                    answer.map_err(|mut e| unsent(e.take_message().is_some(), e.error()))?;
                 let (pool, target) = (Arc::clone(pool), target.clone());
                 tokio::spawn(async move {
                     // Once the answer was read to its end.

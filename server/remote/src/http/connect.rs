@@ -51,7 +51,11 @@ impl Connector {
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = TokioIo::new(stream);
-        if two { self::two(stream).await } else { one(stream).await }
+        if two {
+            self::two(stream).await
+        } else {
+            one(stream).await
+        }
     }
 
     async fn tcp(&self, target: &Target) -> Result<TcpStream, HttpError> {
@@ -61,7 +65,11 @@ impl Connector {
         for (n, address) in addresses.into_iter().enumerate() {
             let connecting = TcpStream::connect(SocketAddr::new(address, target.port));
             // The last one may take all the time there is.
-            let limit = if n == last { Duration::MAX } else { NEXT_ADDRESS_AFTER };
+            let limit = if n == last {
+                Duration::MAX
+            } else {
+                NEXT_ADDRESS_AFTER
+            };
             match tokio::time::timeout(limit, connecting).await {
                 Ok(Ok(stream)) => {
                     // Small requests shall not wait for company.

@@ -69,10 +69,7 @@ impl HttpError {
     /// is refused here, and no time heals that.
     #[must_use]
     pub fn is_final(&self) -> bool {
-        matches!(
-            self,
-            Self::Url(_) | Self::Request(_) | Self::Refused { .. }
-        )
+        matches!(self, Self::Url(_) | Self::Request(_) | Self::Refused { .. })
     }
 }
 

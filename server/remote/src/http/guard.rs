@@ -66,7 +66,9 @@ impl Guard {
             return true;
         }
         let host = host.trim_end_matches('.');
-        self.hosts.iter().any(|named| named.eq_ignore_ascii_case(host))
+        self.hosts
+            .iter()
+            .any(|named| named.eq_ignore_ascii_case(host))
             || self
                 .networks
                 .iter()

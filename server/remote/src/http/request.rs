@@ -71,10 +71,7 @@ impl Request {
     /// Adds a header; one that HTTP does not allow fails the request when it is sent.
     #[must_use]
     pub fn header(mut self, name: &str, value: &str) -> Request {
-        match (
-            HeaderName::try_from(name),
-            HeaderValue::try_from(value),
-        ) {
+        match (HeaderName::try_from(name), HeaderValue::try_from(value)) {
             (Ok(name), Ok(value)) => {
                 self.headers.append(name, value);
             }

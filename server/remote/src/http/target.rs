@@ -30,18 +30,18 @@ pub(super) struct Target {
 }
 
 impl Target {
-    pub(super) fn of(
-        uri: &Uri,
-        route: Option<&Route>,
-        trusted: bool,
-    ) -> Result<Target, HttpError> {
+    pub(super) fn of(uri: &Uri, route: Option<&Route>, trusted: bool) -> Result<Target, HttpError> {
         let wrong = || HttpError::Url(uri.to_string());
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
             _ => return Err(wrong()),
         };
-        let host = unbracketed(uri.host().filter(|host| !host.is_empty()).ok_or_else(wrong)?);
+        let host = unbracketed(
+            uri.host()
+                .filter(|host| !host.is_empty())
+                .ok_or_else(wrong)?,
+        );
         if uri.authority().is_some_and(|a| a.as_str().contains('@')) {
             return Err(wrong());
         }
@@ -85,7 +85,10 @@ pub(super) fn joined(base: &Uri, location: &str) -> Option<Uri> {
         Some(b'/') => location.to_owned(),
         Some(b'?') => format!("{}{location}", base.path()),
         _ => {
-            let folder = base.path().rsplit_once('/').map_or("", |(folder, _)| folder);
+            let folder = base
+                .path()
+                .rsplit_once('/')
+                .map_or("", |(folder, _)| folder);
             format!("{folder}/{location}")
         }
     };

@@ -33,6 +33,20 @@ code_enum! {
     }
 }
 
+record! {
+    /// How sending to a destination went.
+    pub struct Standing v1 {
+        /// Failures since the last success.
+        pub failures: u32,
+        /// Nothing is sent before this, in ms since the epoch.
+        pub retry_at_ms: u64,
+        /// When the first of these failures was, in ms since the epoch; 0 without any.
+        pub failing_since_ms: u64,
+        /// When something last arrived, in ms since the epoch.
+        pub success_ms: Option<u64>,
+    }
+}
+
 table!(
     /// One row: where the store stands.
     Head: "head", Store, () => HeadRow, profile Small
@@ -59,6 +73,14 @@ table!(
     Outbox: "outbox", Store, (Dest, Pos) => Raw, profile Scan
 );
 table!(
+    /// Items of queues that nobody understood, kept to be looked at.
+    OutboxAside: "outbox_aside", Store, (Pos, Dest) => Raw, profile Small
+);
+table!(
+    /// How sending to each destination went.
+    Standings: "dest", Store, Dest => Standing, profile Small
+);
+table!(
     /// From a name to its number.
     Name: "intern", Store, (NameKind, Vec<u8>) => u64, profile Point
 );
@@ -82,6 +104,8 @@ tables!(
     LogMark,
     Cursor,
     Outbox,
+    OutboxAside,
+    Standings,
     Name,
     NameOf,
     EventName,

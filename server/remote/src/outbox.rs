@@ -1,0 +1,189 @@
+//! Emptying the outbox: one ordered queue per destination, retries, back-off.
+//!
+//! A change leaves what it has to tell others as rows in its own batch (`skerry_store::outbox`).
+//! [`Outbox::run`] looks once at what is there, then sleeps until a commit queues something. Each
+//! destination with rows is drained by one task, at most [`MAX_RUNNING`] of them at a time; how a
+//! batch of rows is sent is up to a [`Deliver`]. What arrived is taken off in one commit. When a
+//! destination fails, all its rows wait, longer each time; how long is stored, so that a restart
+//! neither forgets nor storms.
+
+mod backoff;
+mod deliver;
+mod drain;
+mod queues;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use skerry_core::{Clock, DiceSource};
+use skerry_store::outbox::Dest;
+use skerry_store::{Store, StoreError, blocking, outbox};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+
+pub use backoff::Backoff;
+pub use deliver::{Deliver, Next, Report, Row};
+
+use drain::{Ended, drain};
+use queues::Queues;
+
+/// How many destinations are talked to at a time.
+pub const MAX_RUNNING: usize = 64;
+/// How long a sleep lasts at most: the clock may be set meanwhile.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How long deliveries get to end when the server stops.
+const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long what is known of a destination is kept after its last use, in ms.
+const FORGET_AFTER_MS: u64 = 30 * 24 * 3_600_000;
+
+/// The workers that empty the outbox. A cheap handle: clone it freely.
+#[derive(Clone)]
+pub struct Outbox {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+    dice: Arc<dyn DiceSource>,
+    delivers: Vec<Arc<dyn Deliver>>,
+    /// Destinations to be tried whatever their back-off says.
+    now: Mutex<Vec<Dest>>,
+    look: Notify,
+}
+
+impl Outbox {
+    /// An outbox whose rows go out by these; of several that serve a destination, the first does.
+    /// Rows that none of them serves stay where they are.
+    #[must_use]
+    pub fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        dice: Arc<dyn DiceSource>,
+        delivers: Vec<Arc<dyn Deliver>>,
+    ) -> Outbox {
+        Outbox {
+            inner: Arc::new(Inner {
+                store,
+                clock,
+                dice,
+                delivers,
+                now: Mutex::default(),
+                look: Notify::new(),
+            }),
+        }
+    }
+
+    /// Lets a destination be tried at once, whatever its back-off says: it was heard of.
+    pub fn try_now(&self, dest: Dest) {
+        self.inner.now.lock().push(dest);
+        self.inner.look.notify_one();
+    }
+
+    /// Looks at the clock again: it was set.
+    pub fn look_again(&self) {
+        self.inner.look.notify_one();
+    }
+
+    /// Empties the queues until `stop` becomes true. What is being sent then gets a few seconds
+    /// to end; what does not end is sent again after the next start. To be run once.
+    pub async fn run(self, mut stop: watch::Receiver<bool>) {
+        let store = &self.inner.store;
+        let (mut bell, mut head) = (store.queued_bell(), store.published());
+        let mut queues = Queues::default();
+        let mut tasks: JoinSet<(Dest, Ended)> = JoinSet::new();
+        if let Err(error) = self.begin(&mut queues).await {
+            tracing::error!(%error, "what waits to be sent cannot be read");
+        }
+        while !*stop.borrow() {
+            bell.borrow_and_update();
+            let published = *head.borrow_and_update();
+            let (fresh, more) = store.queued(published);
+            fresh.into_iter().for_each(|dest| queues.add(dest));
+            for dest in self.inner.now.lock().drain(..) {
+                queues.hurry(&dest);
+            }
+            let now_ms = self.inner.clock.now_ms();
+            while tasks.len() < MAX_RUNNING
+                && let Some(dest) = queues.next(now_ms)
+            {
+                self.start(&mut tasks, &mut queues, dest);
+            }
+            let sleep = queues.sleep(now_ms).map(|wait| wait.min(LOOK_EVERY));
+            tokio::select! {
+                _ = bell.changed() => {}
+                _ = head.changed(), if more => {}
+                Some(ended) = tasks.join_next() => self.ended(&mut queues, ended),
+                () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
+                () = self.inner.look.notified() => {}
+                _ = stop.wait_for(|stop| *stop) => {}
+            }
+        }
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(END_WITHIN, rest).await.is_err() {
+            tracing::info!("what is being sent did not end in time and is sent again later");
+        }
+        tasks.shutdown().await;
+    }
+
+    fn start(&self, tasks: &mut JoinSet<(Dest, Ended)>, queues: &mut Queues, dest: Dest) {
+        let inner = Arc::clone(&self.inner);
+        let deliver = inner.delivers.iter().find(|deliver| deliver.serves(&dest));
+        let Some(deliver) = deliver.cloned() else {
+            queues.ended(&dest, None);
+            return;
+        };
+        tasks.spawn(async move {
+            let ended = drain(&inner, &*deliver, &dest).await;
+            (dest, ended)
+        });
+    }
+
+    fn ended(&self, queues: &mut Queues, ended: Result<(Dest, Ended), tokio::task::JoinError>) {
+        match ended {
+            Ok((dest, Ended::Empty)) => queues.ended(&dest, None),
+            Ok((dest, Ended::Until(at_ms))) => queues.ended(&dest, Some(at_ms)),
+            Err(error) => {
+                // Which queue it was is not known; it stays marked as running, and all of them
+                // are looked at after the next start.
+                tracing::error!(%error, "sending broke off");
+            }
+        }
+    }
+
+    /// What is in the queues, and since when each destination fails.
+    async fn begin(&self, queues: &mut Queues) -> Result<(), StoreError> {
+        let store = Arc::clone(&self.inner.store);
+        let now_ms = self.inner.clock.now_ms();
+        let found = blocking(move || {
+            let snap = store.snapshot();
+            let mut waiting = Vec::new();
+            for dest in outbox::destinations(&snap)? {
+                let standing = outbox::standing(&snap, &dest)?;
+                let at_ms = standing.map_or(0, |standing| standing.retry_at_ms);
+                waiting.push((dest, at_ms));
+            }
+            let mut w = store.write();
+            for (dest, standing) in outbox::standings(&snap)? {
+                let used = standing.retry_at_ms.max(standing.success_ms.unwrap_or(0));
+                let queued = waiting.iter().any(|(other, _)| *other == dest);
+                if !queued && used.saturating_add(FORGET_AFTER_MS) < now_ms {
+                    outbox::forget_standing(&mut w, &dest);
+                }
+            }
+            if !w.is_empty() {
+                let applied = store.commit(w)?;
+                store.wait_durable(&applied)?;
+            }
+            Ok::<_, StoreError>(waiting)
+        })
+        .await??;
+        for (dest, at_ms) in found {
+            // A time further away than any back-off was noted by a clock that was wrong.
+            let far = now_ms.saturating_add(Backoff::LONGEST_MS);
+            queues.add_at(dest, if at_ms > far { 0 } else { at_ms });
+        }
+        Ok(())
+    }
+}
