@@ -43,6 +43,8 @@ pub struct Config {
     pub registration: Registration,
     /// The version of new rooms.
     pub default_room_version: RoomVersion,
+    /// For how long moderators may read what redacted events said, in ms.
+    pub redacted_keep_ms: u64,
     /// Whether guests may register.
     pub guests: bool,
     /// Whether the public rooms are listed for those who are not logged in.
@@ -243,6 +245,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
             shared_secret: Some(raw.registration.shared_secret.clone()).filter(|s| !s.is_empty()),
         },
         default_room_version: room_version(&raw.rooms.default_version)?,
+        redacted_keep_ms: redacted_keep_ms(&raw.rooms.keep_redacted)?,
         guests: raw.guests.enabled,
         directory_without_auth: raw.room_directory.public_without_auth,
         password_cost: match raw.password.cost.as_str() {
@@ -366,6 +369,11 @@ fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigE
         tls,
         unix_mode: 0o666,
     })
+}
+
+fn redacted_keep_ms(text: &str) -> Result<u64, ConfigError> {
+    let keep = units::duration(text).map_err(|e| wrong("rooms.keep_redacted", &e))?;
+    Ok(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn room_version(text: &str) -> Result<RoomVersion, ConfigError> {

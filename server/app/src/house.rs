@@ -172,6 +172,7 @@ impl House {
             default_version: config.default_room_version,
             key: Arc::new(secrets.signing_key),
             cache_bytes: usize::try_from(memory.rooms).unwrap_or(usize::MAX),
+            redacted_keep_ms: config.redacted_keep_ms,
         };
         let rooms = Rooms::open(
             Arc::clone(&store),

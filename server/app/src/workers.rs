@@ -26,6 +26,8 @@ const TRIM_EVERY: Duration = Duration::from_secs(60 * 60);
 const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
 /// How often old transactions are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
+/// How often it is looked for originals of redacted events that were kept long enough.
+const ORIGINALS_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the answer to a transaction is kept.
 const TXN_AGE_MS: u64 = 7 * 24 * 3_600_000;
 /// How often it is looked whether memory can be given back.
@@ -100,6 +102,11 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         house.accounts.clone(),
         house.rooms.clone(),
         stop.clone(),
+    ));
+    workers.spawn(redactions(house.rooms.clone(), stop.clone()));
+    workers.spawn(until_stop(
+        stop.clone(),
+        sweep_originals(house.rooms.clone()),
     ));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
@@ -192,6 +199,39 @@ async fn jobs(accounts: Accounts, rooms: Rooms, mut stop: Stop) {
             }
             _ = stop.wait_for(|stop| *stop) => return,
         }
+    }
+}
+
+/// Carries out redactions that were too many for one write.
+async fn redactions(rooms: Rooms, mut stop: Stop) {
+    let mut bell = rooms.redactions_bell();
+    loop {
+        bell.borrow_and_update();
+        if let Err(error) = rooms.run_redactions().await {
+            tracing::warn!(%error, "redactions have to be tried again");
+            if stopped_within(&mut stop, RETRY_AFTER).await {
+                return;
+            }
+            continue;
+        }
+        tokio::select! {
+            rung = bell.changed() => {
+                if rung.is_err() {
+                    return;
+                }
+            }
+            _ = stop.wait_for(|stop| *stop) => return,
+        }
+    }
+}
+
+/// Forgets what redacted events said, when moderators have had their time to read it.
+async fn sweep_originals(rooms: Rooms) {
+    loop {
+        if let Err(error) = rooms.sweep_originals().await {
+            tracing::warn!(%error, "originals of redacted events were not swept");
+        }
+        tokio::time::sleep(ORIGINALS_EVERY).await;
     }
 }
 

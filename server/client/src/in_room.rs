@@ -16,7 +16,9 @@ pub(crate) fn who(call: &Call) -> Result<Who, ApiError> {
         user: requester.user,
         device: requester.device.clone(),
         guest: requester.is_guest,
+        suspended: requester.suspended,
         admin: requester.admin,
+        appservice: requester.appservice.clone(),
     })
 }
 
@@ -39,8 +41,22 @@ pub(crate) fn txn(call: &Call) -> Result<(TxnKey, String), ApiError> {
     let path = call.uri.path();
     let path = path.rsplit_once('/').map_or(path, |(path, _)| path);
     let method = call.method.as_str();
-    let key = TxnKey::new(requester.user, &requester.device, method, path, id);
+    let key = TxnKey::new(requester.user, requester.txn_scope(), method, path, id);
     Ok((key.map_err(fault::account)?, id.to_owned()))
+}
+
+/// The time that an application service wants its event to bear, in ms since the epoch; nobody
+/// else is asked (application service API, "Timestamp massaging").
+pub(crate) fn ts(call: &Call) -> Result<Option<u64>, ApiError> {
+    const LARGEST: u64 = (1 << 53) - 1;
+    if call.requester()?.appservice.is_none() {
+        return Ok(None);
+    }
+    let ts = call.query_as::<u64>("ts")?;
+    if ts.is_some_and(|ts| ts > LARGEST) {
+        return Err(ApiError::invalid_param("`ts` is too large"));
+    }
+    Ok(ts)
 }
 
 /// A body with no more than a reason.
@@ -54,6 +70,9 @@ pub(crate) struct Reason {
 pub(crate) struct Target {
     pub(crate) user_id: String,
     pub(crate) reason: Option<String>,
+    /// To a removal: what the user sent is to be redacted (MSC4293).
+    #[serde(rename = "org.matrix.msc4293.redact_events")]
+    pub(crate) redact_events: Option<bool>,
 }
 
 /// A refusal of the rooms as the client's error.
@@ -62,6 +81,7 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
     match error {
         RoomError::Forbidden(_) => ApiError::forbidden(text),
         RoomError::GuestForbidden(_) => ApiError::guest_access_forbidden(text),
+        RoomError::Suspended(_) => ApiError::user_suspended(text),
         RoomError::NotFound(_) => ApiError::not_found(text),
         RoomError::UnsupportedVersion(_) => ApiError::unsupported_room_version(text),
         RoomError::InvalidState(_) => ApiError::invalid_room_state(text),
@@ -73,6 +93,7 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::UnableToAuthoriseJoin(_) => ApiError::unable_to_authorise_join(text),
         RoomError::BadState(_) => ApiError::bad_state(text),
         RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
+        RoomError::NoticeRoom(_) => ApiError::cannot_leave_notice_room(text),
         RoomError::DuplicateAnnotation(_) => ApiError::duplicate_annotation(text),
         RoomError::ThreadOnRelation(_) => ApiError::unknown(text),
         RoomError::NotInThread(_) => ApiError::not_in_thread(text),

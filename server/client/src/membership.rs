@@ -88,7 +88,7 @@ async fn invite(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 
 /// `POST /rooms/{roomId}/kick`
 async fn kick(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let (user_id, how) = target(&call)?;
+    let (user_id, how) = removed(&call)?;
     let done = ctx
         .rooms
         .kick(who(&call)?, room_id(&call)?, &user_id, how)
@@ -99,7 +99,7 @@ async fn kick(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 
 /// `POST /rooms/{roomId}/ban`
 async fn ban(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let (user_id, how) = target(&call)?;
+    let (user_id, how) = removed(&call)?;
     let done = ctx
         .rooms
         .ban(who(&call)?, room_id(&call)?, &user_id, how)
@@ -134,6 +134,22 @@ fn target(call: &Call) -> Result<(String, Move), ApiError> {
         Move {
             reason: body.reason,
             content: None,
+        },
+    ))
+}
+
+/// Whom to remove, and how: maybe with all that they sent (MSC4293).
+fn removed(call: &Call) -> Result<(String, Move), ApiError> {
+    let body: Target = call.json()?;
+    let content = body.redact_events.map(|redact| {
+        let content = json!({ "org.matrix.msc4293.redact_events": redact });
+        content.to_string().into_bytes()
+    });
+    Ok((
+        body.user_id,
+        Move {
+            reason: body.reason,
+            content,
         },
     ))
 }

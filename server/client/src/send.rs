@@ -45,19 +45,33 @@ async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "event_id": event_id }))
 }
 
+/// Most kinds of relation that one redaction may name.
+const REL_TYPES_MAX: usize = 50;
+
 /// What a redaction's content has to be beside being an object.
 #[derive(Deserialize)]
-struct Reasoned {
+struct Redacts {
     #[serde(rename = "reason")]
     _reason: Option<String>,
+    with_rel_types: Option<Vec<String>>,
+    /// What `with_rel_types` is called until MSC3912 is part of the specification.
+    #[serde(rename = "org.matrix.msc3912.with_relations")]
+    with_relations: Option<Vec<String>>,
 }
 
-/// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`: idempotent as sending.
+/// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`: idempotent as sending. With `with_rel_types`
+/// (MSC3912), what relates to the event in these ways is redacted too.
 async fn redact(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    call.json::<Reasoned>()?;
+    let body = call.json::<Redacts>()?;
+    let rel_types = body.with_rel_types.or(body.with_relations);
+    let with_rel_types = rel_types.unwrap_or_default();
+    if with_rel_types.len() > REL_TYPES_MAX || with_rel_types.iter().any(|name| name.len() > 255) {
+        return Err(ApiError::invalid_param("with_rel_types is too long"));
+    }
     let redaction = Redaction {
         target: call.param("eventId").to_owned(),
         content: content(&call),
+        with_rel_types,
         txn: Some(txn(&call)?),
     };
     let sent = ctx

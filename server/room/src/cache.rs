@@ -53,6 +53,15 @@ impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
         self.add(&mut inner, key, value, bytes);
     }
 
+    /// Forgets what is under a key.
+    pub(crate) fn remove(&self, key: K) {
+        let mut inner = self.inner.lock();
+        inner.old.remove(&key);
+        if let Some((_, bytes)) = inner.young.remove(&key) {
+            inner.young_bytes = inner.young_bytes.saturating_sub(bytes);
+        }
+    }
+
     /// Forgets everything.
     pub(crate) fn clear(&self) {
         let mut inner = self.inner.lock();
@@ -88,6 +97,9 @@ mod tests {
             assert!(inner.young.len() + inner.old.len() <= 102);
         }
         assert_eq!(cache.get(500), None);
+        cache.remove(0);
+        assert_eq!(cache.get(0), None);
+        cache.put(0, 0, 10);
         cache.clear();
         assert_eq!(cache.get(0), None);
     }

@@ -23,8 +23,12 @@ pub struct Who {
     pub device: Arc<str>,
     /// A guest account: may not do everything.
     pub guest: bool,
+    /// A suspended account: reads and tidies up, does not speak.
+    pub suspended: bool,
     /// A server administrator.
     pub admin: bool,
+    /// The id of the application service that acts as the user, if one does.
+    pub appservice: Option<Arc<str>>,
 }
 
 impl Who {
@@ -32,6 +36,15 @@ impl Who {
     pub(crate) fn not_a_guest(&self) -> Result<(), RoomError> {
         if self.guest {
             return Err(RoomError::GuestForbidden("Guests may not do this".into()));
+        }
+        Ok(())
+    }
+
+    /// What nobody may do whose account is suspended.
+    pub(crate) fn not_suspended(&self) -> Result<(), RoomError> {
+        if self.suspended {
+            let why = "You cannot perform this action while suspended";
+            return Err(RoomError::Suspended(why.into()));
         }
         Ok(())
     }
@@ -48,6 +61,10 @@ pub(crate) struct Change<'a> {
     pub(crate) tip: Tip,
     /// The time of the change, in ms since the epoch.
     pub(crate) now_ms: u64,
+    /// The time that its events bear, where that is another one.
+    pub(crate) ts: Option<u64>,
+    /// The call that makes its first event, where that is to be known.
+    pub(crate) sent: Option<SentBy>,
 }
 
 impl Change<'_> {
@@ -59,9 +76,10 @@ impl Change<'_> {
         draft: Draft,
         sent: Option<SentBy>,
     ) -> Result<String, RoomError> {
+        let sent = sent.or_else(|| self.sent.take());
         let author = Author {
             user_id,
-            now_ms: self.now_ms,
+            now_ms: self.ts.unwrap_or(self.now_ms),
         };
         self.rooms
             .compose(&mut self.w, &self.snap, &mut self.tip, author, draft, sent)
@@ -128,6 +146,8 @@ impl Rooms {
             w: self.store().write(),
             tip,
             now_ms,
+            ts: None,
+            sent: None,
         };
         let answer = plan(&mut change);
         self.apply(change, answer)
@@ -149,8 +169,11 @@ impl Rooms {
 
     /// Commits a write and notes in memory what it made of the rooms. Inside all their lanes.
     pub(crate) fn commit(&self, mut w: Write, tips: Vec<Tip>) -> Result<Applied, StoreError> {
-        let moved = tips.into_iter().filter(|tip| tip.head.last.is_stamp());
+        let (moved, kept): (Vec<Tip>, Vec<Tip>) = tips
+            .into_iter()
+            .partition(|tip| tip.head.last.is_stamp());
         let moved: Vec<(Pos, Tip)> = moved
+            .into_iter()
             .map(|tip| (self.inner.last.begin(tip.room), tip))
             .collect();
         for (_, tip) in &moved {
@@ -161,6 +184,7 @@ impl Rooms {
                 for (_, tip) in moved {
                     self.settle(tip, &applied);
                 }
+                kept.iter().for_each(|tip| self.settle_redacted(tip));
                 Ok(applied)
             }
             Err(error) => {
@@ -181,6 +205,7 @@ impl Rooms {
             self.inner.states.clear();
             self.inner.auth_events.clear();
             self.inner.reads.clear();
+            self.inner.lookups.clear();
         }
         self.store().newest()
     }

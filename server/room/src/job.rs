@@ -2,7 +2,7 @@
 
 use skerry_account::job::{self, Job, RoomJob};
 use skerry_core::canonical::Object;
-use skerry_core::{Membership, RoomNid};
+use skerry_core::{Membership, RoomNid, UserNid};
 use skerry_store::{StoreError, blocking};
 
 use crate::change::Change;
@@ -43,6 +43,9 @@ impl Rooms {
                 self.run_in_room(job.kind, room, user_id.clone()).await?;
             }
         }
+        if matches!(job.kind, RoomJob::Leave) {
+            self.forget_if_erased(job.user).await?;
+        }
         let this = self.clone();
         let finished = blocking(move || {
             let mut w = this.store().write();
@@ -58,6 +61,16 @@ impl Rooms {
             Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Of a user who asked to be forgotten, moderators are not to read what was redacted either.
+    async fn forget_if_erased(&self, user: UserNid) -> Result<(), RoomError> {
+        let erased =
+            self.query(move |_, snap| Ok(skerry_account::user::is_erased(snap, user)?));
+        if erased.await? {
+            self.forget_originals(user).await?;
+        }
+        Ok(())
     }
 
     async fn run_in_room(

@@ -16,6 +16,7 @@ mod alias;
 mod append;
 mod base;
 mod cache;
+mod card;
 mod carry;
 mod change;
 mod compose;
@@ -23,9 +24,14 @@ mod create;
 mod directory;
 mod draft;
 mod error;
+mod hierarchy;
 mod job;
+mod lookup;
 mod membership;
+mod mutual;
 pub mod read;
+mod redact;
+mod redact_many;
 mod receipts;
 mod restricted;
 mod send;
@@ -51,18 +57,22 @@ use skerry_store::schema::room as tables;
 use skerry_store::{Lanes, Scan, Store, StoreError};
 
 pub use base::{Held, RoomFacts};
+pub use card::PublicRoom;
 pub use change::Who;
 pub use create::{CreateRoom, InitialState, Preset};
-pub use directory::{DirectoryAsk, DirectoryPage, PublicRoom};
+pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace};
 pub use error::RoomError;
+pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;
+pub use mutual::MutualRooms;
 pub use read::{
     ContextAsk, Cut, EventFilter, Facts, Form, MembersAsk, MessagesAsk, PAGE_MAX, Page, PageAsk,
     Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, View, Viewer, glob_matches,
     rel_kind,
 };
 pub use receipts::ReadMarks;
-pub use send::{Message, Redaction, StateEvent};
+pub use redact::Redaction;
+pub use send::{Message, StateEvent};
 pub use skerry_core::StateMap;
 pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
 pub use sticky::StickyPage;
@@ -71,6 +81,7 @@ pub use typing::Typing;
 pub use unread::{Count, Unread};
 
 use cache::Cache;
+use lookup::Lookups;
 use read::Reads;
 use tip::Tip;
 
@@ -85,6 +96,8 @@ pub struct RoomsConfig {
     pub key: Arc<SigningKey>,
     /// How much memory the caches of state and events may hold, in bytes.
     pub cache_bytes: usize,
+    /// For how long moderators may read what redacted events said, in ms; 0: it is not kept.
+    pub redacted_keep_ms: u64,
 }
 
 /// All rooms of this server. Cheap to clone.
@@ -108,7 +121,10 @@ pub(crate) struct Inner {
     pub(crate) tips: Cache<RoomNid, Arc<Tip>>,
     /// What readers look at.
     pub(crate) reads: Reads,
+    /// What look-ups across rooms keep.
+    pub(crate) lookups: Lookups,
     pub(crate) last: LastPositions,
+    pub(crate) redactions: redact_many::RedactBell,
     pub(crate) sticky_until: sticky::StickyUntil,
     /// How often the store was opened anew when the caches were last known to be true.
     pub(crate) generation: AtomicU64,
@@ -140,8 +156,10 @@ impl Rooms {
                 states: Cache::new(2 * share),
                 auth_events: Cache::new(share),
                 tips: Cache::new(share),
-                reads: Reads::new(2 * share),
+                reads: Reads::new(2 * share - share / 2),
+                lookups: Lookups::new(share / 2),
                 last,
+                redactions: redact_many::RedactBell::default(),
                 sticky_until,
                 generation: AtomicU64::new(generation),
                 config,

@@ -1,6 +1,5 @@
 //! Moving people in and out of rooms: invite, join, leave, kick, ban, unban, knock, forget.
 
-use skerry_account::data;
 use skerry_core::canonical::{Object, Value};
 use skerry_core::{Membership, UserNid};
 use skerry_store::schema::room as t;
@@ -19,7 +18,7 @@ pub(crate) const ATTEMPTS: usize = 8;
 pub struct Move {
     /// Why, in the words of whoever asks.
     pub reason: Option<String>,
-    /// Further content of the member event, as JSON; only for joins.
+    /// Further content of the member event, as JSON; only for joins and removals.
     pub content: Option<Vec<u8>>,
 }
 
@@ -50,7 +49,8 @@ impl Rooms {
     /// Leaves a room, declines an invite, or takes a knock back. Once out, changes nothing.
     ///
     /// # Errors
-    /// `Forbidden` for who never was there, or the store's.
+    /// `Forbidden` for who never was there, `NoticeRoom` for an invite by the server itself, or
+    /// the store's.
     pub async fn leave(&self, who: Who, room_id: &str, how: Move) -> Result<(), RoomError> {
         let room = self.inside(room_id)?;
         self.change(room, move |change| {
@@ -60,6 +60,7 @@ impl Rooms {
                 None | Some(Membership::Ban) => {
                     return Err(RoomError::Forbidden("You are not in this room".into()));
                 }
+                Some(Membership::Invite) => change.may_decline(who.user)?,
                 Some(_) => {}
             }
             let content = change.extra(how)?;
@@ -314,34 +315,10 @@ impl Change<'_> {
         target: &str,
         content: Object,
     ) -> Result<(), RoomError> {
-        self.vet_invite(target)?;
+        self.vet_invite(&who.user_id, target)?;
         let mut all = self.profile_of(target)?;
         merge(&mut all, content);
         self.shift(&who.user_id, target, Membership::Invite, all)
-    }
-
-    /// A user can be invited only if their server can be told, and if they want to be
-    /// (client-server API, "Invite permission").
-    fn vet_invite(&self, target: &str) -> Result<(), RoomError> {
-        if !self.rooms.is_local(target) {
-            let server = skerry_core::names::server_of(target).unwrap_or_default();
-            return Err(RoomError::NotFound(format!(
-                "Cannot reach the server {server}"
-            )));
-        }
-        let Some(user) = self.rooms.store().user_nid(target)? else {
-            return Ok(());
-        };
-        let config = data::one(&self.snap, user, None, "m.invite_permission_config")?;
-        let config =
-            config.and_then(|config| serde_json::from_str::<serde_json::Value>(&config.json).ok());
-        let action = config
-            .as_ref()
-            .and_then(|config| config.get("default_action"));
-        if action.and_then(serde_json::Value::as_str) == Some("block") {
-            return Err(RoomError::InviteBlocked("The user wants no invites".into()));
-        }
-        Ok(())
     }
 
     /// A member event that a client wrote itself, through the endpoint for state.
@@ -370,11 +347,14 @@ impl Change<'_> {
             Membership::Invite | Membership::Knock => {
                 if membership == Membership::Invite {
                     who.not_a_guest()?;
-                    self.vet_invite(target)?;
+                    self.vet_invite(&who.user_id, target)?;
                 }
                 let mut all = self.profile_of(target)?;
                 merge(&mut all, content);
                 content = all;
+            }
+            Membership::Leave if own && self.membership(target)? == Some(Membership::Invite) => {
+                self.may_decline(who.user)?;
             }
             _ => {}
         }

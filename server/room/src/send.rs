@@ -6,7 +6,6 @@
 
 use skerry_account::{TxnAnswer, TxnKey, txn};
 use skerry_core::canonical::Object;
-use skerry_core::power::Action;
 use skerry_core::{RoomNid, names};
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{RelKind, SentBy};
@@ -49,15 +48,16 @@ pub struct StateEvent {
     pub ts: Option<u64>,
 }
 
-/// An event to be redacted.
+/// What somebody wants to say, before it is read.
 #[derive(Clone, Debug)]
-pub struct Redaction {
-    /// The target's event id.
-    pub target: String,
-    /// The redaction's content, as JSON: `reason` and what else the client says.
-    pub content: Vec<u8>,
-    /// The client's transaction, and its id.
-    pub txn: Option<(TxnKey, String)>,
+pub(crate) struct Words {
+    pub(crate) kind: String,
+    /// Of a state event.
+    pub(crate) state_key: Option<String>,
+    /// JSON.
+    pub(crate) content: Vec<u8>,
+    pub(crate) sticky_ms: Option<u32>,
+    pub(crate) ts: Option<u64>,
 }
 
 impl Rooms {
@@ -80,45 +80,17 @@ impl Rooms {
             sticky_ms,
             ts,
         } = message;
-        let device = who.device.clone();
-        self.once(room, txn, &device, move |change, sent| {
-            change.ts = ts;
-            let content = parse(&content, change.tip.version.json_mode())?;
-            if kind == "m.room.redaction" {
-                return change.redact(&who, None, content, sent);
-            }
-            who.not_suspended()?;
-            let mut draft = Draft::message(&kind, content);
-            draft.sticky_ms = sticky_ms;
-            change.vet(&draft)?;
-            change.vet_annotation(&who, &draft)?;
-            change.vet_thread(&draft)?;
-            change.add(&who.user_id, draft, sent)
-        })
-        .await
-    }
-
-    /// Redacts an event; gives the redaction's id.
-    ///
-    /// # Errors
-    /// `Forbidden`, `NotFound` for an unknown target, `InvalidParam` for one in another room, or
-    /// as [`Self::send`].
-    pub async fn redact(
-        &self,
-        who: Who,
-        room_id: &str,
-        redaction: Redaction,
-    ) -> Result<String, RoomError> {
-        let room = self.inside(room_id)?;
-        let Redaction {
-            target,
+        let words = Words {
+            kind,
+            state_key: None,
             content,
-            txn,
-        } = redaction;
+            sticky_ms,
+            ts,
+        };
         let device = who.device.clone();
         self.once(room, txn, &device, move |change, sent| {
-            let content = parse(&content, change.tip.version.json_mode())?;
-            change.redact(&who, Some(target), content, sent)
+            change.sent = sent;
+            change.say(&who, words)
         })
         .await
     }
@@ -135,17 +107,15 @@ impl Rooms {
         state: StateEvent,
     ) -> Result<String, RoomError> {
         let room = self.inside(room_id)?;
-        self.change(room, move |change| {
-            change.ts = state.ts;
-            let content = parse(&state.content, change.tip.version.json_mode())?;
-            if state.kind == "m.room.member" {
-                return change.member_state(&who, &state.key, content);
-            }
-            let mut draft = Draft::state(&state.kind, &state.key, content);
-            draft.sticky_ms = state.sticky_ms;
-            change.set(&who, draft)
-        })
-        .await
+        let words = Words {
+            kind: state.kind,
+            state_key: Some(state.key),
+            content: state.content,
+            sticky_ms: state.sticky_ms,
+            ts: state.ts,
+        };
+        self.change(room, move |change| change.say(&who, words))
+            .await
     }
 
     /// A room that a client speaks into. Of an unknown one it hears that it is not in it.
@@ -161,7 +131,7 @@ impl Rooms {
     }
 
     /// A change that makes one event, at most once per transaction.
-    async fn once<P>(
+    pub(crate) async fn once<P>(
         &self,
         room: RoomNid,
         txn: Option<(TxnKey, String)>,
@@ -176,7 +146,8 @@ impl Rooms {
         };
         let sent = SentBy {
             device: device.to_owned(),
-            txn: id,
+            txn: Some(id),
+            delay_id: None,
         };
         // An equal transaction names the same room, so the room's lane already makes the second
         // one wait until the first one's row is there.
@@ -197,6 +168,37 @@ impl Rooms {
 }
 
 impl Change<'_> {
+    /// Makes the event that somebody asks for.
+    pub(crate) fn say(&mut self, who: &Who, words: Words) -> Result<String, RoomError> {
+        self.ts = words.ts;
+        let content = parse(&words.content, self.tip.version.json_mode())?;
+        let kind = words.kind.as_str();
+        let mut draft = match &words.state_key {
+            Some(key) if kind == "m.room.member" => return self.member_state(who, key, content),
+            Some(key) => Draft::state(kind, key, content),
+            None if kind == "m.room.redaction" => return self.say_redaction(who, content),
+            None => Draft::message(kind, content),
+        };
+        draft.sticky_ms = words.sticky_ms;
+        if draft.state_key.is_some() {
+            return self.set(who, draft);
+        }
+        who.not_suspended()?;
+        self.vet(&draft)?;
+        self.vet_annotation(who, &draft)?;
+        self.vet_thread(&draft)?;
+        self.add(&who.user_id, draft, None)
+    }
+
+    /// A redaction that was sent as any other event.
+    fn say_redaction(&mut self, who: &Who, content: Object) -> Result<String, RoomError> {
+        let target = content.str("redacts").map(str::to_owned);
+        let missing = || RoomError::BadJson("A redaction needs `redacts`".into());
+        let target = self.named(&target.ok_or_else(missing)?)?;
+        let sent = self.sent.take();
+        self.redact(who, &target, content, sent)
+    }
+
     /// Sets state, unless the same user set the same before.
     pub(crate) fn set(&mut self, who: &Who, draft: Draft) -> Result<String, RoomError> {
         self.vet(&draft)?;
@@ -285,44 +287,6 @@ impl Change<'_> {
             }
         }
         Ok(())
-    }
-
-    /// Makes a redaction, and lets it take effect.
-    fn redact(
-        &mut self,
-        who: &Who,
-        target: Option<String>,
-        mut content: Object,
-        sent: Option<SentBy>,
-    ) -> Result<String, RoomError> {
-        let named = content
-            .remove("redacts")
-            .and_then(|id| id.as_str().map(str::to_owned));
-        let target = target
-            .or(named)
-            .ok_or_else(|| RoomError::BadJson("A redaction needs `redacts`".into()))?;
-        let unknown = || RoomError::NotFound("Unknown event".into());
-        let nid = self
-            .rooms
-            .store()
-            .event_nid(&self.snap, &target)?
-            .ok_or_else(unknown)?;
-        let meta = self.rooms.meta(&self.snap, nid)?.ok_or_else(unknown)?;
-        if meta.room != self.tip.room {
-            let text = "The event to redact is in another room";
-            return Err(RoomError::InvalidParam(text.into()));
-        }
-        if meta.sender != who.user {
-            who.not_suspended()?;
-            let power = self.rooms.power(&self.snap, &mut self.tip)?;
-            if !power.may(&who.user_id, Action::Redact) {
-                let text = "You may not redact the events of others here";
-                return Err(RoomError::Forbidden(text.into()));
-            }
-        }
-        let mut draft = Draft::message("m.room.redaction", content);
-        draft.redacts = Some(target);
-        self.add(&who.user_id, draft, sent)
     }
 }
 

@@ -80,6 +80,14 @@ pub enum Change {
         /// Whose.
         user: UserNid,
     },
+    /// An event was redacted by something that is no redaction of it alone: the removal of its
+    /// sender (MSC4293). Others are found through the redaction in the timeline.
+    Redacted {
+        /// The room.
+        room: RoomNid,
+        /// The redacted event.
+        event: EventNid,
+    },
     /// A user subscribed to a thread, or ended that.
     ThreadSubscription {
         /// Who.
@@ -119,6 +127,7 @@ impl Field for Change {
             Self::Profile { user } => (9u8, *user).put(out),
             Self::PrivateList { viewer } => (10u8, *viewer).put(out),
             Self::ThreadSubscription { user } => (11u8, *user).put(out),
+            Self::Redacted { room, event } => (12u8, *room, *event).put(out),
         }
     }
 
@@ -166,6 +175,10 @@ impl Field for Change {
             },
             11 => Self::ThreadSubscription {
                 user: Field::take(cur)?,
+            },
+            12 => Self::Redacted {
+                room: Field::take(cur)?,
+                event: Field::take(cur)?,
             },
             _ => return Err(Malformed),
         })

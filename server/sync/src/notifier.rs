@@ -349,7 +349,7 @@ impl Concerns {
             Change::DeviceList { user } => (user, About::List(*user)),
             Change::PrivateList { viewer } => (viewer, About::PrivateList),
             Change::ThreadSubscription { user } => (user, About::Subscriptions),
-            Change::Pusher { .. } | Change::Profile { .. } => return,
+            Change::Pusher { .. } | Change::Profile { .. } | Change::Redacted { .. } => return,
         };
         last(self.users.entry(*user).or_default(), pos, about);
     }

@@ -23,6 +23,8 @@ pub(crate) struct Tails(Mutex<Cache<RoomNid, Arc<Mutex<Tail>>>>);
 struct Tail {
     from: Pos,
     upto: Pos,
+    /// The room's newest redaction then: each may have changed any of the events.
+    redacted: Pos,
     events: VecDeque<Arc<Placed>>,
 }
 
@@ -45,8 +47,17 @@ impl Tails {
         if since >= last {
             return Ok(Some(Vec::new()));
         }
+        let redacted = rooms.redacted_at(snap, room)?;
         let tail = self.of(room, since);
         let mut tail = tail.lock();
+        if redacted < tail.redacted {
+            return Ok(None);
+        }
+        if redacted > tail.redacted {
+            tail.events.clear();
+            tail.from = tail.upto;
+            tail.redacted = redacted;
+        }
         if tail.upto < last {
             tail.extend(rooms, snap, room, last)?;
             let bytes = tail.bytes();
@@ -79,6 +90,7 @@ impl Tails {
         let tail = Tail {
             from: since,
             upto: since,
+            redacted: Pos::ZERO,
             events: VecDeque::new(),
         };
         let tail = Arc::new(Mutex::new(tail));
@@ -102,6 +114,7 @@ impl Tail {
             *self = Tail {
                 from: last,
                 upto: last,
+                redacted: self.redacted,
                 events: VecDeque::new(),
             };
             return Ok(());
@@ -113,14 +126,6 @@ impl Tail {
             .into_iter()
             .flatten()
             .collect();
-        if new
-            .iter()
-            .any(|event| event.event.event_type() == "m.room.redaction")
-        {
-            // Any of the events held may be redacted now.
-            self.events.clear();
-            self.from = self.upto;
-        }
         self.events.extend(new);
         self.upto = last;
         while self.events.len() > EVENTS_MAX {

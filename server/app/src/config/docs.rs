@@ -105,6 +105,10 @@ pub const DOCS: &[Doc] = &[
     ),
     used("rooms.default_version", "The version of new rooms."),
     used(
+        "rooms.keep_redacted",
+        "How long moderators of a room may still read what was redacted there; \"0\": not at all.",
+    ),
+    used(
         "guests.enabled",
         "Whether guests may register without a name or password.",
     ),

@@ -111,6 +111,7 @@ section! {
     /// `[rooms]`
     RawRooms {
         default_version: String = "12".into(),
+        keep_redacted: String = "7d".into(),
     }
 }
 

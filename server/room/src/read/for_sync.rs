@@ -5,7 +5,7 @@ use std::sync::Arc;
 use skerry_core::canonical::write_string_bytes;
 use skerry_core::{EventIdFormat, EventNid, Membership, Order, Pos, RoomNid, StateId, UserNid};
 use skerry_store::schema::room::{self as t};
-use skerry_store::schema::room_read::Receipts;
+use skerry_store::schema::room_read::{Receipts, RedactedAt};
 use skerry_store::{Scan, Snapshot, StoreError};
 
 use crate::{Placed, Rooms, View};
@@ -55,6 +55,14 @@ impl Rooms {
             return Ok(None);
         };
         Ok(self.meta(snap, *event)?.map(|meta| meta.after))
+    }
+
+    /// Where the newest redaction of a room took effect.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn redacted_at(&self, snap: &Snapshot, room: RoomNid) -> Result<Pos, StoreError> {
+        Ok(snap.get::<RedactedAt>(&room)?.unwrap_or(Pos::ZERO))
     }
 
     /// Whether a receipt of the user's own in a room moved after `since`.

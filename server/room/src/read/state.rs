@@ -6,7 +6,6 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use skerry_core::canonical::write_string_bytes;
 use skerry_core::{EventNid, Membership, Pos, StateId};
-use skerry_store::schema::room_read::RedactedAt;
 use skerry_store::{Snapshot, StoreError};
 
 use crate::{Cut, Form, Placed, RoomError, Rooms, Standing, View, Viewer};
@@ -40,10 +39,7 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn state_events(&self, state: StateId) -> Result<Arc<[Arc<Placed>]>, StoreError> {
-        let redacted = self
-            .snap
-            .get::<RedactedAt>(&self.room)?
-            .unwrap_or(Pos::ZERO);
+        let redacted = self.rooms.redacted_at(&self.snap, self.room)?;
         let lists = &self.rooms.inner.reads.states;
         if let Some(list) = lists.get((state, redacted)) {
             return Ok(list);

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use skerry_core::{EventNid, Order, Pos, UserNid};
 use skerry_store::schema::room::{RelKind, Relations};
-use skerry_store::schema::room_read::RedactedAt;
 use skerry_store::{Scan, StoreError};
 
 use crate::View;
@@ -47,10 +46,7 @@ impl View {
     /// The sum of a thread, without its root.
     pub(crate) fn thread_sum(&self, root: EventNid) -> Result<Arc<ThreadSum>, StoreError> {
         let head = self.snap.head();
-        let redacted = self
-            .snap
-            .get::<RedactedAt>(&self.room)?
-            .unwrap_or(Pos::ZERO);
+        let redacted = self.rooms.redacted_at(&self.snap, self.room)?;
         let cache = &self.rooms.inner.reads.threads;
         let held = cache
             .get(root)

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod address;
+pub mod appservice;
 pub mod directory;
 pub mod e2e;
 pub mod media;
@@ -20,6 +21,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         store::TABLES,
         account::TABLES,
         address::TABLES,
+        appservice::TABLES,
         directory::TABLES,
         e2e::TABLES,
         room::TABLES,

@@ -52,6 +52,7 @@ impl House {
             default_version: RoomVersion::V12,
             key: Arc::new(signing_key(SERVER)),
             cache_bytes: 8 << 20,
+            redacted_keep_ms: 7 * 24 * 3_600_000,
         };
         let rooms =
             Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();
