@@ -1,8 +1,11 @@
 //! The one shape of every change: lane, newest snapshot, plan, one commit, durable, answer.
 
+use std::sync::Arc;
+
 use skerry_core::UserNid;
 use skerry_store::{Applied, Snapshot, StoreError, Write, blocking};
 
+use crate::appservice::Appservice;
 use crate::facade::Inner;
 use crate::{AccountError, Accounts, TokenHash};
 
@@ -19,6 +22,8 @@ pub(crate) struct Tx<'a> {
     pub(crate) stale: Vec<UserNid>,
     /// Whether the batch leaves work for rooms.
     pub(crate) rings: bool,
+    /// All application services, where the batch changes them.
+    pub(crate) appservices: Option<Vec<Arc<Appservice>>>,
 }
 
 impl Tx<'_> {
@@ -93,6 +98,7 @@ impl Inner {
             revoked: Vec::new(),
             stale: Vec::new(),
             rings: false,
+            appservices: None,
         };
         let answer = match plan(&mut tx) {
             Err(AccountError::Store(error)) => return Err(error),
@@ -103,6 +109,7 @@ impl Inner {
         }
         let applied = self.store.commit(tx.w)?;
         self.sessions.forget(&tx.revoked, &tx.stale);
+        self.settle_appservices(tx.appservices);
         if tx.rings {
             // Who hears the bell reads the published state, so it has to be there by then. Done
             // here, on the blocking thread, since the caller may have hung up.

@@ -66,6 +66,8 @@ pub struct UiaScope {
     pub method: String,
     /// The request's path.
     pub path: String,
+    /// An application service acts as the user: there is nothing that it could prove.
+    pub appservice: bool,
 }
 
 impl UiaScope {
@@ -179,6 +181,9 @@ impl Accounts {
         scope: UiaScope,
         auth: Option<&Value>,
     ) -> Result<UiaPass, AccountError> {
+        if scope.appservice {
+            return Ok(UiaPass::default());
+        }
         let pass = self
             .interactive(scope, &[Stage::Password], auth, None)
             .await?;

@@ -6,6 +6,7 @@ use skerry_core::UserNid;
 use skerry_store::schema::account as t;
 use skerry_store::{Scan, Snapshot, StoreError};
 
+use crate::appservice::users;
 use crate::{AccountError, Accounts};
 
 /// Whether this user has an account here that is not deactivated.
@@ -56,10 +57,11 @@ pub fn is_erased(snap: &Snapshot, user: UserNid) -> Result<bool, StoreError> {
         .is_some_and(|account| account.erased))
 }
 
-/// Whether any person (not a guest) has an account here. Stops at the first.
+/// Whether any person (not a guest, not a bridge's) has an account here. Stops at the first.
 pub(crate) fn any_person(snap: &Snapshot) -> Result<bool, StoreError> {
     for row in snap.scan::<t::Accounts>(Scan::all()) {
-        if !row?.1.guest {
+        let (user, account) = row?;
+        if !account.guest && users::maker(snap, user)?.is_none() {
             return Ok(true);
         }
     }

@@ -17,6 +17,10 @@ pub struct Credentials<'a> {
     pub peer: IpAddr,
     /// The client's own description of itself, cut to 512 bytes.
     pub user_agent: Option<&'a str>,
+    /// `user_id` of the query: whom an application service acts as. Nothing for others.
+    pub acts_as: Option<&'a str>,
+    /// `device_id` of the query: the device with which an application service acts.
+    pub device: Option<&'a str>,
 }
 
 /// The person and device behind a valid access token.
@@ -32,8 +36,29 @@ pub struct Requester {
     pub token_hash: [u8; 32],
     /// A guest account.
     pub is_guest: bool,
+    /// The account is locked: only log-outs are let through.
+    pub locked: bool,
+    /// The account is suspended: it may read and tidy up, not speak.
+    pub suspended: bool,
     /// A server administrator.
     pub admin: bool,
+    /// The id of the application service whose token it is; the user is then the one it acts
+    /// as, and `device` is empty unless it named one.
+    pub appservice: Option<Arc<str>>,
+    /// Rate limits do not apply.
+    pub unlimited: bool,
+}
+
+impl Requester {
+    /// Within which the ids of transactions are unique: the device, or the application service
+    /// that acts without one.
+    #[must_use]
+    pub fn txn_scope(&self) -> &str {
+        match &self.appservice {
+            Some(id) if self.device.is_empty() => id,
+            _ => &self.device,
+        }
+    }
 }
 
 /// Turns a token into a requester. `app` implements it over the account facade.

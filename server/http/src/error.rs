@@ -158,6 +158,18 @@ errors! {
     not_in_thread: BAD_REQUEST "IO.ELEMENT.MSC4306.M_NOT_IN_THREAD",
     /// 409 `M_CONFLICTING_UNSUBSCRIPTION` (MSC4306): the user unsubscribed after the event.
     conflicting_unsubscription: CONFLICT "IO.ELEMENT.MSC4306.M_CONFLICTING_UNSUBSCRIPTION",
+    /// 400 `M_UNKNOWN_DEVICE`: an application service named a device that the user has not.
+    unknown_device: BAD_REQUEST "M_UNKNOWN_DEVICE",
+    /// 400 `M_URL_NOT_SET`: the application service listens nowhere.
+    url_not_set: BAD_REQUEST "M_URL_NOT_SET",
+    /// 502 `M_BAD_STATUS`: the application service answered, but not with success.
+    bad_status: BAD_GATEWAY "M_BAD_STATUS",
+    /// 502 `M_CONNECTION_FAILED`: the application service cannot be reached.
+    connection_failed: BAD_GATEWAY "M_CONNECTION_FAILED",
+    /// 504 `M_CONNECTION_TIMEOUT`: the application service gave no answer in time.
+    connection_timeout: GATEWAY_TIMEOUT "M_CONNECTION_TIMEOUT",
+    /// 408 `M_UNKNOWN`: an application service that was asked gave no answer in time.
+    request_timeout: REQUEST_TIMEOUT "M_UNKNOWN",
     /// 400 `M_APPSERVICE_LOGIN_UNSUPPORTED`.
     appservice_login_unsupported: BAD_REQUEST "M_APPSERVICE_LOGIN_UNSUPPORTED",
 }

@@ -81,6 +81,7 @@ const NOT_IN_CORE: &[&str] = &[
 /// Tables belong to one crate; nobody else names them.
 const TABLES: &[(&str, &str)] = &[
     ("schema::account", "account"),
+    ("schema::appservice", "account"),
     ("schema::e2e", "account"),
     ("schema::room", "room"),
     ("schema::room_read", "room"),
