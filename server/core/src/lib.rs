@@ -26,6 +26,7 @@ pub mod power;
 pub mod push;
 pub mod redact;
 mod room_version;
+pub mod search;
 pub mod state;
 pub mod verify;
 pub mod visibility;
