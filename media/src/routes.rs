@@ -38,12 +38,15 @@ pub const ROUTES: &[Route<Blobs>] = &[
     route!(POST "/_matrix/media/v3/upload", Token, Media, upload).stream(),
     route!(GET "/_matrix/client/v1/media/config", Token, Free, config),
     route!(GET "/_matrix/media/v3/config", Token, Free, config),
-    route!(GET "/_matrix/client/v1/media/download/{serverName}/{mediaId}", Token, Media, download),
+    route!(GET "/_matrix/client/v1/media/download/{serverName}/{mediaId}", Token, Media, download)
+        .guests(),
     route!(
         GET "/_matrix/client/v1/media/download/{serverName}/{mediaId}/{fileName}",
         Token, Media, download
-    ),
-    route!(GET "/_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}", Token, Media, thumbnail),
+    )
+    .guests(),
+    route!(GET "/_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}", Token, Media, thumbnail)
+        .guests(),
 ];
 
 fn refuse(error: MediaError) -> ApiError {

@@ -6,10 +6,15 @@ use skerry_core::UserNid;
 use skerry_store::Scan;
 use skerry_store::schema::account as t;
 
+use crate::address::{EMAIL, Purpose};
 use crate::job::RoomJob;
 use crate::login::drop_all_devices;
 use crate::register::NewAccount;
-use crate::{AccountError, Accounts, UiaScope, data, e2e, filter, profile, username};
+use crate::tx::Tx;
+use crate::{
+    AccountError, Accounts, Stage, UiaScope, address, data, e2e, filter, profile, username,
+    validation,
+};
 
 /// An account as the server's owner sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,6 +29,20 @@ pub struct UserListing {
     pub deactivated: bool,
     /// When it was made, in ms since the epoch.
     pub created_ms: u64,
+}
+
+/// Sets a password; log-in tokens from before it are no good any more.
+fn put_password(tx: &mut Tx<'_>, user: UserNid, phc: String) -> Result<(), AccountError> {
+    let row = tx.snap.get::<t::Accounts>(&user)?;
+    let mut row = row.ok_or(AccountError::NotFound("No such user"))?;
+    if row.deactivated {
+        return Err(AccountError::Deactivated);
+    }
+    row.password = Some(phc);
+    row.pos = tx.w.stamp();
+    tx.w.put::<t::Accounts>(&user, &row);
+    tx.inner.login_tokens.forget(user);
+    Ok(())
 }
 
 impl Accounts {
@@ -110,14 +129,7 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         let phc = self.inner.hasher.hash(password).await?;
         self.change(user, move |tx| {
-            let row = tx.snap.get::<t::Accounts>(&user)?;
-            let mut row = row.ok_or(AccountError::NotFound("No such user"))?;
-            if row.deactivated {
-                return Err(AccountError::Deactivated);
-            }
-            row.password = Some(phc);
-            row.pos = tx.w.stamp();
-            tx.w.put::<t::Accounts>(&user, &row);
+            put_password(tx, user, phc)?;
             if log_out {
                 drop_all_devices(tx, user, keep.as_deref())?;
             }
@@ -139,9 +151,56 @@ impl Accounts {
         log_out: bool,
     ) -> Result<(), AccountError> {
         let user = scope.user.ok_or(AccountError::Forbidden("Not logged in"))?;
+        if scope.appservice {
+            return Err(AccountError::Forbidden(
+                "Application services do not set passwords",
+            ));
+        }
         self.prove_owner(scope, auth).await?;
         let new = new.ok_or(AccountError::Missing("new_password"))?;
         self.set_password(user, new, log_out, keep_device).await
+    }
+
+    /// Sets the password of whoever shows an address of theirs, instead of the old password.
+    ///
+    /// # Errors
+    /// `Interactive`, `Missing`; `AddressDenied` where no mail is sent; `AddressUnproved`,
+    /// `NotFound` for an address that belongs to nobody any more.
+    pub async fn reset_password(
+        &self,
+        scope: UiaScope,
+        auth: Option<&Value>,
+        new: Option<String>,
+        log_out: bool,
+    ) -> Result<(), AccountError> {
+        if !self.inner.settings.email {
+            return Err(validation::off(Purpose::Password));
+        }
+        let pass = self
+            .interactive(scope, &[vec![Stage::Email]], auth, None)
+            .await?;
+        let new = new.ok_or(AccountError::Missing("new_password"))?;
+        let proof = pass.email.ok_or(AccountError::AddressUnproved)?;
+        let email = self.proved(proof.clone()).await?;
+        let user = self
+            .read(move |_, snap| Ok(address::owner(snap, EMAIL, &email)?))
+            .await?
+            .ok_or(AccountError::NotFound("No account has this address"))?;
+        let phc = self.inner.hasher.hash(new).await?;
+        self.change(user, move |tx| {
+            let email = validation::use_up(tx, &proof)?;
+            if address::owner(&tx.snap, EMAIL, &email)? != Some(user) {
+                return Err(AccountError::AddressUnproved);
+            }
+            put_password(tx, user, phc)?;
+            if log_out {
+                drop_all_devices(tx, user, None)?;
+            }
+            Ok(())
+        })
+        .await?;
+        self.inner.uia.close(&pass.session);
+        Ok(())
     }
 
     /// Lets a user close their own account for good, after proving the password.
@@ -178,6 +237,8 @@ impl Accounts {
             drop_all_devices(tx, user, None)?;
             data::forget_user(&mut tx.w, user);
             filter::forget_user(&mut tx.w, user);
+            address::forget_user(tx, user)?;
+            tx.w.delete::<t::Holds>(&user);
             e2e::forget_user(&tx.snap, &mut tx.w, user)?;
             if erase {
                 profile::forget_user(tx, user)?;

@@ -77,8 +77,7 @@ impl Appservice {
     /// of this server in its namespace.
     #[must_use]
     pub fn has_user(&self, user_id: &str) -> bool {
-        *user_id == *self.sender
-            || self.registration.users.has(user_id) && self.is_local(user_id)
+        *user_id == *self.sender || self.registration.users.has(user_id) && self.is_local(user_id)
     }
 
     /// Whether nobody else may make this user.
@@ -101,12 +100,14 @@ pub struct Appservices {
     list: Vec<Arc<Appservice>>,
     by_token: HashMap<TokenHash, Arc<Appservice>>,
     generation: u64,
+    any_listens: bool,
 }
 
 impl Appservices {
     fn new(list: Vec<Arc<Appservice>>, generation: u64) -> Appservices {
         let by_token = list.iter().map(|one| (one.token, one.clone())).collect();
         Appservices {
+            any_listens: list.iter().any(|one| one.listens()),
             list,
             by_token,
             generation,
@@ -123,6 +124,12 @@ impl Appservices {
     #[must_use]
     pub fn generation(&self) -> u64 {
         self.generation
+    }
+
+    /// Whether anything is sent to any of them.
+    #[must_use]
+    pub fn any_listens(&self) -> bool {
+        self.any_listens
     }
 
     /// The one of this id.
@@ -209,8 +216,8 @@ impl Inner {
         }
         for stored in stored(&self.store.newest())? {
             let known = Appservices::new(list.clone(), 0);
-            let clash = known.get(&stored.id).is_some()
-                || self.check_clash(&known, &stored).is_err();
+            let clash =
+                known.get(&stored.id).is_some() || self.check_clash(&known, &stored).is_err();
             if clash {
                 tracing::warn!(
                     id = stored.id,

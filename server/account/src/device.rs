@@ -3,12 +3,12 @@
 use serde_json::Value;
 use skerry_core::UserNid;
 use skerry_store::schema::account as t;
-use skerry_store::{Scan, StoreError};
+use skerry_store::{Scan, Snapshot, StoreError};
 
 use crate::facade::Inner;
 use crate::login::{revoke, tokens_of};
 use crate::tx::Tx;
-use crate::{AccountError, Accounts, UiaScope, e2e, txn};
+use crate::{AccountError, Accounts, UiaScope, e2e, pusher, txn};
 
 /// Longest device id, in bytes.
 const MAX_DEVICE_ID_BYTES: usize = 255;
@@ -31,6 +31,8 @@ pub struct DeviceView {
     pub last_seen_ms: Option<u64>,
     /// The address it was last seen from.
     pub last_seen_ip: Option<String>,
+    /// What its client said of itself then.
+    pub user_agent: Option<String>,
 }
 
 pub(crate) fn check_device_id(id: &str) -> Result<(), AccountError> {
@@ -77,22 +79,61 @@ pub(crate) fn drop_device(tx: &mut Tx<'_>, user: UserNid, device: &str) -> Resul
     };
     revoke(tx, tokens_of(&row));
     tx.w.delete::<t::Devices>(&key);
+    tx.w.delete::<t::DeviceAgents>(&key);
     txn::forget_device(&mut tx.w, user, device);
+    pusher::forget_device(&tx.snap, &mut tx.w, user, device)?;
     e2e::forget_device(&tx.snap, &mut tx.w, user, device)
 }
 
-fn view(inner: &Inner, user: UserNid, device_id: String, row: t::Device) -> DeviceView {
-    let seen = inner.sessions.seen(user, &device_id);
-    let (last_seen_ms, last_seen_ip) = match seen {
-        Some(seen) => (Some(seen.at_ms), Some(seen.ip.to_string())),
-        None => ((row.seen_ms > 0).then_some(row.seen_ms), row.seen_ip),
+fn view(
+    inner: &Inner,
+    snap: &Snapshot,
+    key: (UserNid, String),
+    row: t::Device,
+) -> Result<DeviceView, StoreError> {
+    let (last_seen_ms, last_seen_ip, user_agent) = match inner.sessions.seen(key.0, &key.1) {
+        Some(seen) => (Some(seen.at_ms), Some(seen.ip.to_string()), seen.agent),
+        None => (
+            (row.seen_ms > 0).then_some(row.seen_ms),
+            row.seen_ip,
+            snap.get::<t::DeviceAgents>(&key)?,
+        ),
     };
-    DeviceView {
-        device_id,
+    Ok(DeviceView {
+        device_id: key.1,
         display_name: row.display_name,
         last_seen_ms,
         last_seen_ip,
+        user_agent,
+    })
+}
+
+/// All devices of a user.
+pub(crate) fn list(
+    inner: &Inner,
+    snap: &Snapshot,
+    user: UserNid,
+) -> Result<Vec<DeviceView>, StoreError> {
+    snap.scan::<t::Devices>(Scan::prefix(&user))
+        .map(|row| row.and_then(|(key, row)| view(inner, snap, key, row)))
+        .collect()
+}
+
+/// Gives a device another name; none leaves it as it is.
+pub(crate) fn rename(
+    tx: &mut Tx<'_>,
+    key: (UserNid, String),
+    name: Option<String>,
+) -> Result<(), AccountError> {
+    let row = tx.snap.get::<t::Devices>(&key)?;
+    let mut row = row.ok_or(AccountError::NotFound("No such device"))?;
+    if name.is_some() && row.display_name != name {
+        row.display_name = name;
+        row.pos = tx.w.stamp();
+        tx.w.put::<t::Devices>(&key, &row);
+        e2e::device_renamed(&mut tx.w, key.0);
     }
+    Ok(())
 }
 
 impl Accounts {
@@ -101,15 +142,8 @@ impl Accounts {
     /// # Errors
     /// Those of the store.
     pub async fn devices(&self, user: UserNid) -> Result<Vec<DeviceView>, AccountError> {
-        self.read(move |inner, snap| {
-            let mut devices = Vec::new();
-            for row in snap.scan::<t::Devices>(Scan::prefix(&user)) {
-                let ((_, device), row) = row?;
-                devices.push(view(inner, user, device, row));
-            }
-            Ok(devices)
-        })
-        .await
+        self.read(move |inner, snap| Ok(list(inner, snap, user)?))
+            .await
     }
 
     /// One device of a user.
@@ -120,12 +154,8 @@ impl Accounts {
         let device = device.to_owned();
         self.read(move |inner, snap| {
             let row = snap.get::<t::Devices>(&(user, device.clone()))?;
-            Ok(view(
-                inner,
-                user,
-                device,
-                row.ok_or(AccountError::NotFound("No such device"))?,
-            ))
+            let row = row.ok_or(AccountError::NotFound("No such device"))?;
+            Ok(view(inner, snap, (user, device), row)?)
         })
         .await
     }
@@ -142,18 +172,7 @@ impl Accounts {
     ) -> Result<(), AccountError> {
         check_display_name(name.as_deref())?;
         let key = (user, device.to_owned());
-        self.change(user, move |tx| {
-            let row = tx.snap.get::<t::Devices>(&key)?;
-            let mut row = row.ok_or(AccountError::NotFound("No such device"))?;
-            if name.is_some() && row.display_name != name {
-                row.display_name = name;
-                row.pos = tx.w.stamp();
-                tx.w.put::<t::Devices>(&key, &row);
-                e2e::device_renamed(&mut tx.w, user);
-            }
-            Ok(())
-        })
-        .await
+        self.change(user, move |tx| rename(tx, key, name)).await
     }
 
     /// Lets a user delete devices of their own, after proving the password. What is proved is

@@ -18,6 +18,9 @@ pub enum AccountError {
     /// The account was deactivated.
     #[error("This account has been deactivated")]
     Deactivated,
+    /// The account is locked by an administrator.
+    #[error("This account has been locked")]
+    Locked,
     /// The access or refresh token is not known.
     #[error("Unknown or expired token")]
     UnknownToken {
@@ -30,6 +33,18 @@ pub enum AccountError {
     /// The name breaks the rules; says which.
     #[error("{0}")]
     InvalidUsername(&'static str),
+    /// The name is kept for an application service, or not in its namespace; says which.
+    #[error("{0}")]
+    Exclusive(&'static str),
+    /// The user has no such device.
+    #[error("The user has no such device")]
+    UnknownDevice,
+    /// An application service that manages devices does not log in.
+    #[error("This application service may not log in; it has to set inhibit_login")]
+    AppserviceLogin,
+    /// A registration of an application service cannot be used; says why.
+    #[error("{0}")]
+    Registration(String),
     /// Guests are not let in.
     #[error("Guest access is disabled")]
     GuestsDisabled,
@@ -57,6 +72,24 @@ pub enum AccountError {
     /// This type of account data is written by another endpoint.
     #[error("This type is managed by the server and has an endpoint of its own")]
     ServerManaged,
+    /// The address belongs to another account.
+    #[error("This address belongs to another account")]
+    AddressInUse,
+    /// The address may not be used; says why.
+    #[error("{0}")]
+    AddressDenied(&'static str),
+    /// The address was not validated.
+    #[error("The address was not validated, or too long ago")]
+    AddressUnproved,
+    /// Not a kind of address that is known here; says which is not.
+    #[error("{0}")]
+    MediumUnknown(&'static str),
+    /// What a pusher sends back to prove that it is reached came too late (MSC4174).
+    #[error("The activation token has expired")]
+    ActivationExpired,
+    /// What a pusher sends back is not what it was sent (MSC4174).
+    #[error("Unknown activation token")]
+    ActivationUnknown,
     /// Too much at once; try again after this many milliseconds.
     #[error("Too many requests")]
     Busy {

@@ -6,8 +6,11 @@ use std::sync::atomic::AtomicBool;
 use skerry_core::{Clock, DiceSource, UserNid};
 use skerry_store::{Lanes, Store};
 
+use crate::appservice::Registry;
 use crate::ignored::IgnoredCache;
 use crate::job::JobBell;
+use crate::letters::Letters;
+use crate::login_token::LoginTokens;
 use crate::password::Hasher;
 use crate::presence::PresenceBoard;
 use crate::push_rule::RulesCache;
@@ -41,11 +44,18 @@ pub(crate) struct Inner {
     pub(crate) sessions: Sessions,
     pub(crate) uia: UiaSessions,
     pub(crate) nonces: Nonces,
+    pub(crate) login_tokens: LoginTokens,
+    pub(crate) appservices: Registry,
+    /// One change of the application services at a time.
+    pub(crate) registry_lane: Lanes<()>,
     pub(crate) ephemeral: Arc<Ephemeral>,
     pub(crate) presence: PresenceBoard,
     pub(crate) rules: RulesCache,
     pub(crate) ignored: IgnoredCache,
     pub(crate) bell: JobBell,
+    /// Raised whenever there is a mail to be sent.
+    pub(crate) mail_bell: JobBell,
+    pub(crate) letters: Letters,
     /// Known to be true once a person (not a guest) has an account here.
     pub(crate) settled: AtomicBool,
 }
@@ -72,17 +82,23 @@ impl Accounts {
             sessions: Sessions::new(settings.cached_sessions),
             uia: UiaSessions::default(),
             nonces: Nonces::default(),
+            login_tokens: LoginTokens::default(),
+            appservices: Registry::default(),
+            registry_lane: Lanes::new(),
             presence: PresenceBoard::new(ephemeral.clone(), clock.clone()),
             ephemeral,
             rules: RulesCache::default(),
             ignored: IgnoredCache::default(),
             bell: JobBell::default(),
+            mail_bell: JobBell::default(),
+            letters: Letters::default(),
             settled: AtomicBool::new(false),
             store,
             clock,
             dice,
             settings,
         };
+        inner.read_appservices()?;
         Ok(Accounts {
             inner: Arc::new(inner),
         })

@@ -19,13 +19,17 @@ pub use skerry_store::schema::account::RoomJob;
 
 use crate::Accounts;
 
-/// Raised whenever there is new work for rooms.
+/// Raised whenever there is new work: for rooms, or for the mail server.
 #[derive(Default)]
 pub(crate) struct JobBell(watch::Sender<u64>);
 
 impl JobBell {
     pub(crate) fn ring(&self) {
         self.0.send_modify(|n| *n += 1);
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.0.subscribe()
     }
 }
 
@@ -60,6 +64,6 @@ impl Accounts {
     /// Raised whenever there is new work for rooms.
     #[must_use]
     pub fn jobs_bell(&self) -> watch::Receiver<u64> {
-        self.inner.bell.0.subscribe()
+        self.inner.bell.subscribe()
     }
 }

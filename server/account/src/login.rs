@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::device::{check_device_id, check_display_name, drop_device, make_room};
 use crate::register::NewDevice;
 use crate::tx::Tx;
-use crate::{AccountError, Accounts, TokenHash, e2e, secret, username};
+use crate::{AccountError, Accounts, TokenHash, address, e2e, hold, secret, username};
 
 /// Says neither whether the name or the password was wrong.
 pub(crate) const WRONG: AccountError = AccountError::Forbidden("Invalid username or password");
@@ -31,11 +31,25 @@ pub struct Grant {
     pub expires_in_ms: Option<u64>,
 }
 
+/// How somebody says who they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LoginName {
+    /// A localpart or a full user id.
+    User(String),
+    /// An address of their account.
+    Address {
+        /// What kind of address: `email`.
+        medium: String,
+        /// The address, as they wrote it.
+        address: String,
+    },
+}
+
 /// Who logs in, and with what.
 #[derive(Clone, Debug)]
 pub struct PasswordLogin {
-    /// A localpart or a full user id.
-    pub user: String,
+    /// Who.
+    pub who: LoginName,
     /// The password.
     pub password: String,
 }
@@ -57,19 +71,38 @@ impl Accounts {
     /// after too many wrong passwords.
     pub async fn log_in(&self, request: LoginRequest) -> Result<Grant, AccountError> {
         request.device.check()?;
-        let PasswordLogin { user, password } = request.by;
-        let (user, phc) = self.check_password(&user, password).await?;
+        let PasswordLogin { who, password } = request.by;
+        let name = self.named(who).await?;
+        let (user, phc) = self.check_password(&name, password).await?;
         let device = request.device;
         self.change(user, move |tx| {
             let account = tx.snap.get::<t::Accounts>(&user)?;
             let account = account.filter(|account| !account.deactivated);
             let account = account.ok_or(AccountError::Deactivated)?;
+            not_locked(tx, user)?;
             if account.password != phc {
                 // Changed since it was checked.
                 return Err(WRONG);
             }
             grant(tx, user, device)
         })
+        .await
+    }
+
+    /// The name by which an account is looked up. An address that nobody has becomes a name that
+    /// nobody has, so that both are refused alike.
+    pub(crate) async fn named(&self, who: LoginName) -> Result<String, AccountError> {
+        let (medium, address) = match who {
+            LoginName::User(name) => return Ok(name),
+            LoginName::Address { medium, address } => (medium, address),
+        };
+        let canonical = address::canonical(&medium, &address)?;
+        self.read(
+            move |inner, snap| match address::owner(snap, &medium, &canonical)? {
+                Some(user) => Ok(inner.store.user_id(user)?.to_string()),
+                None => Ok(canonical),
+            },
+        )
         .await
     }
 
@@ -143,6 +176,7 @@ impl Accounts {
             .user;
         self.change(user, move |tx| {
             let token = find(tx.snap.get::<t::Tokens>(&hash)?)?;
+            not_locked(tx, user)?;
             let key = (user, token.device.clone());
             let row = tx.snap.get::<t::Devices>(&key)?.ok_or(UNKNOWN)?;
             let (gone, kept) = if row.refresh == Some(hash) {
@@ -179,6 +213,14 @@ impl Accounts {
     pub async fn log_out_all(&self, user: UserNid) -> Result<(), AccountError> {
         self.change(user, move |tx| Ok(drop_all_devices(tx, user, None)?))
             .await
+    }
+}
+
+/// Who is locked gets no new tokens.
+pub(crate) fn not_locked(tx: &Tx<'_>, user: UserNid) -> Result<(), AccountError> {
+    match hold::of(&tx.snap, user)?.locked {
+        true => Err(AccountError::Locked),
+        false => Ok(()),
     }
 }
 
@@ -219,31 +261,39 @@ pub(crate) fn grant(
             revoke(tx, tokens_of(&row));
             row
         }
-        None => {
-            check_display_name(wanted.display_name.as_deref())?;
-            if e2e::is_cross_signing_key(&tx.snap, user, &device)? {
-                let why = "The device id is the name of a cross-signing key";
-                return Err(AccountError::Invalid(why));
-            }
-            make_room(tx, user)?;
-            e2e::device_added(&mut tx.w, user);
-            t::Device {
-                display_name: wanted.display_name,
-                created_ms: tx.now_ms(),
-                seen_ms: 0,
-                seen_ip: None,
-                access: None,
-                refresh: None,
-                previous: None,
-                previous_access: None,
-                pos: skerry_core::Pos::ZERO,
-            }
-        }
+        None => fresh_device(tx, user, &device, wanted.display_name)?,
     };
     let (grant, mut row) = issue(tx, user, device, row, wanted.refresh)?;
     row.pos = tx.w.stamp();
     tx.w.put::<t::Devices>(&key, &row);
     Ok(grant)
+}
+
+/// The row of a new device, without tokens; not yet written.
+pub(crate) fn fresh_device(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    device: &str,
+    display_name: Option<String>,
+) -> Result<t::Device, AccountError> {
+    check_display_name(display_name.as_deref())?;
+    if e2e::is_cross_signing_key(&tx.snap, user, device)? {
+        let why = "The device id is the name of a cross-signing key";
+        return Err(AccountError::Invalid(why));
+    }
+    make_room(tx, user)?;
+    e2e::device_added(&mut tx.w, user);
+    Ok(t::Device {
+        display_name,
+        created_ms: tx.now_ms(),
+        seen_ms: 0,
+        seen_ip: None,
+        access: None,
+        refresh: None,
+        previous: None,
+        previous_access: None,
+        pos: skerry_core::Pos::ZERO,
+    })
 }
 
 /// Writes a new pair of tokens and puts their hashes into the device's row.

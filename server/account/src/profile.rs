@@ -11,7 +11,7 @@ use skerry_store::{Change, Scan, Snapshot, StoreError};
 
 use crate::job::RoomJob;
 use crate::tx::Tx;
-use crate::{AccountError, Accounts, user};
+use crate::{AccountError, Accounts, user, username};
 
 /// Largest profile, in bytes of JSON (spec, profiles).
 const MAX_PROFILE_BYTES: usize = 64 * 1024;
@@ -174,6 +174,28 @@ fn note_change(tx: &mut Tx<'_>, user: UserNid, shown: bool) -> Pos {
         tx.rings = true;
     }
     pos
+}
+
+/// The profile of a new account: a display name, by default the localpart, so that others do not
+/// have to read the whole id.
+pub(crate) fn begin(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    name: Option<String>,
+) -> Result<(), AccountError> {
+    let name = match name {
+        Some(name) => name,
+        None => username::localpart(&tx.inner.store.user_id(user)?).to_owned(),
+    };
+    let value = Value::String(name);
+    check_value(DISPLAY_NAME, &value)?;
+    let pos = tx.w.log(Change::Profile { user });
+    if value.as_str() != Some("") {
+        let json = value.to_string();
+        let key = (user, DISPLAY_NAME.to_owned());
+        tx.w.put::<t::Profiles>(&key, &t::ProfileField { json, pos });
+    }
+    Ok(())
 }
 
 /// Takes the whole profile out.

@@ -10,13 +10,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use ruma_common::UserId;
-use ruma_common::push::{Action, Ruleset};
+use ruma_common::push::{Action, RuleKind, Ruleset};
 use serde_json::{Map, Value, json};
 use skerry_core::{Pos, UserNid};
 use skerry_store::Snapshot;
 
 use crate::{AccountError, Accounts, data};
-use rules::{NO_RULE, Place, Rules, check_actions, kind, shaped};
+use rules::{NO_RULE, POST_CONTENT, Place, Rules, check_actions, kind, shaped};
 
 /// The type of account data that push rules are kept in.
 pub const PUSH_RULES: &str = "m.push_rules";
@@ -82,7 +82,10 @@ impl Accounts {
     /// # Errors
     /// `Invalid` for an unknown kind.
     pub async fn push_rules_of(&self, user: UserNid, of: &str) -> Result<Value, AccountError> {
-        kind(of)?;
+        let of = match kind(of)? {
+            RuleKind::PostContent => POST_CONTENT,
+            _ => of,
+        };
         let mut rules = self.push_rules(user).await?;
         let rules = rules
             .get_mut("global")

@@ -9,11 +9,15 @@ use skerry_core::UserNid;
 use skerry_store::Expect;
 use skerry_store::schema::account as t;
 
+use crate::appservice::users;
 use crate::device::{check_device_id, check_display_name};
 use crate::login::{Grant, grant};
 use crate::tx::Tx;
+use crate::uia::Flow;
+use crate::validation::Proof;
 use crate::{
-    AccountError, Accounts, Stage, UiaScope, profile, registration_token, secret, user, username,
+    AccountError, Accounts, Stage, UiaScope, address, guest, profile, registration_token, secret,
+    user,
 };
 
 /// The device to log in on.
@@ -55,6 +59,9 @@ pub struct Registration {
     /// Whether the client can refresh tokens.
     #[serde(default)]
     pub refresh_token: bool,
+    /// A guest's token: their account becomes this one.
+    #[serde(default)]
+    pub guest_access_token: Option<String>,
 }
 
 /// A new account.
@@ -76,9 +83,17 @@ pub(crate) struct NewAccount {
     /// None: admin exactly if this is the first person.
     pub(crate) admin: Option<bool>,
     pub(crate) guest: bool,
+    /// The guest who gets a full account.
+    pub(crate) upgrade: Option<UserNid>,
+    /// The address that was shown.
+    pub(crate) email: Option<Proof>,
     pub(crate) display_name: Option<String>,
     pub(crate) registration_token: Option<String>,
     pub(crate) terms: Option<String>,
+    /// The id of the application service that makes it.
+    pub(crate) appservice: Option<Arc<str>>,
+    /// The server's own account, whose name nobody else gets.
+    pub(crate) service: bool,
 }
 
 impl Accounts {
@@ -87,13 +102,8 @@ impl Accounts {
     /// # Errors
     /// `InvalidUsername`, `UserInUse`.
     pub async fn check_available(&self, wanted: &str) -> Result<(), AccountError> {
-        let name = username::registrable(wanted, self.server_name())?;
-        let id = format!("@{name}:{}", self.server_name());
-        self.read(move |inner, snap| match inner.store.user_nid(&id)? {
-            Some(nid) if user::exists(snap, nid)? => Err(AccountError::UserInUse),
-            _ => Ok(()),
-        })
-        .await
+        let name = self.wanted_localpart(wanted, None)?;
+        self.check_unused(&name).await
     }
 
     /// Registers by user-interactive authentication. `body` is the request's whole body: what
@@ -120,12 +130,17 @@ impl Accounts {
             None => None,
         };
         let made = session.and_then(|id| self.inner.uia.registered(id, now));
-        if let (Some(name), None) = (&wanted.username, made) {
+        let name = wanted.username.as_deref().filter(|_| made.is_none());
+        let upgrade = match (&wanted.guest_access_token, made) {
+            (Some(token), None) => Some(self.guest_of(token, name).await?),
+            _ => None,
+        };
+        if let (Some(name), None) = (name, upgrade) {
             self.check_available(name).await?;
         }
-        let stages = self.registration_stages();
+        let flows = self.registration_flows();
         let pass = self
-            .interactive(scope, &stages, auth.as_ref(), Some(body))
+            .interactive(scope, &flows, auth.as_ref(), Some(body))
             .await?;
         let device = (!wanted.inhibit_login).then_some(NewDevice {
             device_id: wanted.device_id,
@@ -138,6 +153,8 @@ impl Accounts {
         let account = NewAccount {
             username: wanted.username,
             password: Some(wanted.password.ok_or(AccountError::Missing("password"))?),
+            upgrade,
+            email: pass.email,
             registration_token: pass.registration_token,
             terms: settings.terms.as_ref().map(|terms| terms.version.clone()),
             ..NewAccount::default()
@@ -169,32 +186,8 @@ impl Accounts {
         })
     }
 
-    /// Registers a guest.
-    ///
-    /// # Errors
-    /// `GuestsDisabled`.
-    pub async fn register_guest(&self, device: NewDevice) -> Result<Registered, AccountError> {
-        if !self.inner.settings.guests {
-            return Err(AccountError::GuestsDisabled);
-        }
-        let device = NewDevice {
-            device_id: None,
-            ..device
-        };
-        let account = NewAccount {
-            guest: true,
-            ..NewAccount::default()
-        };
-        let (user, grant) = self.create(account, Some(device)).await?;
-        Ok(Registered {
-            user_id: self.inner.store.user_id(user)?,
-            user,
-            grant,
-        })
-    }
-
-    /// The stages that registration asks for.
-    fn registration_stages(&self) -> Vec<Stage> {
+    /// The flows that registration offers. An address is shown instead of nothing, or on top.
+    fn registration_flows(&self) -> Vec<Flow> {
         let settings = &self.inner.settings.registration;
         let mut stages = Vec::new();
         if !settings.open {
@@ -203,10 +196,17 @@ impl Accounts {
         if settings.terms.is_some() {
             stages.push(Stage::Terms);
         }
-        if stages.is_empty() {
-            stages.push(Stage::Dummy);
+        let mut flows = Vec::new();
+        if self.inner.settings.email {
+            flows.push([stages.as_slice(), &[Stage::Email]].concat());
         }
-        stages
+        if flows.is_empty() || !settings.email_required {
+            if stages.is_empty() {
+                stages.push(Stage::Dummy);
+            }
+            flows.insert(0, stages);
+        }
+        flows
     }
 
     /// Splits `auth` off, and fills in from the session's first request.
@@ -241,26 +241,39 @@ impl Accounts {
         if let Some(device) = &device {
             device.check()?;
         }
-        let name = match &new.username {
-            Some(name) => username::registrable(name, self.server_name())?,
-            None => secret::localpart(&mut *self.inner.dice.dice()),
+        let user = match new.upgrade {
+            Some(guest) => guest,
+            None => self.unused(&new).await?,
         };
-        self.check_unused(&name).await?;
         let phc = match new.password.clone() {
             Some(password) => Some(self.inner.hasher.hash(password).await?),
             None => None,
         };
-        let id = format!("@{name}:{}", self.server_name());
-        let inner = self.inner.clone();
-        let user = skerry_store::blocking(move || inner.store.intern_user(&id)).await??;
         self.change_registering(Some(user), move |tx| {
             write_account(tx, user, new, phc, device)
         })
         .await
     }
 
+    /// The number of a user who has no account yet.
+    async fn unused(&self, new: &NewAccount) -> Result<UserNid, AccountError> {
+        let name = match &new.username {
+            Some(name) => self.wanted_localpart(name, new.appservice.as_ref())?,
+            None => secret::localpart(&mut *self.inner.dice.dice()),
+        };
+        if !new.service {
+            self.check_unused(&name).await?;
+        }
+        let id = format!("@{name}:{}", self.server_name());
+        let inner = self.inner.clone();
+        Ok(skerry_store::blocking(move || inner.store.intern_user(&id)).await??)
+    }
+
     /// A name taken is refused before the expensive hash.
     async fn check_unused(&self, name: &str) -> Result<(), AccountError> {
+        if self.inner.settings.service_name.as_deref() == Some(name) {
+            return Err(AccountError::UserInUse);
+        }
         let id = format!("@{name}:{}", self.server_name());
         self.read(move |inner, snap| match inner.store.user_nid(&id)? {
             Some(nid) if user::exists(snap, nid)? => Err(AccountError::UserInUse),
@@ -270,7 +283,7 @@ impl Accounts {
     }
 }
 
-fn parse(body: &Value) -> Result<Registration, AccountError> {
+pub(crate) fn parse(body: &Value) -> Result<Registration, AccountError> {
     // `null` stands for a field left out.
     let mut body = body.clone();
     if let Some(map) = body.as_object_mut() {
@@ -287,17 +300,26 @@ fn write_account(
     password: Option<String>,
     device: Option<NewDevice>,
 ) -> Result<(UserNid, Option<Grant>), AccountError> {
-    if tx.snap.get::<t::Accounts>(&user)?.is_some() {
-        return Err(AccountError::UserInUse);
+    let old = tx.snap.get::<t::Accounts>(&user)?;
+    match (&old, new.upgrade) {
+        (None, None) => tx.w.expect::<t::Accounts>(&user, Expect::Absent),
+        (Some(row), Some(_)) if row.guest && !row.deactivated => guest::leave_guesthood(tx, user)?,
+        _ => return Err(AccountError::UserInUse),
     }
     if let Some(token) = new.registration_token {
         registration_token::consume(tx, token)?;
     }
+    if let Some(proof) = new.email {
+        address::attach(tx, user, &proof)?;
+    }
     let settled = tx.inner.settled.load(Ordering::Acquire) || user::any_person(&tx.snap)?;
     let admin = match new.admin {
         Some(admin) => admin,
-        None => !settled && !new.guest,
+        None => !settled && !new.guest && new.appservice.is_none(),
     };
+    if let Some(appservice) = &new.appservice {
+        users::put_maker(tx, user, appservice);
+    }
     let row = t::Account {
         password,
         admin,
@@ -308,10 +330,9 @@ fn write_account(
         terms: new.terms,
         pos: tx.w.stamp(),
     };
-    tx.w.expect::<t::Accounts>(&user, Expect::Absent);
     tx.w.put::<t::Accounts>(&user, &row);
-    if let Some(name) = new.display_name {
-        profile::write_field(tx, user, "displayname", &Value::String(name))?;
+    if old.is_none() {
+        profile::begin(tx, user, new.display_name)?;
     }
     let grant = match device {
         Some(device) => Some(grant(tx, user, device)?),

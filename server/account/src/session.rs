@@ -35,6 +35,10 @@ pub struct Session {
     pub guest: bool,
     /// Whether the account may use the admin API.
     pub admin: bool,
+    /// Whether the account is locked.
+    pub locked: bool,
+    /// Whether the account is suspended.
+    pub suspended: bool,
     /// The token's keyed hash: names this log-in, tells nothing about the token.
     pub token: TokenHash,
     expires_ms: Option<u64>,
@@ -48,6 +52,7 @@ pub struct Session {
 pub(crate) struct Seen {
     pub(crate) at_ms: u64,
     pub(crate) ip: IpAddr,
+    pub(crate) agent: Option<String>,
 }
 
 /// Sessions in memory.
@@ -108,7 +113,7 @@ impl Sessions {
         self.seen.lock().get(&(user, Arc::from(device))).cloned()
     }
 
-    fn touch(&self, session: &Session, now_ms: u64, ip: IpAddr) {
+    fn touch(&self, session: &Session, now_ms: u64, (ip, agent): (IpAddr, Option<&str>)) {
         let last = session.touched_ms.load(Ordering::Relaxed);
         if now_ms.saturating_sub(last) < TOUCH_EVERY_MS && last != 0 {
             return;
@@ -117,13 +122,15 @@ impl Sessions {
         let mut seen = self.seen.lock();
         let key = (session.user, session.device.clone());
         if seen.len() < MAX_SEEN || seen.contains_key(&key) {
-            seen.insert(key, Seen { at_ms: now_ms, ip });
+            let agent = agent.map(str::to_owned);
+            let at_ms = now_ms;
+            seen.insert(key, Seen { at_ms, ip, agent });
         }
     }
 }
 
 impl Accounts {
-    /// Whose token this is.
+    /// Whose token this is. `agent` is what the client says of itself.
     ///
     /// # Errors
     /// [`AccountError::UnknownToken`], with `soft_logout` where the token has only expired.
@@ -131,6 +138,7 @@ impl Accounts {
         &self,
         token: &str,
         peer: IpAddr,
+        agent: Option<&str>,
     ) -> Result<Arc<Session>, AccountError> {
         const UNKNOWN: AccountError = AccountError::UnknownToken { soft_logout: false };
         if token.len() > secret::MAX_TOKEN_BYTES {
@@ -157,7 +165,7 @@ impl Accounts {
             // The token is good all the same: a disk that takes no writes must not end reading.
             tracing::debug!(%error, "the tokens before a refresh are not revoked yet");
         }
-        self.inner.sessions.touch(&session, now, peer);
+        self.inner.sessions.touch(&session, now, (peer, agent));
         Ok(session)
     }
 
@@ -216,6 +224,9 @@ impl Inner {
                 row.seen_ms = seen.at_ms;
                 row.seen_ip = Some(seen.ip.to_string());
                 w.put::<t::Devices>(&key, &row);
+                if let Some(agent) = &seen.agent {
+                    w.put::<t::DeviceAgents>(&key, agent);
+                }
             }
         }
         if w.is_empty() {
@@ -224,7 +235,7 @@ impl Inner {
         self.store.commit(w)
     }
 
-    fn look_up(&self, hash: TokenHash) -> Result<Option<Arc<Session>>, StoreError> {
+    pub(crate) fn look_up(&self, hash: TokenHash) -> Result<Option<Arc<Session>>, StoreError> {
         let generation = self.sessions.generation.load(Ordering::Acquire);
         let session = self.session_of(&self.store.newest(), hash)?.map(Arc::new);
         if let Some(session) = &session {
@@ -247,12 +258,15 @@ impl Inner {
         let (Some(device), false) = (device, account.deactivated) else {
             return Ok(None);
         };
+        let hold = crate::hold::of(snap, token.user)?;
         Ok(Some(Session {
             user: token.user,
             user_id: self.store.user_id(token.user)?,
             device: token.device.into(),
             guest: account.guest,
             admin: account.admin,
+            locked: hold.locked,
+            suspended: hold.suspended,
             token: hash,
             expires_ms: token.expires_ms,
             unconfirmed: AtomicBool::new(device.previous.is_some() && device.access == Some(hash)),

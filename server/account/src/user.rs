@@ -57,6 +57,31 @@ pub fn is_erased(snap: &Snapshot, user: UserNid) -> Result<bool, StoreError> {
         .is_some_and(|account| account.erased))
 }
 
+/// Whether the user directory may show this user: an open account of a person.
+///
+/// # Errors
+/// Those of the store.
+pub fn is_listable(snap: &Snapshot, user: UserNid) -> Result<bool, StoreError> {
+    let open = snap
+        .get::<t::Accounts>(&user)?
+        .is_some_and(|account| !account.deactivated && !account.guest);
+    Ok(open && !crate::hold::of(snap, user)?.locked)
+}
+
+/// Users with an account here in the order of their numbers, at most `limit` after `after`.
+///
+/// # Errors
+/// Those of the store.
+pub fn page(
+    snap: &Snapshot,
+    after: Option<UserNid>,
+    limit: usize,
+) -> Result<Vec<UserNid>, StoreError> {
+    let scan = after.map_or_else(Scan::all, |user| Scan::all().after(&user));
+    let rows = snap.scan::<t::Accounts>(scan.limit(limit));
+    rows.map(|row| row.map(|(user, _)| user)).collect()
+}
+
 /// Whether any person (not a guest, not a bridge's) has an account here. Stops at the first.
 pub(crate) fn any_person(snap: &Snapshot) -> Result<bool, StoreError> {
     for row in snap.scan::<t::Accounts>(Scan::all()) {

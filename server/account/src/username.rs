@@ -47,6 +47,12 @@ pub(crate) fn meant(given: &str, server_name: &str) -> Option<String> {
     (!localpart.is_empty() && id.len() <= MAX_USER_ID_BYTES).then_some(id)
 }
 
+/// Whether this is the id of a user of this server.
+pub(crate) fn is_local_id(user_id: &str, server_name: &str) -> bool {
+    let parts = user_id.strip_prefix('@').and_then(|id| id.split_once(':'));
+    parts.is_some_and(|(localpart, server)| !localpart.is_empty() && server == server_name)
+}
+
 /// The localpart of a user id.
 #[must_use]
 pub fn localpart(user_id: &str) -> &str {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use skerry_account::appservice::Acting;
 use skerry_account::{AccountError, Accounts};
 use skerry_http::{ApiError, Authenticator, BoxFuture, Credentials, Requester};
 
@@ -24,9 +25,17 @@ impl Authenticator for TokenAuthenticator {
         credentials: Credentials<'a>,
     ) -> BoxFuture<'a, Result<Requester, ApiError>> {
         Box::pin(async move {
+            let acting = self
+                .accounts
+                .act(credentials.token, credentials.acts_as, credentials.device)
+                .await
+                .map_err(refuse)?;
+            if let Some(acting) = acting {
+                return Ok(bridge(acting));
+            }
             let session = self
                 .accounts
-                .authenticate(credentials.token, credentials.peer)
+                .authenticate(credentials.token, credentials.peer, credentials.user_agent)
                 .await
                 .map_err(refuse)?;
             Ok(Requester {
@@ -35,14 +44,36 @@ impl Authenticator for TokenAuthenticator {
                 device: Arc::clone(&session.device),
                 token_hash: session.token,
                 is_guest: session.guest,
+                locked: session.locked,
+                suspended: session.suspended,
                 admin: session.admin,
+                appservice: None,
+                unlimited: false,
             })
         })
     }
 }
 
+/// An application service, acting as a user.
+fn bridge(acting: Acting) -> Requester {
+    Requester {
+        user_id: acting.user_id,
+        user: acting.user,
+        device: acting.device,
+        token_hash: acting.token,
+        is_guest: false,
+        locked: acting.hold.locked,
+        suspended: acting.hold.suspended,
+        admin: acting.admin,
+        appservice: Some(acting.appservice),
+        unlimited: acting.unlimited,
+    }
+}
+
 fn refuse(error: AccountError) -> ApiError {
     match error {
+        AccountError::Forbidden(why) => ApiError::forbidden(why),
+        AccountError::UnknownDevice => ApiError::unknown_device(error.to_string()),
         AccountError::UnknownToken { soft_logout } => {
             let refused = ApiError::unknown_token("The access token is not known or has expired");
             if soft_logout {

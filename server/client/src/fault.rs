@@ -23,12 +23,17 @@ pub(crate) fn account(error: AccountError) -> ApiError {
         AccountError::Interactive(body) => ApiError::uia(*body),
         AccountError::Forbidden(why) => ApiError::forbidden(why),
         AccountError::Deactivated => ApiError::user_deactivated(text),
+        AccountError::Locked => ApiError::user_locked(text).soft_logout(),
         AccountError::UnknownToken { soft_logout: true } => {
             ApiError::unknown_token(text).soft_logout()
         }
         AccountError::UnknownToken { soft_logout: false } => ApiError::unknown_token(text),
         AccountError::UserInUse => ApiError::user_in_use(text),
         AccountError::InvalidUsername(why) => ApiError::invalid_username(why),
+        AccountError::Exclusive(why) => ApiError::exclusive(why),
+        AccountError::UnknownDevice => ApiError::unknown_device(text),
+        AccountError::AppserviceLogin => ApiError::appservice_login_unsupported(text),
+        AccountError::Registration(_) => ApiError::invalid_param(text),
         AccountError::GuestsDisabled => ApiError::guest_access_forbidden(text),
         AccountError::NotFound(why) => ApiError::not_found(why),
         AccountError::Missing(_) => ApiError::missing_param(text),
@@ -38,6 +43,12 @@ pub(crate) fn account(error: AccountError) -> ApiError {
         AccountError::ProfileTooLarge => ApiError::profile_too_large(text),
         AccountError::KeyTooLarge => ApiError::key_too_large(text),
         AccountError::ServerManaged => ApiError::server_managed(text),
+        AccountError::AddressInUse => ApiError::threepid_in_use(text),
+        AccountError::AddressDenied(why) => ApiError::threepid_denied(why),
+        AccountError::AddressUnproved => ApiError::threepid_auth_failed(text),
+        AccountError::MediumUnknown(why) => ApiError::threepid_medium_not_supported(why),
+        AccountError::ActivationExpired => ApiError::activation_expired(text),
+        AccountError::ActivationUnknown => ApiError::activation_unknown(text),
         AccountError::Busy { retry_after_ms } => ApiError::limit(retry_after_ms),
         AccountError::Hashing(cause) => ApiError::internal(cause),
     }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 use skerry_account::TxnKey;
+use skerry_core::event::MAX_STICKY_MS;
 use skerry_core::names;
 use skerry_http::{ApiError, Call};
 use skerry_room::{RoomError, Who};
@@ -59,6 +60,21 @@ pub(crate) fn ts(call: &Call) -> Result<Option<u64>, ApiError> {
     Ok(ts)
 }
 
+/// For how long the client wants the event to be sticky (MSC4354): an hour at most.
+pub(crate) fn sticky_ms(call: &Call) -> Result<Option<u32>, ApiError> {
+    let asked = call.query_as::<u64>("org.matrix.msc4354.sticky_duration_ms")?;
+    Ok(asked.map(|ms| u32::try_from(ms).map_or(MAX_STICKY_MS, |ms| ms.min(MAX_STICKY_MS))))
+}
+
+/// The body as an event's content; an empty one is an empty object.
+pub(crate) fn content(call: &Call) -> Vec<u8> {
+    if call.body.is_empty() {
+        b"{}".to_vec()
+    } else {
+        call.body.to_vec()
+    }
+}
+
 /// A body with no more than a reason.
 #[derive(Deserialize)]
 pub(crate) struct Reason {
@@ -82,6 +98,7 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::Forbidden(_) => ApiError::forbidden(text),
         RoomError::GuestForbidden(_) => ApiError::guest_access_forbidden(text),
         RoomError::Suspended(_) => ApiError::user_suspended(text),
+        RoomError::Exclusive(_) => ApiError::exclusive(text),
         RoomError::NotFound(_) => ApiError::not_found(text),
         RoomError::UnsupportedVersion(_) => ApiError::unsupported_room_version(text),
         RoomError::InvalidState(_) => ApiError::invalid_room_state(text),
@@ -98,6 +115,14 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::ThreadOnRelation(_) => ApiError::unknown(text),
         RoomError::NotInThread(_) => ApiError::not_in_thread(text),
         RoomError::Unsubscribed(_) => ApiError::conflicting_unsubscription(text),
+        RoomError::OriginalGone { keep_ms } => {
+            ApiError::original_gone(text).with("fi.mau.msc2815.content_keep_ms", keep_ms)
+        }
+        RoomError::DelayTooLong(max_ms) => {
+            ApiError::delay_too_long(text).with("org.matrix.msc4140.max_delay", max_ms)
+        }
+        RoomError::DelayedLimit(retry_after_ms) => ApiError::limit(retry_after_ms),
+        RoomError::DelayedOver(_) => ApiError::conflict(text),
         RoomError::Store(error) => fault::store(&error),
     }
 }

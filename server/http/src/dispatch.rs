@@ -23,7 +23,7 @@ use crate::rate::Who;
 use crate::shell::{Entries, Entry};
 use crate::{
     Answer, ApiError, Auth, BodyKind, BodyStream, Call, Credentials, HandlerFuture, Requester,
-    Shell, Verb,
+    Shell, Standing, Verb,
 };
 use crate::{cors, json};
 
@@ -129,7 +129,9 @@ async fn answer(
     let who = requester
         .as_ref()
         .map_or(Who::Peer(peer), |r| Who::User(r.user));
-    shell.limiter.take(entry.rate, who, shell.clock.now_ms())?;
+    if !requester.as_ref().is_some_and(|r| r.unlimited) {
+        shell.limiter.take(entry.rate, who, shell.clock.now_ms())?;
+    }
     let (body, stream) = read_body(shell, entry, &parts.headers, body).await?;
     let Parts {
         method,
@@ -199,14 +201,53 @@ async fn authenticate(
     };
     let user_agent = parts.headers.get(USER_AGENT).and_then(|v| v.to_str().ok());
     let user_agent = user_agent.map(|text| text.get(..512).unwrap_or(text));
+    let bridges_only = entry.auth == Auth::Bridge;
+    let query = parts.uri.query().unwrap_or("");
+    let acts_as = named(query, &["user_id"]).filter(|_| !bridges_only);
+    let device = named(query, &["device_id", "org.matrix.msc3202.device_id"]);
     let credentials = Credentials {
         token: &token,
         peer,
         user_agent,
+        acts_as: acts_as.as_deref(),
+        device: device.as_deref().filter(|_| !bridges_only),
     };
-    let requester = shell.authenticator.authenticate(credentials).await?;
+    let requester = match shell.authenticator.authenticate(credentials).await {
+        Ok(requester) if bridges_only && requester.appservice.is_none() => return Ok(None),
+        Err(refused) if bridges_only && refused.status().is_client_error() => return Ok(None),
+        answer => answer?,
+    };
     tracing::Span::current().record("user", &*requester.user_id);
+    check_standing(entry, &requester)?;
     Ok(Some(requester))
+}
+
+/// Whether an account that is not an ordinary one may call this route. What anybody may do
+/// without a token is open to guests too.
+fn check_standing(entry: &Entry, requester: &Requester) -> Result<(), ApiError> {
+    let Standing {
+        guests,
+        locked,
+        suspended,
+    } = entry.standing;
+    if requester.locked && !locked {
+        return Err(ApiError::user_locked("This account has been locked").soft_logout());
+    }
+    if requester.suspended && !suspended {
+        let why = "You cannot perform this action while suspended";
+        return Err(ApiError::user_suspended(why));
+    }
+    if requester.is_guest && !guests && entry.auth == Auth::Token {
+        return Err(ApiError::guest_access_forbidden("Not for guests"));
+    }
+    Ok(())
+}
+
+/// The first query parameter that has one of these names.
+fn named<'a>(query: &'a str, names: &[&str]) -> Option<std::borrow::Cow<'a, str>> {
+    query_pairs(query)
+        .find(|(key, _)| names.contains(&&**key))
+        .map(|(_, value)| value)
 }
 
 /// The access token of a request: from the header, or (where allowed) from the query string.

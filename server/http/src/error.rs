@@ -67,6 +67,8 @@ errors! {
     not_json: BAD_REQUEST "M_NOT_JSON",
     /// 404 `M_NOT_FOUND`: no such thing.
     not_found: NOT_FOUND "M_NOT_FOUND",
+    /// 404 `FI.MAU.MSC2815_UNREDACTED_CONTENT_DELETED`: what a redacted event said is gone.
+    original_gone: NOT_FOUND "FI.MAU.MSC2815_UNREDACTED_CONTENT_DELETED",
     /// 404 `M_UNRECOGNIZED`: no such endpoint.
     unrecognized: NOT_FOUND "M_UNRECOGNIZED",
     /// 405 `M_UNRECOGNIZED`: the endpoint has no such method.
@@ -170,6 +172,12 @@ errors! {
     connection_timeout: GATEWAY_TIMEOUT "M_CONNECTION_TIMEOUT",
     /// 408 `M_UNKNOWN`: an application service that was asked gave no answer in time.
     request_timeout: REQUEST_TIMEOUT "M_UNKNOWN",
+    /// 410 `M_EXPIRED_ACTIVATION_TOKEN` (MSC4174): the pusher proved too late that it is reached.
+    activation_expired: GONE "M_EXPIRED_ACTIVATION_TOKEN",
+    /// 400 `M_UNKNOWN_ACTIVATION_TOKEN` (MSC4174): not what the pusher was sent.
+    activation_unknown: BAD_REQUEST "M_UNKNOWN_ACTIVATION_TOKEN",
+    /// 400 `M_MAX_DELAY_EXCEEDED` (MSC4140): an event may not be delayed for so long.
+    delay_too_long: BAD_REQUEST "ORG.MATRIX.MSC4140_MAX_DELAY_EXCEEDED",
     /// 400 `M_APPSERVICE_LOGIN_UNSUPPORTED`.
     appservice_login_unsupported: BAD_REQUEST "M_APPSERVICE_LOGIN_UNSUPPORTED",
 }

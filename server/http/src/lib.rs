@@ -25,7 +25,7 @@ pub use call::{BodyStream, Call};
 pub use error::ApiError;
 pub use json::MAX_JSON_DEPTH;
 pub use rate::{Rate, RateLimits};
-pub use route::{Auth, BodyKind, HandlerFuture, LARGE_BODY, Route, Verb};
+pub use route::{Auth, BodyKind, HandlerFuture, LARGE_BODY, Route, Standing, Verb};
 pub use shell::{Options, Shell, ShellBuilder};
 
 /// What lists of routes become: a service for any listener.

@@ -60,6 +60,9 @@ pub enum Auth {
     Token,
     /// Anybody; a token that is sent has to be valid.
     TokenOptional,
+    /// Anybody; an application service is known by its token, as itself. Other tokens, valid or
+    /// not, are not looked at: clients send old ones when they log in.
+    Bridge,
 }
 
 /// How the body of a request reaches the handler.
@@ -73,6 +76,17 @@ pub enum BodyKind {
     Stream,
 }
 
+/// What accounts that are not ordinary ones may do with a route that asks for a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Guests may call it.
+    pub guests: bool,
+    /// Locked accounts may call it.
+    pub locked: bool,
+    /// Suspended accounts may call it.
+    pub suspended: bool,
+}
+
 /// An endpoint: method, path, who may call it, and the function that answers.
 ///
 /// Made by [`route!`](crate::route).
@@ -83,6 +97,8 @@ pub struct Route<C> {
     pub path: &'static str,
     /// Who may call it.
     pub auth: Auth,
+    /// What guests, locked and suspended accounts may do with it.
+    pub standing: Standing,
     /// Which rate limit it counts against.
     pub rate: Rate,
     /// How the body is handed over.
@@ -105,6 +121,27 @@ impl<C> Route<C> {
     #[must_use]
     pub const fn large(self) -> Self {
         self.max_body(LARGE_BODY)
+    }
+
+    /// The same route, for guests too.
+    #[must_use]
+    pub const fn guests(mut self) -> Self {
+        self.standing.guests = true;
+        self
+    }
+
+    /// The same route, for locked accounts too.
+    #[must_use]
+    pub const fn locked(mut self) -> Self {
+        self.standing.locked = true;
+        self
+    }
+
+    /// The same route, closed to suspended accounts.
+    #[must_use]
+    pub const fn not_suspended(mut self) -> Self {
+        self.standing.suspended = false;
+        self
     }
 
     /// The same route, taking its body as a stream.
@@ -147,6 +184,11 @@ macro_rules! route {
             verb: $crate::Verb::$verb,
             path: $path,
             auth: $crate::Auth::$auth,
+            standing: $crate::Standing {
+                guests: false,
+                locked: false,
+                suspended: true,
+            },
             rate: $crate::Rate::$rate,
             body: $crate::BodyKind::Json,
             max_body: None,

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use crate::dispatch;
 use crate::rate::Limiter;
-use crate::{Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Verb};
+use crate::{Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Standing, Verb};
 
 /// What the shell itself can be told.
 #[derive(Clone, Debug)]
@@ -52,6 +52,7 @@ pub struct Shell {
 pub(crate) struct Entry {
     pub(crate) path: &'static str,
     pub(crate) auth: Auth,
+    pub(crate) standing: Standing,
     pub(crate) rate: Rate,
     pub(crate) body: BodyKind,
     pub(crate) max_body: Option<usize>,
@@ -106,6 +107,7 @@ impl ShellBuilder {
             let entry = Entry {
                 path: route.path,
                 auth: route.auth,
+                standing: route.standing,
                 rate: route.rate,
                 body: route.body,
                 max_body: route.max_body,

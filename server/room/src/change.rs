@@ -169,9 +169,8 @@ impl Rooms {
 
     /// Commits a write and notes in memory what it made of the rooms. Inside all their lanes.
     pub(crate) fn commit(&self, mut w: Write, tips: Vec<Tip>) -> Result<Applied, StoreError> {
-        let (moved, kept): (Vec<Tip>, Vec<Tip>) = tips
-            .into_iter()
-            .partition(|tip| tip.head.last.is_stamp());
+        let (moved, kept): (Vec<Tip>, Vec<Tip>) =
+            tips.into_iter().partition(|tip| tip.head.last.is_stamp());
         let moved: Vec<(Pos, Tip)> = moved
             .into_iter()
             .map(|tip| (self.inner.last.begin(tip.room), tip))

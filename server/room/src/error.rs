@@ -12,6 +12,12 @@ pub enum RoomError {
     /// A guest may not do it.
     #[error("{0}")]
     GuestForbidden(String),
+    /// A suspended account may not do it.
+    #[error("{0}")]
+    Suspended(String),
+    /// An alias that belongs to an application service, or does not belong to the one that asks.
+    #[error("{0}")]
+    Exclusive(String),
     /// There is no such room, event, alias or user, or the caller may not know of it.
     #[error("{0}")]
     NotFound(String),
@@ -45,6 +51,9 @@ pub enum RoomError {
     /// The invited user wants no invites.
     #[error("{0}")]
     InviteBlocked(String),
+    /// The room is the one in which the server speaks to the user: its invite cannot be declined.
+    #[error("{0}")]
+    NoticeRoom(String),
     /// The user has annotated the event with the same key before.
     #[error("{0}")]
     DuplicateAnnotation(String),
@@ -57,6 +66,21 @@ pub enum RoomError {
     /// The user ended their subscription after the event that would cause a new one.
     #[error("{0}")]
     Unsubscribed(String),
+    /// A delay is longer than the longest allowed one, in ms.
+    #[error("The requested delay exceeds the allowed maximum of {0} ms")]
+    DelayTooLong(u64),
+    /// The user has scheduled too many events; so many ms from now the first is sent.
+    #[error("The maximum number of delayed events has been reached")]
+    DelayedLimit(u64),
+    /// Something else has become of a delayed event than is asked for.
+    #[error("{0}")]
+    DelayedOver(String),
+    /// What a redacted event said is not kept any more (MSC2815).
+    #[error("What the event said is not kept any more")]
+    OriginalGone {
+        /// For how long such things are kept, in ms.
+        keep_ms: u64,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
@@ -65,5 +89,26 @@ pub enum RoomError {
 impl From<StoreError> for RoomError {
     fn from(error: StoreError) -> RoomError {
         RoomError::Store(error)
+    }
+}
+
+impl RoomError {
+    /// The code under which it is noted why a delayed event was not sent.
+    pub(crate) fn errcode(&self) -> &'static str {
+        match self {
+            RoomError::Forbidden(_) => "M_FORBIDDEN",
+            RoomError::GuestForbidden(_) => "M_GUEST_ACCESS_FORBIDDEN",
+            RoomError::Suspended(_) => "M_USER_SUSPENDED",
+            RoomError::NotFound(_) => "M_NOT_FOUND",
+            RoomError::BadAlias(_) => "M_BAD_ALIAS",
+            RoomError::TooLarge(_) => "M_TOO_LARGE",
+            RoomError::BadJson(_) => "M_BAD_JSON",
+            RoomError::InvalidParam(_) => "M_INVALID_PARAM",
+            RoomError::UnableToAuthoriseJoin(_) => "M_UNABLE_TO_AUTHORISE_JOIN",
+            RoomError::BadState(_) => "M_BAD_STATE",
+            RoomError::InviteBlocked(_) => "M_INVITE_BLOCKED",
+            RoomError::DuplicateAnnotation(_) => "M_DUPLICATE_ANNOTATION",
+            _ => "M_UNKNOWN",
+        }
     }
 }

@@ -142,7 +142,10 @@ fn read(source: Value) -> Result<Registration, String> {
         rooms: namespace("rooms", &patterns(raw.namespaces.rooms))?,
         rate_limited: raw.rate_limited.unwrap_or(true),
         protocols: protocols.collect::<Result<_, _>>()?,
-        ephemeral: raw.receive_ephemeral.or(raw.push_ephemeral).unwrap_or(false),
+        ephemeral: raw
+            .receive_ephemeral
+            .or(raw.push_ephemeral)
+            .unwrap_or(false),
         crypto: raw.msc3202.unwrap_or(false),
         devices: raw.msc4190.unwrap_or(false),
         source,

@@ -20,6 +20,11 @@ const MAX_RULES: usize = 2_000;
 const MAX_RULE_ID_BYTES: usize = 512;
 /// The kinds of rules, by their names in the protocol.
 const KINDS: [&str; 5] = ["override", "content", "room", "sender", "underride"];
+/// The kind of the rules about threads (MSC4306), as it is listed; only the server makes rules of
+/// it.
+pub(super) const POST_CONTENT: &str = "postcontent";
+/// The same kind, as some clients name it in paths.
+pub(super) const POST_CONTENT_PREFIXED: &str = "io.element.msc4306.postcontent";
 
 /// There is no such rule.
 pub(super) const NO_RULE: AccountError = AccountError::NotFound("No such push rule");
@@ -286,7 +291,9 @@ impl Rules {
 
 /// The kind of that name.
 pub(super) fn kind(name: &str) -> Result<RuleKind, AccountError> {
-    if KINDS.contains(&name) {
+    if [POST_CONTENT, POST_CONTENT_PREFIXED].contains(&name) {
+        Ok(RuleKind::PostContent)
+    } else if KINDS.contains(&name) {
         Ok(RuleKind::from(name))
     } else {
         Err(AccountError::Invalid("Unknown kind of push rule"))

@@ -98,6 +98,18 @@ record! {
 }
 
 record! {
+    /// What an administrator has put on an account; no row: nothing.
+    pub struct Hold v1 {
+        /// Nothing but logging out.
+        pub locked: bool,
+        /// Reading and tidying up only.
+        pub suspended: bool,
+        /// The newest change of this row.
+        pub pos: Pos,
+    }
+}
+
+record! {
     /// One piece of account data.
     pub struct AccountDatum v1 {
         /// Its content, as JSON.
@@ -166,6 +178,14 @@ table!(
     Tokens: "token", Account, [u8; 32] => Token, profile Point
 );
 table!(
+    /// What the clients of devices said of themselves when they were last seen.
+    DeviceAgents: "device_agent", Account, (UserNid, String) => String, profile Point
+);
+table!(
+    /// Locks and suspensions.
+    Holds: "hold", Account, UserNid => Hold, profile Point
+);
+table!(
     /// Account data; room 0 is global.
     AccountData: "account_data", Account, (UserNid, RoomNid, String) => AccountDatum, profile Scan
 );
@@ -193,6 +213,8 @@ tables!(
     RoomJobs,
     Devices,
     Tokens,
+    DeviceAgents,
+    Holds,
     AccountData,
     AccountDataAt,
     Filters,

@@ -7,6 +7,7 @@ pub mod appservice;
 pub mod directory;
 pub mod e2e;
 pub mod media;
+pub mod push;
 pub mod room;
 pub mod room_read;
 pub mod room_redact;
@@ -24,6 +25,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         appservice::TABLES,
         directory::TABLES,
         e2e::TABLES,
+        push::TABLES,
         room::TABLES,
         room_read::TABLES,
         room_redact::TABLES,

@@ -113,7 +113,7 @@ impl Home {
     }
 
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Session>, AccountError> {
-        self.accounts.authenticate(token, PEER).await
+        self.accounts.authenticate(token, PEER, None).await
     }
 
     /// `POST /register` with this body.
@@ -147,6 +147,7 @@ pub fn scope(user: Option<UserNid>, method: &str, path: &str) -> UiaScope {
     UiaScope {
         user,
         method: method.to_owned(),
+        appservice: false,
         path: path.to_owned(),
     }
 }
