@@ -12,6 +12,7 @@ mod alias;
 mod backup;
 mod capabilities;
 mod create;
+mod delayed;
 mod devices;
 mod directory;
 mod events;
@@ -23,6 +24,8 @@ mod login;
 mod members;
 mod membership;
 mod messages;
+mod moderation;
+mod openid;
 mod presence;
 mod profile;
 mod push_rules;
@@ -32,10 +35,12 @@ mod register;
 mod relations;
 mod scope;
 mod send;
+mod standing;
 mod state;
 mod sync;
 mod sync_v3;
 mod tags;
+mod thread_subscriptions;
 mod to_device;
 mod typing;
 mod upgrade;
@@ -97,6 +102,8 @@ pub fn routes() -> Vec<Route<Ctx>> {
         filters::ROUTES,
         keys::ROUTES,
         login::ROUTES,
+        moderation::ROUTES,
+        openid::ROUTES,
         presence::ROUTES,
         profile::ROUTES,
         push_rules::ROUTES,
@@ -110,6 +117,7 @@ pub fn routes() -> Vec<Route<Ctx>> {
         state::ROUTES,
         typing::ROUTES,
         tags::ROUTES,
+        thread_subscriptions::ROUTES,
         to_device::ROUTES,
         versions::ROUTES,
         upgrade::ROUTES,
@@ -117,9 +125,12 @@ pub fn routes() -> Vec<Route<Ctx>> {
         membership::ROUTES,
         directory::ROUTES,
         create::ROUTES,
+        delayed::ROUTES,
         alias::ROUTES,
     ];
-    lists.concat()
+    let mut routes = lists.concat();
+    standing::lay(&mut routes);
+    routes
 }
 
 #[cfg(test)]

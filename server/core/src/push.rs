@@ -20,6 +20,8 @@ use crate::canonical::{Object, Value};
 use crate::event::StoredEvent;
 use crate::power::PowerLevels;
 
+pub use glob::matches as glob_matches;
+
 /// A longer pattern matches nothing: matching takes time in proportion to its length.
 const MAX_PATTERN_BYTES: usize = 1024;
 
@@ -235,6 +237,7 @@ impl EventFacts {
                     _ => false,
                 }
             }
+            PushCondition::ThreadSubscription(c) => asker.follows == Some(c.subscribed),
             _ => false,
         }
     }
@@ -253,7 +256,9 @@ impl EventFacts {
             return false;
         }
         match rule {
-            AnyPushRuleRef::Override(rule) | AnyPushRuleRef::Underride(rule) => {
+            AnyPushRuleRef::Override(rule)
+            | AnyPushRuleRef::PostContent(rule)
+            | AnyPushRuleRef::Underride(rule) => {
                 let holds =
                     |asker: &Asker<'_>| rule.conditions.iter().all(|c| self.holds(c, asker));
                 let place = || SAME_FOR_ALL.iter().position(|id| *id == rule.rule_id);
@@ -282,6 +287,8 @@ impl EventFacts {
 /// The user for whom an event is evaluated, and how much work is left for them.
 struct Asker<'a> {
     display_name: Option<&'a str>,
+    /// Whether they are subscribed to the event's thread; `None` if there is nothing to say.
+    follows: Option<bool>,
     work_left: Cell<usize>,
 }
 
@@ -289,6 +296,7 @@ impl<'a> Asker<'a> {
     fn new(display_name: Option<&'a str>) -> Asker<'a> {
         Asker {
             display_name,
+            follows: None,
             work_left: Cell::new(MAX_WORK),
         }
     }
@@ -311,18 +319,23 @@ fn string(s: &str) -> Flat {
 }
 
 /// What a user's rules say about the event: the first enabled rule that matches counts. One's own
-/// events never notify.
+/// events never notify. `follows` says whether the user is subscribed to the thread that the
+/// event is in (MSC4306); with `None` no rule about subscriptions matches.
 #[must_use]
 pub fn evaluate<'r>(
     rules: &'r Ruleset,
     facts: &EventFacts,
     display_name: Option<&str>,
     user_id: &str,
+    follows: Option<bool>,
 ) -> Verdict<'r> {
     if facts.sender == user_id {
         return Verdict::default();
     }
-    let asker = Asker::new(display_name);
+    let asker = Asker {
+        follows,
+        ..Asker::new(display_name)
+    };
     let rule = rules.iter().find(|rule| facts.applies(*rule, &asker));
     let actions = rule.map(AnyPushRuleRef::actions).unwrap_or_default();
     let notify = actions.iter().any(Action::should_notify);

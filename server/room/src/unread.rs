@@ -258,30 +258,37 @@ impl View {
         event: &Arc<Placed>,
     ) -> Result<(), StoreError> {
         self.withdraw(tally, event)?;
-        let sender = event.meta.sender;
-        if sender == self.reader.user
-            || event.redacted_by.is_some()
-            || self.ignored.contains(&sender)
-        {
-            return Ok(());
-        }
-        if judge.is_none() {
-            *judge = Some(self.make_judge()?);
-        }
-        let Some(judge) = judge else { return Ok(()) };
-        let facts = self.rooms.push_facts(&self.snap, event)?;
-        let verdict = evaluate(
-            &judge.rules,
-            &facts,
-            judge.name.as_deref(),
-            &self.reader.user_id,
-        );
-        if verdict.notify {
+        let verdict = self.verdict(judge, event)?;
+        if let Some(verdict) = verdict.filter(|verdict| verdict.notify) {
             let thread = self.rooms.thread_of(&self.snap, event)?;
             let thread = thread.unwrap_or_else(|| Arc::from(MAIN));
             tally.hit(event.order(), &thread, verdict.highlight);
         }
         Ok(())
+    }
+
+    /// What the user's push rules say about an event; `None` where they are not asked.
+    fn verdict<'j>(
+        &self,
+        judge: &'j mut Option<Judge>,
+        event: &Arc<Placed>,
+    ) -> Result<Option<Verdict<'j>>, StoreError> {
+        let (user, sender) = (self.reader.user, event.meta.sender);
+        if sender == user || event.redacted_by.is_some() || self.ignored.contains(&sender) {
+            return Ok(None);
+        }
+        if judge.is_none() {
+            *judge = Some(self.make_judge()?);
+        }
+        let Some(judge) = judge else { return Ok(None) };
+        let facts = self.rooms.push_facts(&self.snap, event)?;
+        Ok(Some(evaluate(
+            &judge.rules,
+            &facts,
+            judge.name.as_deref(),
+            &self.reader.user_id,
+            self.rooms.follows_thread(&self.snap, user, event)?,
+        )))
     }
 
     /// What a redaction took away notifies no more. One that is no longer remembered by itself

@@ -1,7 +1,7 @@
 //! Patterns with `*` (any characters) and `?` (one character). Both sides come in lower case.
 
 /// Whether the whole text matches.
-pub(super) fn matches(pattern: &str, text: &str) -> bool {
+pub fn matches(pattern: &str, text: &str) -> bool {
     if !pattern.contains(['*', '?']) {
         return pattern == text;
     }

@@ -39,7 +39,7 @@ fn check(rules: &Ruleset, line: &str, count: u64) -> (bool, bool) {
     let event = room.add(line);
     let power = power(&room);
     let facts = EventFacts::new(&event, count, power);
-    let verdict = evaluate(rules, &facts, Some("Bobby"), BOB);
+    let verdict = evaluate(rules, &facts, Some("Bobby"), BOB, None);
     (verdict.notify, verdict.highlight)
 }
 
@@ -83,7 +83,7 @@ fn the_default_rules() {
     let invite = room.add("alice invite bob");
     let power = power(&room);
     let facts = EventFacts::new(&invite, 1, power);
-    assert!(evaluate(&rules, &facts, None, BOB).notify);
+    assert!(evaluate(&rules, &facts, None, BOB, None).notify);
 }
 
 #[test]
@@ -349,13 +349,39 @@ fn rules_without_end_cost_little() {
     let facts = EventFacts::new(&event, 3, power(&room));
     // All of it would be 10^11 steps, a minute and more.
     let begun = std::time::Instant::now();
-    let verdict = evaluate(&rules, &facts, Some("Bobby"), BOB);
+    let verdict = evaluate(&rules, &facts, Some("Bobby"), BOB, None);
     assert!(verdict.notify, "the server's own rules hold all the same");
     assert!(begun.elapsed() < std::time::Duration::from_secs(5));
     let plain = defaults();
-    let verdict = evaluate(&plain, &facts, Some("Carol"), "@carol:example.org");
+    let verdict = evaluate(&plain, &facts, Some("Carol"), "@carol:example.org", None);
     assert!(
         verdict.notify,
         "what one user uses up is not missing to others"
     );
+}
+
+/// MSC4306: what is said in a thread notifies those who follow it, and others only if they are
+/// mentioned. Who says nothing about threads is not concerned.
+#[test]
+fn subscriptions_to_threads_decide() {
+    let rules = defaults();
+    let check = |line: &str, follows| {
+        let mut room = room("bob carol");
+        let event = room.add(line);
+        let facts = EventFacts::new(&event, 3, power(&room));
+        let verdict = evaluate(&rules, &facts, Some("Bobby"), BOB, follows);
+        (verdict.notify, verdict.highlight)
+    };
+    let plain = "alice message Hello";
+    let mention = r#"alice send m.room.message {"body":"x","msgtype":"m.text","m.mentions":{"user_ids":["@bob:example.org"]}}"#;
+    let notice = r#"alice send m.room.message {"body":"x","msgtype":"m.notice"}"#;
+    for (line, follows, expected) in [
+        (plain, None, (true, false)),
+        (plain, Some(true), (true, false)),
+        (plain, Some(false), (false, false)),
+        (mention, Some(false), (true, true)),
+        (notice, Some(true), (false, false)),
+    ] {
+        assert_eq!(check(line, follows), expected, "{line} {follows:?}");
+    }
 }
