@@ -8,7 +8,7 @@ use skerry_core::auth;
 use skerry_core::build::{self, Place};
 use skerry_core::canonical::Object;
 use skerry_core::keys::random_name;
-use skerry_core::{Membership, RoomNid, RoomVersion, StoredEvent, names};
+use skerry_core::{Membership, RoomNid, RoomVersion, StoredEvent, UserNid, names};
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{AliasRow, DirectoryRow, RoomRow};
 use skerry_store::{StoreError, blocking};
@@ -52,6 +52,10 @@ pub struct CreateRoom {
     pub initial_state: Vec<InitialState>,
     /// Power levels to put on top of those of the preset, as JSON.
     pub power_levels: Option<String>,
+    /// Why the people are invited, as their invites say (MSC4491).
+    pub invite_reason: Option<String>,
+    /// The room is the one in which the server itself speaks to this user.
+    pub notices_for: Option<UserNid>,
 }
 
 /// A state event that a new room begins with.
@@ -136,6 +140,7 @@ impl Rooms {
             Some(localpart) => {
                 let alias = names::new_room_alias(localpart, self.server_name())
                     .map_err(|error| RoomError::InvalidParam(error.to_string()))?;
+                self.check_alias_owner(who, &alias)?;
                 if self.alias(&snap, &alias)?.is_some() {
                     return Err(alias::in_use(&alias));
                 }
@@ -218,7 +223,8 @@ impl Rooms {
             return Ok((Ok(None), self.store().barrier()));
         }
         let room_id: Arc<str> = create.room_id().into();
-        let tip = Tip::new(room, room_id.clone(), create.version());
+        let mut tip = Tip::new(room, room_id.clone(), create.version());
+        tip.fresh.alias = alias.clone();
         let mut change = Change {
             rooms: self,
             snap,
@@ -226,6 +232,7 @@ impl Rooms {
             tip,
             now_ms,
             ts: None,
+            sent: None,
         };
         let made = change.begin_room(who, create).and_then(|()| {
             change.fill_room(who, request, plan)?;
@@ -243,6 +250,9 @@ impl Rooms {
                     at_ms: now_ms,
                 };
                 change.w.put::<t::Directory>(&room, &row);
+            }
+            if let Some(user) = request.notices_for {
+                change.make_notice_room(user)?;
             }
             Ok(Some(room_id.to_string()))
         });
@@ -280,11 +290,13 @@ impl Change<'_> {
             self.add(&who.user_id, draft, None).map_err(contradiction)?;
         }
         for invited in &request.invite {
-            let content = if request.is_direct {
-                object([("is_direct", true.into())])
-            } else {
-                object([])
-            };
+            let mut content = object([]);
+            if request.is_direct {
+                content.insert("is_direct", true);
+            }
+            if let Some(reason) = &request.invite_reason {
+                content.insert("reason", reason.as_str());
+            }
             self.invite(who, invited, content).map_err(contradiction)?;
         }
         Ok(())

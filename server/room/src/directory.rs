@@ -2,38 +2,16 @@
 
 use std::cmp::Reverse;
 
-use skerry_core::canonical::Object;
-use skerry_core::{RoomNid, StateMap};
+use skerry_core::RoomNid;
+use skerry_core::fold::fold;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::DirectoryRow;
 use skerry_store::{Scan, Snapshot, StoreError};
 
-use crate::{RoomError, Rooms, Who};
+use crate::{PublicRoom, RoomError, Rooms, Who};
 
-/// A room as the directory shows it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublicRoom {
-    /// Its id.
-    pub room_id: String,
-    /// Its name.
-    pub name: Option<String>,
-    /// What it is about.
-    pub topic: Option<String>,
-    /// Its picture.
-    pub avatar_url: Option<String>,
-    /// Its main alias.
-    pub canonical_alias: Option<String>,
-    /// How many are in it.
-    pub joined: u32,
-    /// Anybody may read it.
-    pub world_readable: bool,
-    /// Guests may join.
-    pub guest_can_join: bool,
-    /// How one gets in.
-    pub join_rule: String,
-    /// What kind of room it is.
-    pub room_type: Option<String>,
-}
+/// Longest search term, in bytes; what is behind is not looked at.
+const MAX_TERM_BYTES: usize = 1_024;
 
 /// Which rooms of the directory are wanted.
 #[derive(Clone, Debug, Default)]
@@ -42,10 +20,21 @@ pub struct DirectoryAsk {
     pub term: Option<String>,
     /// Kinds of rooms wanted; `None` in the list is a room without a kind. None: all.
     pub room_types: Option<Vec<Option<String>>>,
-    /// The first room to give, counted from 0.
-    pub offset: usize,
+    /// Where to begin; none: with the first room.
+    pub from: Option<DirectoryPlace>,
     /// The most rooms to give.
     pub limit: usize,
+}
+
+/// A place in the directory, and the direction in which it goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectoryPlace {
+    /// Towards the beginning.
+    pub backwards: bool,
+    /// Members of the room beside the place.
+    pub joined: u32,
+    /// That room.
+    pub room: RoomNid,
 }
 
 /// A part of the directory.
@@ -56,7 +45,26 @@ pub struct DirectoryPage {
     /// How many rooms there are in all.
     pub total: usize,
     /// Where the next part begins, if there is more.
-    pub next: Option<usize>,
+    pub next: Option<DirectoryPlace>,
+    /// Where the part before ends, if there is one.
+    pub prev: Option<DirectoryPlace>,
+}
+
+/// Rooms with most members come first.
+type Rank = (Reverse<u32>, RoomNid);
+
+impl DirectoryPlace {
+    fn rank(self) -> Rank {
+        (Reverse(self.joined), self.room)
+    }
+
+    fn at(rank: Rank, backwards: bool) -> DirectoryPlace {
+        DirectoryPlace {
+            backwards,
+            joined: rank.0.0,
+            room: rank.1,
+        }
+    }
 }
 
 impl Rooms {
@@ -104,98 +112,73 @@ impl Rooms {
         .await
     }
 
-    /// A part of the directory.
+    /// A part of the directory. A place stays good when rooms come and go.
     ///
     /// # Errors
     /// The store's.
     pub async fn public_rooms(&self, ask: DirectoryAsk) -> Result<DirectoryPage, RoomError> {
         self.query(move |this, snap| {
-            let mut rooms = Vec::new();
-            for row in snap.scan::<t::Directory>(Scan::all()) {
-                let (room, _) = row?;
-                if let Some(public) = this.public_room(snap, room)?
-                    && ask.wants(&public)
-                {
-                    rooms.push(public);
-                }
+            let ranks = this.listed(snap, &ask)?;
+            let page = part(&ranks, &ask);
+            let (Some(first), Some(last)) = (page.first(), page.last()) else {
+                return Ok(DirectoryPage {
+                    total: ranks.len(),
+                    ..DirectoryPage::default()
+                });
+            };
+            let before = ranks.first().is_some_and(|rank| rank < first);
+            let behind = ranks.last().is_some_and(|rank| rank > last);
+            let mut rooms = Vec::with_capacity(page.len());
+            for (_, room) in page {
+                rooms.extend(this.public_room(snap, *room)?);
             }
-            rooms.sort_by(|a, b| {
-                (Reverse(a.joined), &a.room_id).cmp(&(Reverse(b.joined), &b.room_id))
-            });
-            let total = rooms.len();
-            let end = ask.offset.saturating_add(ask.limit);
-            let rooms = rooms.into_iter().skip(ask.offset).take(ask.limit).collect();
             Ok(DirectoryPage {
                 rooms,
-                total,
-                next: (end < total).then_some(end),
+                total: ranks.len(),
+                next: behind.then(|| DirectoryPlace::at(*last, false)),
+                prev: before.then(|| DirectoryPlace::at(*first, true)),
             })
         })
         .await
     }
 
-    /// A room as the directory shows it; `None` if this server does not know it.
-    ///
-    /// # Errors
-    /// The store's.
-    pub fn public_room(
-        &self,
-        snap: &Snapshot,
-        room: RoomNid,
-    ) -> Result<Option<PublicRoom>, StoreError> {
-        let (Some(row), Some(head)) = (self.room_row(snap, room)?, self.head(snap, room)?) else {
-            return Ok(None);
-        };
-        let state = self.state_map(snap, head.state)?;
-        let text = |kind: &str, field: &str| -> Result<Option<String>, StoreError> {
-            let content = self.content_in(snap, &state, kind)?;
-            Ok(content
-                .str(field)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned))
-        };
-        let history = text("m.room.history_visibility", "history_visibility")?;
-        let guests = text("m.room.guest_access", "guest_access")?;
-        Ok(Some(PublicRoom {
-            room_id: self.store().room_id(room)?.to_string(),
-            name: text("m.room.name", "name")?,
-            topic: text("m.room.topic", "topic")?,
-            avatar_url: text("m.room.avatar", "url")?,
-            canonical_alias: text("m.room.canonical_alias", "alias")?,
-            joined: head.joined,
-            world_readable: history.as_deref() == Some("world_readable"),
-            guest_can_join: guests.as_deref() == Some("can_join"),
-            join_rule: text("m.room.join_rules", "join_rule")?.unwrap_or_else(|| "invite".into()),
-            room_type: row.room_type,
-        }))
-    }
-
-    /// Content of the state event of a type with the empty key; empty where there is none.
-    pub(crate) fn content_in(
-        &self,
-        snap: &Snapshot,
-        state: &StateMap,
-        kind: &str,
-    ) -> Result<Object, StoreError> {
-        let Some(nid) = self.in_state(state, kind, "")? else {
-            return Ok(Object::new());
-        };
-        let held = self.event(snap, nid)?;
-        Ok(held
-            .and_then(|held| held.event.content_object().ok())
-            .unwrap_or_default())
+    /// The rooms asked for, in order.
+    fn listed(&self, snap: &Snapshot, ask: &DirectoryAsk) -> Result<Vec<Rank>, StoreError> {
+        let term = ask.term.as_deref().unwrap_or_default();
+        let term = term.get(..term.floor_char_boundary(MAX_TERM_BYTES));
+        let term = fold(term.unwrap_or_default());
+        let mut ranks = Vec::new();
+        for row in snap.scan::<t::Directory>(Scan::all()) {
+            let (room, _) = row?;
+            let (Some(row), Some(head)) = (self.room_row(snap, room)?, self.head(snap, room)?)
+            else {
+                continue;
+            };
+            let kinds = ask.room_types.as_ref();
+            if kinds.is_some_and(|kinds| !kinds.contains(&row.room_type)) {
+                continue;
+            }
+            if term.is_empty() || self.card(snap, room, &head)?.folded.contains(&term) {
+                ranks.push((Reverse(head.joined), room));
+            }
+        }
+        ranks.sort_unstable();
+        Ok(ranks)
     }
 }
 
-impl DirectoryAsk {
-    fn wants(&self, room: &PublicRoom) -> bool {
-        let kind = self
-            .room_types
-            .as_ref()
-            .is_none_or(|kinds| kinds.contains(&room.room_type));
-        let term = self.term.as_deref().unwrap_or_default().to_lowercase();
-        let texts = [&room.name, &room.topic, &room.canonical_alias];
-        let mut texts = texts.into_iter().flatten();
-        kind && (term.is_empty() || texts.any(|text| text.to_lowercase().contains(&term)))
-    }
+/// The ranks of one part.
+fn part<'a>(ranks: &'a [Rank], ask: &DirectoryAsk) -> &'a [Rank] {
+    let (first, end) = match ask.from {
+        None => (0, ask.limit),
+        Some(place) if place.backwards => {
+            let end = ranks.partition_point(|rank| *rank < place.rank());
+            (end.saturating_sub(ask.limit), end)
+        }
+        Some(place) => {
+            let first = ranks.partition_point(|rank| *rank <= place.rank());
+            (first, first.saturating_add(ask.limit))
+        }
+    };
+    ranks.get(first..end.min(ranks.len())).unwrap_or_default()
 }

@@ -14,6 +14,7 @@
 
 mod alias;
 mod append;
+mod appservice;
 mod base;
 mod cache;
 mod card;
@@ -21,18 +22,23 @@ mod carry;
 mod change;
 mod compose;
 mod create;
+mod delayed;
 mod directory;
 mod draft;
 mod error;
 mod hierarchy;
+mod invited;
 mod job;
 mod lookup;
 mod membership;
 mod mutual;
+mod notice;
+mod people;
 pub mod read;
+mod receipts;
 mod redact;
 mod redact_many;
-mod receipts;
+mod report;
 mod restricted;
 mod send;
 mod sticky;
@@ -52,19 +58,26 @@ use parking_lot::RwLock;
 use skerry_account::Accounts;
 use skerry_core::event::RuledEvent;
 use skerry_core::keys::SigningKey;
-use skerry_core::{Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, StateId};
+use skerry_core::{Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, StateId, UserNid};
 use skerry_store::schema::room as tables;
 use skerry_store::{Lanes, Scan, Store, StoreError};
 
+pub use appservice::Item;
 pub use base::{Held, RoomFacts};
 pub use card::PublicRoom;
 pub use change::Who;
 pub use create::{CreateRoom, InitialState, Preset};
+pub use delayed::{
+    CANCELLED_BY_STATE, DelayedAction, DelayedAsk, DelayedDraft, DelayedEvent, DelayedOrder,
+    DelayedOutcome, DelayedPage, Delays,
+};
 pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace};
 pub use error::RoomError;
 pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;
 pub use mutual::MutualRooms;
+pub use notice::{Notice, NoticeSettings};
+pub use people::{Found, FoundPeople};
 pub use read::{
     ContextAsk, Cut, EventFilter, Facts, Form, MembersAsk, MessagesAsk, PAGE_MAX, Page, PageAsk,
     Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, View, Viewer, glob_matches,
@@ -73,13 +86,16 @@ pub use read::{
 pub use receipts::ReadMarks;
 pub use redact::Redaction;
 pub use send::{Message, StateEvent};
+pub use report::{Complaint, Reported, ReportsAsk, ReportsPage};
 pub use skerry_core::StateMap;
+pub use skerry_store::schema::directory::ReportKind;
 pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
 pub use sticky::StickyPage;
 pub use thread_subs::{ThreadChange, ThreadChanges};
 pub use typing::Typing;
-pub use unread::{Count, Unread};
+pub use unread::{Alert, Count, NOTIFICATIONS_MAX, NotificationsAsk, Unread};
 
+use appservice::Counted;
 use cache::Cache;
 use lookup::Lookups;
 use read::Reads;
@@ -94,11 +110,20 @@ pub struct RoomsConfig {
     pub default_version: RoomVersion,
     /// The key that signs this server's events.
     pub key: Arc<SigningKey>,
+    /// How the server speaks to its users; none: not at all.
+    pub notices: Option<NoticeSettings>,
+    /// The user directory finds everybody of this server, not only whom one may know of.
+    pub search_all_users: bool,
+    /// What users may delay (MSC4140).
+    pub delays: Delays,
     /// How much memory the caches of state and events may hold, in bytes.
     pub cache_bytes: usize,
     /// For how long moderators may read what redacted events said, in ms; 0: it is not kept.
     pub redacted_keep_ms: u64,
 }
+
+/// How much memory is for knowing which rooms concern application services, in bytes.
+const INTERESTS_BYTES: usize = 1 << 20;
 
 /// All rooms of this server. Cheap to clone.
 #[derive(Clone)]
@@ -119,6 +144,7 @@ pub(crate) struct Inner {
     pub(crate) auth_events: Cache<EventNid, RuledEvent>,
     /// The newest ends of rooms; only inside their lanes.
     pub(crate) tips: Cache<RoomNid, Arc<Tip>>,
+    pub(crate) interests: Cache<RoomNid, Counted>,
     /// What readers look at.
     pub(crate) reads: Reads,
     /// What look-ups across rooms keep.
@@ -126,6 +152,10 @@ pub(crate) struct Inner {
     pub(crate) last: LastPositions,
     pub(crate) redactions: redact_many::RedactBell,
     pub(crate) sticky_until: sticky::StickyUntil,
+    /// One at a time per user schedules an event.
+    pub(crate) delay_lanes: Lanes<UserNid>,
+    /// Rung when an event is scheduled.
+    pub(crate) delay_bell: tokio::sync::Notify,
     /// How often the store was opened anew when the caches were last known to be true.
     pub(crate) generation: AtomicU64,
 }
@@ -156,11 +186,14 @@ impl Rooms {
                 states: Cache::new(2 * share),
                 auth_events: Cache::new(share),
                 tips: Cache::new(share),
+                interests: Cache::new(INTERESTS_BYTES),
                 reads: Reads::new(2 * share - share / 2),
                 lookups: Lookups::new(share / 2),
                 last,
                 redactions: redact_many::RedactBell::default(),
                 sticky_until,
+                delay_lanes: Lanes::new(),
+                delay_bell: tokio::sync::Notify::new(),
                 generation: AtomicU64::new(generation),
                 config,
             }),
@@ -183,6 +216,12 @@ impl Rooms {
     #[must_use]
     pub fn default_version(&self) -> RoomVersion {
         self.inner.config.default_version
+    }
+
+    /// What users may delay.
+    #[must_use]
+    pub fn delays(&self) -> Delays {
+        self.inner.config.delays
     }
 
     /// Whether a user id belongs to this server.

@@ -12,6 +12,7 @@ pub mod room;
 pub mod room_read;
 pub mod room_redact;
 pub mod room_timed;
+pub mod search;
 pub mod store;
 
 use crate::TableInfo;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         room_read::TABLES,
         room_redact::TABLES,
         room_timed::TABLES,
+        search::TABLES,
         media::TABLES,
     ]
     .into_iter()

@@ -291,7 +291,7 @@ impl Query<'_> {
                 }
             }
             Membership::Invite if news(ask.member.pos) => {
-                if !self.is_invited_by_ignored(ask)? {
+                if !self.is_invite_hidden(ask)? {
                     delta.invited.push(self.stripped(ask)?);
                 }
             }
@@ -320,14 +320,11 @@ impl Query<'_> {
         })
     }
 
-    /// Whether the user ignores whoever sent the invitation.
-    pub(crate) fn is_invited_by_ignored(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
-        let ignored = self.sync.accounts.ignored(self.snap, self.req.user)?;
-        if ignored.is_empty() {
-            return Ok(false);
-        }
-        let meta = self.sync.rooms.meta(self.snap, ask.member.event)?;
-        Ok(meta.is_some_and(|meta| ignored.contains(&meta.sender)))
+    /// Whether the user does not want to see the invitation.
+    pub(crate) fn is_invite_hidden(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
+        self.sync
+            .rooms
+            .is_invite_hidden(self.snap, self.req.user, ask.member.event)
     }
 
     /// Global account data.

@@ -1,0 +1,213 @@
+//! The rooms that a space holds, in their order.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::Value;
+use skerry_core::{Pos, RoomNid};
+use skerry_store::schema::room_read::RedactedAt;
+use skerry_store::{Snapshot, StoreError};
+
+use crate::Rooms;
+
+/// The most children of one space that are looked at.
+const MAX_CHILDREN: usize = 10_000;
+/// Longest `order`, in characters.
+const MAX_ORDER: usize = 50;
+/// The type of the events that make children.
+const CHILD: &str = "m.space.child";
+
+/// A room of a space.
+#[derive(Clone, Debug)]
+pub(crate) struct Child {
+    /// The room's id.
+    pub(crate) room_id: Arc<str>,
+    /// The space suggests it.
+    pub(crate) suggested: bool,
+    /// Its event, stripped, with its time: JSON.
+    stripped: Arc<[u8]>,
+    place: Place,
+}
+
+/// Where a child stands among the others (client-server API, "Ordering of children within a
+/// space").
+#[derive(Clone, Debug)]
+struct Place {
+    order: Option<String>,
+    ts: u64,
+}
+
+impl Child {
+    fn compare(&self, other: &Child) -> Ordering {
+        let by_place = self.place.compare(&other.place);
+        by_place.then_with(|| self.room_id.cmp(&other.room_id))
+    }
+}
+
+impl Place {
+    fn compare(&self, other: &Place) -> Ordering {
+        let by_order = match (&self.order, &other.order) {
+            (Some(a), Some(b)) => a.cmp(b),
+            (Some(_), None) => Ordering::Less,
+            (None, Some(_)) => Ordering::Greater,
+            (None, None) => Ordering::Equal,
+        };
+        by_order.then(self.ts.cmp(&other.ts))
+    }
+}
+
+#[derive(Deserialize)]
+struct Content {
+    #[serde(default)]
+    via: Value,
+    #[serde(default)]
+    order: Value,
+    #[serde(default)]
+    suggested: Value,
+}
+
+impl Content {
+    /// Without servers to join through it is no child (any more).
+    fn is_child(&self) -> bool {
+        let via = self.via.as_array();
+        via.is_some_and(|via| !via.is_empty() && via.iter().all(Value::is_string))
+    }
+
+    fn order(&self) -> Option<String> {
+        let order = self.order.as_str()?;
+        let legal = order.len() <= MAX_ORDER && order.bytes().all(|b| (0x20..=0x7e).contains(&b));
+        (legal && !order.is_empty()).then(|| order.to_owned())
+    }
+}
+
+impl Rooms {
+    /// The children of a space.
+    pub(super) fn children(
+        &self,
+        snap: &Snapshot,
+        space: RoomNid,
+    ) -> Result<Arc<[Child]>, StoreError> {
+        let Some(head) = self.head(snap, space)? else {
+            return Ok(Arc::from(Vec::new()));
+        };
+        let redacted = snap.get::<RedactedAt>(&space)?.unwrap_or(Pos::ZERO);
+        let held = &self.inner.lookups.children;
+        if let Some(children) = held.get((head.state, redacted)) {
+            return Ok(children);
+        }
+        let mut events = Vec::new();
+        for (key, event) in self.state_map(snap, head.state)?.iter() {
+            let (kind, room_id) = self.store().state_key(key)?;
+            if &*kind == CHILD && skerry_core::names::is_room_id(&room_id) {
+                events.push((room_id, event));
+            }
+        }
+        events.truncate(MAX_CHILDREN);
+        let nids: Vec<_> = events.iter().map(|(_, nid)| *nid).collect();
+        let mut children = Vec::new();
+        for ((room_id, _), held) in events.into_iter().zip(self.events(snap, &nids)?) {
+            let Some(event) = held.map(|held| held.event) else {
+                continue;
+            };
+            let Ok(content) = event.content_as::<Content>() else {
+                continue;
+            };
+            if content.is_child() {
+                children.push(Child {
+                    room_id,
+                    suggested: content.suggested == Value::Bool(true),
+                    stripped: stripped_event(&event).into(),
+                    place: Place {
+                        order: content.order(),
+                        ts: event.origin_server_ts(),
+                    },
+                });
+            }
+        }
+        children.sort_by(Child::compare);
+        let children: Arc<[Child]> = children.into();
+        let bytes = children.iter().map(|child| 200 + child.stripped.len());
+        held.put((head.state, redacted), children.clone(), bytes.sum());
+        Ok(children)
+    }
+}
+
+/// The event in stripped form, with its time.
+fn stripped_event(event: &skerry_core::StoredEvent) -> Vec<u8> {
+    let mut out = Vec::new();
+    event.write_stripped(&mut out);
+    out.pop();
+    out.extend_from_slice(b",\"origin_server_ts\":");
+    out.extend_from_slice(event.origin_server_ts().to_string().as_bytes());
+    out.push(b'}');
+    out
+}
+
+/// The events of children as a JSON array.
+pub(super) fn stripped(children: &[Child]) -> Vec<u8> {
+    let mut out = vec![b'['];
+    for child in children {
+        if out.len() > 1 {
+            out.push(b',');
+        }
+        out.extend_from_slice(&child.stripped);
+    }
+    out.push(b']');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use std::sync::Arc;
+
+    use super::{Child, Content, Place};
+
+    fn child(order: Option<&str>, ts: u64, room_id: &str) -> Child {
+        Child {
+            room_id: room_id.into(),
+            suggested: false,
+            stripped: Arc::from(Vec::new()),
+            place: Place {
+                order: order.map(str::to_owned),
+                ts,
+            },
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_specification() {
+        let mut children = [
+            child(None, 640_000, "!b:example.org"),
+            child(Some("first"), 640_000, "!c:example.org"),
+            child(None, 640_000, "!a:example.org"),
+            child(Some(" "), 640_000, "!e:example.org"),
+            child(Some("aaaa"), 640_001, "!d:example.org"),
+            child(Some("aaaa"), 640_000, "!f:example.org"),
+            child(None, 1, "!z:example.org"),
+        ];
+        children.sort_by(Child::compare);
+        let ids: Vec<&str> = children.iter().map(|child| &child.room_id[1..2]).collect();
+        assert_eq!(ids, ["e", "f", "d", "c", "z", "a", "b"]);
+    }
+
+    #[test]
+    fn what_makes_a_child() {
+        let content = |text: &str| serde_json::from_str::<Content>(text).unwrap();
+        assert!(content(r#"{"via":["a"]}"#).is_child());
+        for not in ["{}", r#"{"via":[]}"#, r#"{"via":"a"}"#, r#"{"via":[1]}"#] {
+            assert!(!content(not).is_child(), "{not}");
+        }
+        assert_eq!(content(r#"{"order":"a"}"#).order().as_deref(), Some("a"));
+        let long = format!(r#"{{"order":"{}"}}"#, "a".repeat(51));
+        for not in [
+            r#"{"order":7}"#,
+            r#"{"order":"ü"}"#,
+            r#"{"order":""}"#,
+            &long,
+        ] {
+            assert_eq!(content(not).order(), None, "{not}");
+        }
+    }
+}
