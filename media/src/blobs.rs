@@ -10,10 +10,10 @@ use std::{
 use blake3::Hash;
 use skerry_core::{Clock, DiceSource, UserNid};
 use skerry_store::{
-    Store, StoreError, blocking,
+    Applied, Lanes, Store, StoreError, Write, blocking,
     schema::media::{Blob, BlobRef, Media, MediaTable, Thumb},
 };
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::{
     files::{Files, Spooled, Swept},
@@ -35,6 +35,19 @@ pub struct Settings {
     pub max_upload: u64,
     /// How many pictures may be decoded at once.
     pub decoders: usize,
+    /// What the old endpoints without a token give.
+    pub unauthenticated: Unauthenticated,
+}
+
+/// What may be fetched without an access token, by the endpoints that 1.11 deprecated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unauthenticated {
+    /// Nothing.
+    Off,
+    /// What was uploaded while they were open.
+    Frozen,
+    /// Everything.
+    Open,
 }
 
 /// Why there is no answer.
@@ -46,6 +59,18 @@ pub enum MediaError {
     /// No such media here.
     #[error("no such media")]
     NotFound,
+    /// The id is reserved; its content has not been uploaded yet.
+    #[error("the file has not been uploaded yet")]
+    NotYet,
+    /// The id has content already.
+    #[error("the media id has content already")]
+    Taken,
+    /// The id was reserved by somebody else.
+    #[error("the media id belongs to somebody else")]
+    NotYours,
+    /// Too many ids are reserved; the first of them lapses in so many ms.
+    #[error("too many uploads are pending")]
+    TooManyPending(u64),
     /// A picture that cannot be decoded, or not within bounds.
     #[error("no thumbnail can be made: {0}")]
     NoThumbnail(String),
@@ -110,12 +135,16 @@ impl Upload {
 
 /// The media store. Cheap to share.
 pub struct Blobs {
-    store: Arc<Store>,
+    pub(crate) store: Arc<Store>,
     files: Files,
-    settings: Settings,
-    clock: Arc<dyn Clock>,
-    dice: Arc<dyn DiceSource>,
+    pub(crate) settings: Settings,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) dice: Arc<dyn DiceSource>,
     decoders: Arc<Semaphore>,
+    /// One change at a time of the ids a person has reserved.
+    pub(crate) uploaders: Lanes<UserNid>,
+    /// Rung when the content of a reserved id has come.
+    pub(crate) arrived: watch::Sender<()>,
 }
 
 impl Blobs {
@@ -139,7 +168,15 @@ impl Blobs {
             clock,
             dice,
             decoders,
+            uploaders: Lanes::new(),
+            arrived: watch::Sender::new(()),
         })
+    }
+
+    /// What may be fetched without a token.
+    #[must_use]
+    pub fn unauthenticated(&self) -> Unauthenticated {
+        self.settings.unauthenticated
     }
 
     #[cfg(test)]
@@ -202,9 +239,14 @@ impl Blobs {
         uploader: UserNid,
     ) -> Result<MediaId, MediaError> {
         let this = Arc::clone(self);
-        let (id, applied) = blocking(move || this.commit(upload, info, uploader))
-            .await
-            .map_err(MediaError::Store)??;
+        let (id, applied) = blocking(move || {
+            let id = MediaId::random(this.dice.dice().as_mut());
+            let w = this.store.write();
+            let applied = this.commit(w, upload, info, uploader, &id)?;
+            Ok::<_, MediaError>((id, applied))
+        })
+        .await
+        .map_err(MediaError::Store)??;
         self.store
             .durable(&applied)
             .await
@@ -212,14 +254,16 @@ impl Blobs {
         Ok(id)
     }
 
-    fn commit(
+    /// Puts the file into its place and, with whatever `w` holds already, the rows that name it.
+    pub(crate) fn commit(
         &self,
+        mut w: Write,
         upload: Upload,
         info: UploadInfo,
         uploader: UserNid,
-    ) -> Result<(MediaId, skerry_store::Applied), MediaError> {
+        id: &MediaId,
+    ) -> Result<Applied, MediaError> {
         let (hash, size) = upload.spooled.keep(&self.files).map_err(MediaError::file)?;
-        let id = MediaId::random(self.dice.dice().as_mut());
         let hash = *hash.as_bytes();
         let UploadInfo { content_type, name } = info;
         let media = Media {
@@ -231,14 +275,13 @@ impl Blobs {
             name: name.filter(|name| !name.is_empty() && name.len() <= FILE_NAME_MAX),
             uploader,
             created_ms: self.clock.now_ms(),
+            unauthenticated: self.settings.unauthenticated == Unauthenticated::Open,
         };
         let server = self.settings.server_name.clone();
-        let mut w = self.store.write();
         w.put::<Blob>(&hash, &size);
         w.put::<BlobRef>(&(hash, server.clone(), id.as_str().to_owned()), &());
         w.put::<MediaTable>(&(server, id.as_str().to_owned()), &media);
-        let applied = self.store.commit(w).map_err(MediaError::Store)?;
-        Ok((id, applied))
+        self.store.commit(w).map_err(MediaError::Store)
     }
 
     /// Finds a file by its `mxc://`. Blocks on the disk.
@@ -252,7 +295,7 @@ impl Blobs {
         Ok(Found { media, file })
     }
 
-    fn media(&self, server: &str, id: &MediaId) -> Result<Media, MediaError> {
+    pub(crate) fn media(&self, server: &str, id: &MediaId) -> Result<Media, MediaError> {
         let key = (server.to_owned(), id.as_str().to_owned());
         let row = self
             .store

@@ -12,10 +12,11 @@ mod blobs;
 mod files;
 mod mime;
 mod mxc;
+mod pending;
 mod routes;
 mod thumbnail;
 
-pub use blobs::{Blobs, Found, MediaError, Settings, Upload, UploadInfo};
+pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, UploadInfo};
 pub use files::Swept;
 pub use mxc::MediaId;
 pub use routes::ROUTES;

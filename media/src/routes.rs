@@ -4,6 +4,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     ops::Range,
     sync::Arc,
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -17,11 +18,12 @@ use http::{
 };
 use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::json;
+use skerry_core::UserNid;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_store::{StoreError, blocking};
 
 use crate::{
-    blobs::{Blobs, Found, MediaError, UploadInfo},
+    blobs::{Blobs, Found, MediaError, Unauthenticated, Upload, UploadInfo},
     mime,
     mxc::MediaId,
     thumbnail::{Method, Wanted},
@@ -29,6 +31,8 @@ use crate::{
 
 /// How much is read from a file at once, in bytes.
 const PIECE: usize = 64 * 1024;
+/// How long a download waits for content unless it says otherwise, in ms.
+const PATIENCE_MS: u64 = 20_000;
 const SANDBOX: &str = "sandbox; default-src 'none'; script-src 'none'; plugin-types \
     application/pdf; style-src 'unsafe-inline'; object-src 'self';";
 const FOR_EVER: &str = "private, max-age=31536000, immutable";
@@ -36,6 +40,8 @@ const FOR_EVER: &str = "private, max-age=31536000, immutable";
 /// The endpoints of this crate.
 pub const ROUTES: &[Route<Blobs>] = &[
     route!(POST "/_matrix/media/v3/upload", Token, Media, upload).stream(),
+    route!(POST "/_matrix/media/v1/create", Token, Media, create),
+    route!(PUT "/_matrix/media/v3/upload/{serverName}/{mediaId}", Token, Media, fill).stream(),
     route!(GET "/_matrix/client/v1/media/config", Token, Free, config),
     route!(GET "/_matrix/media/v3/config", Token, Free, config),
     route!(GET "/_matrix/client/v1/media/download/{serverName}/{mediaId}", Token, Media, download)
@@ -47,6 +53,12 @@ pub const ROUTES: &[Route<Blobs>] = &[
     .guests(),
     route!(GET "/_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}", Token, Media, thumbnail)
         .guests(),
+    route!(GET "/_matrix/media/v3/download/{serverName}/{mediaId}", None, Media, old_download),
+    route!(
+        GET "/_matrix/media/v3/download/{serverName}/{mediaId}/{fileName}",
+        None, Media, old_download
+    ),
+    route!(GET "/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", None, Media, old_thumbnail),
 ];
 
 fn refuse(error: MediaError) -> ApiError {
@@ -55,6 +67,10 @@ fn refuse(error: MediaError) -> ApiError {
             ApiError::too_large(format!("A file may have {max} bytes at most"))
         }
         MediaError::NotFound => ApiError::not_found("No such media on this server"),
+        MediaError::NotYet => ApiError::not_yet_uploaded("Nothing was uploaded under this id yet"),
+        MediaError::Taken => ApiError::cannot_overwrite_media("This media id has its content"),
+        MediaError::NotYours => ApiError::forbidden("This media id was given out to somebody else"),
+        MediaError::TooManyPending(lapse_ms) => ApiError::limit(lapse_ms),
         MediaError::NoThumbnail(why) => {
             ApiError::unknown(format!("No thumbnail can be made of this file: {why}"))
         }
@@ -69,15 +85,62 @@ fn refuse(error: MediaError) -> ApiError {
 /// `POST /_matrix/media/v3/upload`: the `mxc://` in the answer names the file from then on,
 /// whatever happens to the server. Streamed to the disk, never whole in memory.
 async fn upload(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
+    let uploader = uploader(&call)?;
+    let info = info(&call);
+    let upload = received(&blobs, &mut call).await?;
+    let id = blobs.finish(upload, info, uploader).await.map_err(refuse)?;
+    Answer::json(&json!({ "content_uri": uri(&blobs, &id) }))
+}
+
+/// `POST /_matrix/media/v1/create`: an `mxc://` whose content comes later.
+async fn create(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
+    let (id, expires_ms) = blobs.reserve(uploader(&call)?).await.map_err(refuse)?;
+    Answer::json(&json!({ "content_uri": uri(&blobs, &id), "unused_expires_at": expires_ms }))
+}
+
+/// `PUT /_matrix/media/v3/upload/{serverName}/{mediaId}`: the content of such an `mxc://`.
+async fn fill(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
+    let uploader = uploader(&call)?;
+    let info = info(&call);
+    let (server, id) = named(&call)?;
+    if server != blobs.server_name() {
+        return Err(ApiError::forbidden(
+            "Another server's media ids are its own",
+        ));
+    }
+    // Refused before a byte is taken in where it can be.
+    on_disk({
+        let (blobs, id) = (Arc::clone(&blobs), id.clone());
+        move || blobs.may_fill(&id, uploader)
+    })
+    .await?;
+    let upload = received(&blobs, &mut call).await?;
+    let filled = blobs.fill(upload, info, uploader, id).await;
+    filled.map_err(refuse)?;
+    Ok(Answer::empty())
+}
+
+fn uploader(call: &Call) -> Result<UserNid, ApiError> {
     let who = call.requester()?;
     if who.is_guest {
         return Err(ApiError::guest_access_forbidden("Guests may not upload"));
     }
-    let uploader = who.user;
-    let info = UploadInfo {
+    Ok(who.user)
+}
+
+fn info(call: &Call) -> UploadInfo {
+    UploadInfo {
         content_type: call.header(&CONTENT_TYPE).unwrap_or_default().to_owned(),
         name: call.query("filename"),
-    };
+    }
+}
+
+fn uri(blobs: &Blobs, id: &MediaId) -> String {
+    format!("mxc://{}/{}", blobs.server_name(), id.as_str())
+}
+
+/// The request's body, on disk.
+async fn received(blobs: &Arc<Blobs>, call: &mut Call) -> Result<Upload, ApiError> {
     let mut stream = call.take_stream()?;
     if stream
         .length
@@ -85,17 +148,12 @@ async fn upload(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
     {
         return Err(refuse(MediaError::TooLarge(blobs.max_upload())));
     }
-    let mut upload = on_disk({
-        let blobs = Arc::clone(&blobs);
-        move || blobs.begin()
-    })
-    .await?;
+    let blobs = Arc::clone(blobs);
+    let mut upload = on_disk(move || blobs.begin()).await?;
     while let Some(piece) = stream.next().await? {
         upload = on_disk(move || upload.write(&piece).map(|()| upload)).await?;
     }
-    let id = blobs.finish(upload, info, uploader).await.map_err(refuse)?;
-    let uri = format!("mxc://{}/{}", blobs.server_name(), id.as_str());
-    Answer::json(&json!({ "content_uri": uri }))
+    Ok(upload)
 }
 
 /// `GET /_matrix/client/v1/media/config`
@@ -107,6 +165,7 @@ async fn config(blobs: Arc<Blobs>, _call: Call) -> Result<Answer, ApiError> {
 /// uploaded, whole or the range asked for, with a type and disposition that no browser runs.
 async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
+    arrived(&blobs, &call, &server, &id).await?;
     let Found { media, mut file } = on_disk(move || blobs.find(&server, &id)).await?;
     let etag = format!("\"{}\"", blake3::Hash::from_bytes(media.hash).to_hex());
     if call
@@ -162,10 +221,50 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
 async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
     let wanted = wanted(&call)?;
+    arrived(&blobs, &call, &server, &id).await?;
     let made = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
     let disposition = mime::disposition(&made.content_type, Some("thumbnail"));
     Ok(guarded(Answer::bytes(&made.content_type, made.bytes))
         .header(CONTENT_DISPOSITION, &disposition))
+}
+
+/// `GET /_matrix/media/v3/download/{serverName}/{mediaId}[/{fileName}]`, without a token: for what
+/// may be fetched so; everything else is not there.
+async fn old_download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
+    let blobs = without_token(blobs, &call).await?;
+    download(blobs, call).await
+}
+
+/// `GET /_matrix/media/v3/thumbnail/{serverName}/{mediaId}`, without a token: as the download.
+async fn old_thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
+    let blobs = without_token(blobs, &call).await?;
+    thumbnail(blobs, call).await
+}
+
+async fn without_token(blobs: Arc<Blobs>, call: &Call) -> Result<Arc<Blobs>, ApiError> {
+    match blobs.unauthenticated() {
+        Unauthenticated::Off => return Err(ApiError::unrecognized("Unknown endpoint")),
+        Unauthenticated::Open => return Ok(blobs),
+        Unauthenticated::Frozen => {}
+    }
+    let (server, id) = named(call)?;
+    on_disk(move || match blobs.media(&server, &id)?.unauthenticated {
+        true => Ok(blobs),
+        false => Err(MediaError::NotFound),
+    })
+    .await
+}
+
+/// Waits for content that is still to be uploaded as long as the request says (`timeout_ms`).
+async fn arrived(
+    blobs: &Arc<Blobs>,
+    call: &Call,
+    server: &str,
+    id: &MediaId,
+) -> Result<(), ApiError> {
+    let patience = call.query_as("timeout_ms")?.unwrap_or(PATIENCE_MS);
+    let patience = Duration::from_millis(patience);
+    blobs.wait_for(server, id, patience).await.map_err(refuse)
 }
 
 fn wanted(call: &Call) -> Result<Wanted, ApiError> {

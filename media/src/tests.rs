@@ -3,13 +3,13 @@
 use std::{io::Read as _, sync::Arc};
 
 use skerry_core::{
-    UserNid,
+    Clock, UserNid,
     fixtures::{FakeClock, SeededSource},
 };
 use skerry_store::{Store, StoreOptions, schema::media::Thumb};
 
 use crate::{
-    Blobs, MediaError, MediaId, Method, Settings, UploadInfo,
+    Blobs, MediaError, MediaId, Method, Settings, Unauthenticated, UploadInfo,
     blobs::THUMB_KEPT_MAX,
     mime::disposition,
     routes::{Asked, range},
@@ -18,6 +18,7 @@ use crate::{
 
 struct House {
     dir: tempfile::TempDir,
+    clock: Arc<FakeClock>,
     blobs: Arc<Blobs>,
 }
 
@@ -26,17 +27,24 @@ fn open(dir: tempfile::TempDir) -> House {
 }
 
 fn open_with(dir: tempfile::TempDir, max_upload: u64) -> House {
+    open_as(dir, max_upload, Unauthenticated::Frozen)
+}
+
+fn open_as(dir: tempfile::TempDir, max_upload: u64, unauthenticated: Unauthenticated) -> House {
     let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
     let settings = Settings {
         server_name: "localhost".to_owned(),
         max_upload,
         decoders: 2,
+        unauthenticated,
     };
     let clock = Arc::new(FakeClock::default());
     let dice = Arc::new(SeededSource::new(7));
-    let blobs = Blobs::open(&dir.path().join("media"), store, settings, clock, dice).unwrap();
+    let time: Arc<dyn Clock> = clock.clone();
+    let blobs = Blobs::open(&dir.path().join("media"), store, settings, time, dice).unwrap();
     House {
         dir,
+        clock,
         blobs: Arc::new(blobs),
     }
 }
@@ -247,4 +255,95 @@ async fn who_hangs_up_keeps_the_turn_until_the_picture_is_done() {
     while house.blobs.free_turns() < 2 {
         tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
+}
+
+fn spooled(blobs: &Blobs, bytes: &[u8]) -> crate::Upload {
+    let mut upload = blobs.begin().unwrap();
+    upload.write(bytes).unwrap();
+    upload
+}
+
+#[tokio::test]
+async fn an_id_comes_first_and_its_content_later() {
+    let home = house();
+    let blobs = Arc::clone(&home.blobs);
+    let (ada, grace) = (UserNid(1), UserNid(2));
+    let (id, _) = blobs.reserve(ada).await.unwrap();
+    let early = blobs
+        .wait_for("localhost", &id, std::time::Duration::ZERO)
+        .await;
+    assert!(matches!(early, Err(MediaError::NotYet)), "{early:?}");
+    assert!(matches!(
+        blobs.may_fill(&id, grace),
+        Err(MediaError::NotYours)
+    ));
+
+    let waiting = tokio::spawn({
+        let (blobs, id) = (Arc::clone(&blobs), id.clone());
+        async move {
+            let patience = std::time::Duration::from_secs(60);
+            blobs.wait_for("localhost", &id, patience).await.unwrap();
+            read(&blobs, &id)
+        }
+    });
+    let fill = |bytes: &'static [u8]| {
+        let (blobs, id) = (Arc::clone(&blobs), id.clone());
+        async move {
+            let upload = spooled(&blobs, bytes);
+            blobs.fill(upload, UploadInfo::default(), ada, id).await
+        }
+    };
+    fill(b"late but here").await.unwrap();
+    assert_eq!(waiting.await.unwrap(), b"late but here");
+    assert!(matches!(fill(b"again").await, Err(MediaError::Taken)));
+    assert_eq!(read(&blobs, &id), b"late but here");
+}
+
+#[tokio::test]
+async fn reserved_ids_are_few_and_lapse() {
+    let home = house();
+    let (blobs, clock) = (&home.blobs, &home.clock);
+    let ada = UserNid(1);
+    let (first, expires_ms) = blobs.reserve(ada).await.unwrap();
+    for _ in 1..crate::pending::PENDING_MAX {
+        blobs.reserve(ada).await.unwrap();
+    }
+    let full = blobs.reserve(ada).await;
+    let lapse = expires_ms - clock.now_ms();
+    assert!(matches!(full, Err(MediaError::TooManyPending(ms)) if ms == lapse));
+    blobs.reserve(UserNid(2)).await.unwrap();
+
+    clock.advance(lapse);
+    let late = spooled(&blobs, b"too late");
+    let late = blobs
+        .fill(late, UploadInfo::default(), ada, first.clone())
+        .await;
+    assert!(matches!(late, Err(MediaError::NotFound)), "{late:?}");
+    let patience = std::time::Duration::from_secs(60);
+    blobs.wait_for("localhost", &first, patience).await.unwrap();
+    blobs.reserve(ada).await.unwrap();
+}
+
+#[tokio::test]
+async fn what_was_uploaded_while_the_old_endpoints_were_open_says_so() {
+    let House { dir, blobs, .. } = open_as(
+        tempfile::tempdir().unwrap(),
+        1_000_000,
+        Unauthenticated::Open,
+    );
+    let before = put(&blobs, b"from the open days", "text/plain").await;
+    drop(blobs);
+    let home = open(dir);
+    // The tests' dice begin anew with each house, and would give the same id again.
+    home.blobs.reserve(UserNid(1)).await.unwrap();
+    let after = put(&home.blobs, b"from later", "text/plain").await;
+    let open = |id| {
+        home.blobs
+            .find("localhost", id)
+            .unwrap()
+            .media
+            .unauthenticated
+    };
+    assert!(open(&before));
+    assert!(!open(&after));
 }

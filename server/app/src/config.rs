@@ -3,6 +3,7 @@
 //! `raw.rs` is the file's shape, `docs.rs` the one list of options with their meaning, this file
 //! what is checked.
 
+mod calls;
 mod docs;
 mod raw;
 mod units;
@@ -17,10 +18,12 @@ use std::sync::Arc;
 use ruma_common::ServerName;
 use skerry_account::PasswordCost;
 use skerry_core::RoomVersion;
+use skerry_media::Unauthenticated;
 use skerry_proxy::{Addr, ListenerSpec, Tls};
 use skerry_store::Durability;
 use toml::{Table, Value};
 
+pub use calls::{Calls, LiveKit, Turn, TurnLogin};
 pub use docs::{DOCS, Doc, example};
 pub use units::{duration, show_bytes};
 
@@ -57,6 +60,10 @@ pub struct Config {
     pub max_upload: u64,
     /// What to leave free on the disk, in bytes.
     pub free_disk_floor: u64,
+    /// What may be downloaded without a token.
+    pub unauthenticated_media: Unauthenticated,
+    /// What calls need from elsewhere.
+    pub calls: Calls,
     /// Whether requests are limited.
     pub rate_limit: bool,
     /// What to log.
@@ -256,6 +263,16 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         base_url: base_url(raw)?,
         max_upload: bytes("media.max_upload", &raw.media.max_upload)?,
         free_disk_floor: bytes("media.free_disk_floor", &raw.media.free_disk_floor)?,
+        unauthenticated_media: match raw.media.unauthenticated.as_str() {
+            "off" => Unauthenticated::Off,
+            "frozen" => Unauthenticated::Frozen,
+            "open" => Unauthenticated::Open,
+            other => {
+                let words = ["frozen", "off", "open"];
+                return Err(one_of("media.unauthenticated", other, &words));
+            }
+        },
+        calls: calls::check(raw)?,
         rate_limit: raw.rate_limit.enabled,
         log: log(raw)?,
         ignored: ignored(raw),
@@ -288,14 +305,6 @@ fn later_features(raw: &RawConfig) -> Result<(), ConfigError> {
             ));
         }
         other => return Err(one_of("media.backend", other, &["local", "s3"])),
-    }
-    let words = ["frozen", "off", "open"];
-    if !words.contains(&raw.media.unauthenticated.as_str()) {
-        return Err(one_of(
-            "media.unauthenticated",
-            &raw.media.unauthenticated,
-            &words,
-        ));
     }
     let headers = ["x-forwarded-for", "forwarded", "cf-connecting-ip"];
     if !headers.contains(&raw.proxy.client_address.as_str()) {

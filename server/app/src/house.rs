@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettings};
@@ -10,7 +11,7 @@ use skerry_client::{ClientConfig, Ctx};
 use skerry_core::{Clock, DiceSource};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::{Blobs, MediaError};
-use skerry_room::{Rooms, RoomsConfig};
+use skerry_room::{Delays, Rooms, RoomsConfig};
 use skerry_store::{Store, StoreError, StoreOptions};
 use skerry_sync::Sync;
 use tokio::sync::watch;
@@ -171,6 +172,10 @@ impl House {
             server_name: Arc::clone(&config.server_name),
             default_version: config.default_room_version,
             key: Arc::new(secrets.signing_key),
+            delays: Delays {
+                max_ms: millis(config.calls.max_delay),
+                ..Delays::default()
+            },
             cache_bytes: usize::try_from(memory.rooms).unwrap_or(usize::MAX),
             redacted_keep_ms: config.redacted_keep_ms,
         };
@@ -305,6 +310,7 @@ fn open_media(
         server_name: config.server_name.to_string(),
         max_upload: config.max_upload,
         decoders: std::thread::available_parallelism().map_or(2, usize::from),
+        unauthenticated: config.unauthenticated_media,
     };
     let dir: &Path = &config.data_dir.join("media");
     let blobs = Blobs::open(
@@ -317,4 +323,8 @@ fn open_media(
     let swept = blobs.sweep()?;
     tracing::debug!(?swept, "unfinished uploads taken away");
     Ok(Arc::new(blobs))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }

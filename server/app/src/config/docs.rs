@@ -189,9 +189,10 @@ pub const DOCS: &[Doc] = &[
         "media.trash_days",
         "How many days deleted media can be brought back.",
     ),
-    later(
+    used(
         "media.unauthenticated",
-        "Downloads without a token: \"frozen\" (for what was uploaded before), \"off\", \"open\".",
+        "Downloads without a token, for old clients: \"frozen\" (only what was uploaded while this\n\
+         was \"open\"), \"off\", \"open\".",
     ),
     later(
         "media.prune.at",
@@ -209,6 +210,39 @@ pub const DOCS: &[Doc] = &[
     later("media.s3.region", "The region."),
     later("media.s3.access_key_file", "A file with the access key."),
     later("media.s3.secret_key_file", "A file with the secret key."),
+    used(
+        "delayed_events.max_delay",
+        "The longest that clients may delay an event (calls use it to notice who is gone).",
+    ),
+    used(
+        "turn.uris",
+        "Relays for calls between two, such as [\"turn:turn.example.org?transport=udp\"].",
+    ),
+    used(
+        "turn.shared_secret_file",
+        "A file with the secret shared with the relays (static-auth-secret of coturn).",
+    ),
+    used(
+        "turn.username",
+        "Instead of a shared secret: the name by which all log in there, with password_file.",
+    ),
+    used(
+        "turn.password_file",
+        "A file with the password to that name.",
+    ),
+    used(
+        "turn.ttl",
+        "For how long a login made from the shared secret is good.",
+    ),
+    used("turn.guests", "Whether guests may use the relays."),
+    used(
+        "livekit.url",
+        "Where clients reach the LiveKit server for group calls, such as\n\
+         \"wss://livekit.example.org\". Set, this server hands out the tokens for it: LiveKit's\n\
+         room.auto_create has to be false then.",
+    ),
+    used("livekit.key", "The name of its API key."),
+    used("livekit.secret_file", "A file with the secret of that key."),
     later(
         "web.host",
         "The host name under which a web client is served; empty: none.",

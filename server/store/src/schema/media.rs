@@ -21,6 +21,19 @@ record! {
         pub uploader: UserNid,
         /// When, in ms since the epoch.
         pub created_ms: u64,
+        /// Whether it may be fetched without a token as long as the old endpoints are served: it
+        /// was uploaded while they were open (content repository, 1.11's freeze).
+        pub unauthenticated: bool,
+    }
+}
+
+record! {
+    /// A media id that was given out before its content (asynchronous upload, 1.7).
+    pub struct PendingMedia v1 {
+        /// Who may upload the content.
+        pub uploader: UserNid,
+        /// Until when, in ms since the epoch.
+        pub expires_ms: u64,
     }
 }
 
@@ -41,5 +54,13 @@ table!(
     /// (hash, width, height, crop) => (content type, bytes) of a thumbnail that was made.
     Thumb: "thumb", Media, ([u8; 32], u32, u32, bool) => (String, Vec<u8>), profile Event
 );
+table!(
+    /// Media id => who may still upload its content.
+    Pending: "media_pending", Media, String => PendingMedia, profile Small
+);
+table!(
+    /// (uploader, expires_ms, media id) => (): the same by uploader, oldest first.
+    PendingOf: "media_pending_of", Media, (UserNid, u64, String) => (), profile Small
+);
 
-tables!(MediaTable, Blob, BlobRef, Thumb);
+tables!(MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf);
