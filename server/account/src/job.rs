@@ -19,17 +19,13 @@ pub use skerry_store::schema::account::RoomJob;
 
 use crate::Accounts;
 
-/// Raised whenever there is new work: for rooms, or for the mail server.
+/// Raised whenever there is new work for rooms.
 #[derive(Default)]
 pub(crate) struct JobBell(watch::Sender<u64>);
 
 impl JobBell {
     pub(crate) fn ring(&self) {
         self.0.send_modify(|n| *n += 1);
-    }
-
-    pub(crate) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.0.subscribe()
     }
 }
 
@@ -49,7 +45,24 @@ pub struct Job {
 /// # Errors
 /// Those of the store.
 pub fn pending(snap: &Snapshot, limit: usize) -> Result<Vec<Job>, StoreError> {
-    snap.scan::<t::RoomJobs>(Scan::all().limit(limit))
+    pending_after(snap, None, limit)
+}
+
+/// The same, behind a piece of work that was looked at before.
+///
+/// # Errors
+/// Those of the store.
+pub fn pending_after(
+    snap: &Snapshot,
+    after: Option<Job>,
+    limit: usize,
+) -> Result<Vec<Job>, StoreError> {
+    let scan = Scan::all().limit(limit);
+    let scan = match after {
+        Some(job) => scan.after(&(job.user, job.kind)),
+        None => scan,
+    };
+    snap.scan::<t::RoomJobs>(scan)
         .map(|row| row.map(|((user, kind), pos)| Job { user, kind, pos }))
         .collect()
 }
@@ -64,6 +77,6 @@ impl Accounts {
     /// Raised whenever there is new work for rooms.
     #[must_use]
     pub fn jobs_bell(&self) -> watch::Receiver<u64> {
-        self.inner.bell.subscribe()
+        self.inner.bell.0.subscribe()
     }
 }

@@ -24,6 +24,10 @@ const PRESENCE_EVERY: Duration = Duration::from_secs(15);
 const TRIM_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How old an entry of the log may get, in ms: older sync tokens are answered more slowly.
 const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
+/// How often sticky events that are sticky no more are taken away.
+const STICKY_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long to wait before work in damaged rooms is tried again.
+const ASIDE_AFTER: Duration = Duration::from_secs(10 * 60);
 /// How often old transactions are looked for.
 const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 /// How often it is looked for originals of redacted events that were kept long enough.
@@ -94,6 +98,8 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         stop.clone(),
         trim(Arc::clone(&house.store), Arc::clone(&house.clock)),
     ));
+    workers.spawn(until_stop(stop.clone(), house.rooms.clone().run_delayed()));
+    workers.spawn(until_stop(stop.clone(), sweep_sticky(house.rooms.clone())));
     workers.spawn(until_stop(
         stop.clone(),
         sweep_txns(house.accounts.clone(), Arc::clone(&house.clock)),
@@ -179,24 +185,45 @@ async fn sweep_txns(accounts: Accounts, clock: Arc<dyn Clock>) {
     }
 }
 
+/// Takes away what is not sticky any more.
+async fn sweep_sticky(rooms: Rooms) {
+    loop {
+        tokio::time::sleep(STICKY_EVERY).await;
+        if let Err(error) = rooms.sweep_sticky().await {
+            tracing::warn!(%error, "sticky events were not swept");
+        }
+    }
+}
+
 /// Carries what changed in accounts into their rooms: new names, closed accounts.
 async fn jobs(accounts: Accounts, rooms: Rooms, mut stop: Stop) {
     let mut bell = accounts.jobs_bell();
     loop {
         bell.borrow_and_update();
-        if let Err(error) = rooms.run_jobs().await {
-            tracing::warn!(%error, "work in rooms has to be tried again");
-            if stopped_within(&mut stop, RETRY_AFTER).await {
-                return;
+        let wait = match rooms.run_jobs().await {
+            Ok(true) => None,
+            Ok(false) => Some(ASIDE_AFTER),
+            Err(error) => {
+                tracing::warn!(%error, "work in rooms has to be tried again");
+                if stopped_within(&mut stop, RETRY_AFTER).await {
+                    return;
+                }
+                continue;
             }
-            continue;
-        }
+        };
+        let over = async {
+            match wait {
+                Some(wait) => tokio::time::sleep(wait).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             rung = bell.changed() => {
                 if rung.is_err() {
                     return;
                 }
             }
+            () = over => {}
             _ = stop.wait_for(|stop| *stop) => return,
         }
     }

@@ -23,8 +23,13 @@ async fn capabilities(ctx: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
         .filter(|version| version.json_mode() == Mode::Strict || version.as_str() == default)
         .map(|version| (version.as_str().to_owned(), json!("stable")))
         .collect();
+    let delays = ctx.rooms.delays();
     Answer::json(&json!({
         "capabilities": {
+            "org.matrix.msc4140.delayed_events": {
+                "max_delay_ms": delays.max_ms,
+                "max_scheduled": delays.per_user,
+            },
             "m.room_versions": {
                 "default": default,
                 "available": available,

@@ -5,12 +5,11 @@ use std::sync::Arc;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
-use skerry_core::event::MAX_STICKY_MS;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::{Message, Redaction, StateEvent};
 
-use crate::Ctx;
-use crate::in_room::{refusal, room_id, ts, txn, who};
+use crate::in_room::{content, refusal, room_id, sticky_ms, ts, txn, who};
+use crate::{Ctx, delayed};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -30,6 +29,9 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 /// `POST /rooms/{roomId}/send/{eventType}`: as clients sent before there were transactions; no
 /// longer in the specification, and each request makes an event.
 async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    if let Some(answer) = delayed::by_query(&ctx, &call, None).await? {
+        return Ok(answer);
+    }
     let message = Message {
         kind: call.param("eventType").to_owned(),
         content: content(&call),
@@ -83,6 +85,10 @@ async fn redact(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 
 /// `PUT /rooms/{roomId}/state/{eventType}[/{stateKey}]`: setting what is there makes no event.
 async fn state(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let key = call.param("stateKey").to_owned();
+    if let Some(answer) = delayed::by_query(&ctx, &call, Some(key)).await? {
+        return Ok(answer);
+    }
     let state = StateEvent {
         kind: call.param("eventType").to_owned(),
         key: call.param("stateKey").to_owned(),
@@ -95,19 +101,4 @@ async fn state(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         .set_state(who(&call)?, room_id(&call)?, state)
         .await;
     Answer::json(&json!({ "event_id": set.map_err(refusal)? }))
-}
-
-/// For how long the client wants the event to be sticky (MSC4354): an hour at most.
-fn sticky_ms(call: &Call) -> Result<Option<u32>, ApiError> {
-    let asked = call.query_as::<u64>("org.matrix.msc4354.sticky_duration_ms")?;
-    Ok(asked.map(|ms| u32::try_from(ms).map_or(MAX_STICKY_MS, |ms| ms.min(MAX_STICKY_MS))))
-}
-
-/// The body as an event's content; an empty one is an empty object.
-fn content(call: &Call) -> Vec<u8> {
-    if call.body.is_empty() {
-        b"{}".to_vec()
-    } else {
-        call.body.to_vec()
-    }
 }

@@ -44,6 +44,15 @@ const GUESTS: &[Place] = &[
     (Verb::PUT, "v3/rooms/{roomId}/state/{eventType}"),
     (Verb::PUT, "v3/rooms/{roomId}/state/{eventType}/"),
     (Verb::PUT, "v3/rooms/{roomId}/state/{eventType}/{stateKey}"),
+    (
+        Verb::PUT,
+        "unstable/org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}",
+    ),
+    (Verb::GET, "unstable/org.matrix.msc4140/delayed_events"),
+    (
+        Verb::GET,
+        "unstable/org.matrix.msc4140/delayed_events/{delayId}",
+    ),
     (Verb::PUT, "v3/sendToDevice/{eventType}/{txnId}"),
     (Verb::PUT, "v3/profile/{userId}/{keyName}"),
     (Verb::DELETE, "v3/profile/{userId}/{keyName}"),
@@ -83,6 +92,10 @@ const NOT_SUSPENDED: &[Place] = &[
     (Verb::PUT, "v3/rooms/{roomId}/state/{eventType}"),
     (Verb::PUT, "v3/rooms/{roomId}/state/{eventType}/"),
     (Verb::PUT, "v3/rooms/{roomId}/state/{eventType}/{stateKey}"),
+    (
+        Verb::PUT,
+        "unstable/org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}",
+    ),
     (Verb::PUT, "v3/directory/room/{roomAlias}"),
     (Verb::PUT, "v3/profile/{userId}/{keyName}"),
     (Verb::DELETE, "v3/profile/{userId}/{keyName}"),

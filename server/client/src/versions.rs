@@ -1,5 +1,6 @@
 //! Which versions of the spec this server follows.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -22,7 +23,24 @@ const VERSIONS: &[&str] = &[
     "v1.16",
 ];
 
+/// What is served that no version in the list says: the names are those that clients look for.
+const FEATURES: &[&str] = &[
+    // Delayed events, in both forms.
+    "org.matrix.msc4140",
+    // Sticky events.
+    "org.matrix.msc4354",
+    // Moderators read what was redacted.
+    "fi.mau.msc2815",
+    // Filters of `/messages` by how events relate to others.
+    "org.matrix.msc3874",
+    // Redaction of what relates to an event.
+    "org.matrix.msc3912",
+    // Redactions by `/send`, also in rooms before version 11.
+    "com.beeper.msc4169",
+];
+
 /// `GET /versions`
 async fn versions(_: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
-    Answer::json(&json!({ "versions": VERSIONS, "unstable_features": {} }))
+    let features: BTreeMap<&str, bool> = FEATURES.iter().map(|name| (*name, true)).collect();
+    Answer::json(&json!({ "versions": VERSIONS, "unstable_features": features }))
 }

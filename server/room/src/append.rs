@@ -51,6 +51,7 @@ impl Rooms {
         event: Arc<StoredEvent>,
         sent: Option<SentBy>,
     ) -> Result<EventNid, RoomError> {
+        self.begin_interest(snap, tip)?;
         let sender = self.user(event.sender())?;
         let nid = w.new_event(event.event_id());
         let pos = w.log(Change::Timeline {
@@ -64,6 +65,9 @@ impl Rooms {
         if change.is_some() && event.event_type() == "m.room.member" {
             self.change_member(w, snap, tip, nid, &event)?;
             self.redact_removed(w, snap, tip, nid, &event)?;
+        }
+        if let Some(change) = &change {
+            self.cancel_delayed_for(w, snap, (tip.room, change.key), sender)?;
         }
         let (before, after) = match &change {
             Some(change) => (change.before, change.after),
@@ -93,6 +97,8 @@ impl Rooms {
             event: event.encode(),
         };
         w.put::<t::Event>(&nid, &row);
+
+        self.tell_appservices(w, snap, tip, &event)?;
 
         tip.head.extremities = vec![nid];
         tip.head.depth = tip.head.depth.max(event.depth());
@@ -289,6 +295,7 @@ impl Rooms {
         if was == Some(now) {
             return Ok(());
         }
+        Rooms::move_interest(tip, user_id, was, now);
         let head = &mut tip.head;
         match was {
             Some(Membership::Join) => head.joined = head.joined.saturating_sub(1),

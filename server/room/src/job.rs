@@ -6,6 +6,7 @@ use skerry_core::{Membership, RoomNid, UserNid};
 use skerry_store::{StoreError, blocking};
 
 use crate::change::Change;
+use crate::delayed::is_damage;
 use crate::{RoomError, Rooms, thread_subs};
 
 /// Jobs taken up at once.
@@ -13,36 +14,57 @@ const BATCH: usize = 64;
 
 impl Rooms {
     /// Does all work that is waiting. Each step may be repeated, so that a restart in the middle
-    /// only does some of it again.
+    /// only does some of it again. A room whose data is damaged is passed over; work that has to
+    /// do with it stays, and `false` is the answer.
     ///
     /// # Errors
     /// The store's; the rest of the work is still waiting then.
-    pub async fn run_jobs(&self) -> Result<(), RoomError> {
+    pub async fn run_jobs(&self) -> Result<bool, RoomError> {
+        let (mut after, mut all) = (None, true);
         loop {
-            let jobs = self.query(|_, snap| Ok(job::pending(snap, BATCH)?)).await?;
+            let jobs = self.query(move |_, snap| Ok(job::pending_after(snap, after, BATCH)?));
+            let jobs = jobs.await?;
             if jobs.is_empty() {
-                return Ok(());
+                return Ok(all);
             }
             for job in jobs {
-                self.run_job(job).await?;
+                all &= self.run_job(job).await?;
+                after = Some(job);
             }
         }
     }
 
-    async fn run_job(&self, job: Job) -> Result<(), RoomError> {
+    /// Does one piece of work; says whether nothing of it is left.
+    async fn run_job(&self, job: Job) -> Result<bool, RoomError> {
         let user_id = self.store().user_id(job.user)?.to_string();
         let rooms = self
             .query(move |this, snap| Ok(this.rooms_of(snap, job.user)?))
             .await?;
+        let mut all = true;
         for (room, row) in rooms {
             let there = match job.kind {
                 RoomJob::Profile => row.membership == Membership::Join,
                 RoomJob::Leave => !matches!(row.membership, Membership::Leave | Membership::Ban),
             };
-            if there {
-                self.run_in_room(job.kind, room, user_id.clone()).await?;
+            if !there {
+                continue;
+            }
+            match self.run_in_room(job.kind, room, user_id.clone()).await {
+                Err(RoomError::Store(error)) if is_damage(&error) => {
+                    tracing::error!(%error, user = user_id, "a damaged room is passed over");
+                    all = false;
+                }
+                done => done?,
             }
         }
+        if all {
+            self.finish_job(job).await?;
+        }
+        Ok(all)
+    }
+
+    /// The work was done in all rooms.
+    async fn finish_job(&self, job: Job) -> Result<(), RoomError> {
         if matches!(job.kind, RoomJob::Leave) {
             self.forget_if_erased(job.user).await?;
         }
@@ -51,6 +73,7 @@ impl Rooms {
             let mut w = this.store().write();
             if job.kind == RoomJob::Leave {
                 thread_subs::forget_user(&mut w, job.user);
+                this.forget_delayed(&mut w, &this.newest(), job.user)?;
             }
             job::done(&mut w, job);
             this.store().commit(w)
@@ -65,8 +88,7 @@ impl Rooms {
 
     /// Of a user who asked to be forgotten, moderators are not to read what was redacted either.
     async fn forget_if_erased(&self, user: UserNid) -> Result<(), RoomError> {
-        let erased =
-            self.query(move |_, snap| Ok(skerry_account::user::is_erased(snap, user)?));
+        let erased = self.query(move |_, snap| Ok(skerry_account::user::is_erased(snap, user)?));
         if erased.await? {
             self.forget_originals(user).await?;
         }

@@ -85,8 +85,8 @@ pub use read::{
 };
 pub use receipts::ReadMarks;
 pub use redact::Redaction;
-pub use send::{Message, StateEvent};
 pub use report::{Complaint, Reported, ReportsAsk, ReportsPage};
+pub use send::{Message, StateEvent};
 pub use skerry_core::StateMap;
 pub use skerry_store::schema::directory::ReportKind;
 pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};

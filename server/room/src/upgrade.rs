@@ -102,6 +102,8 @@ impl Upgrade {
             w,
             tip,
             now_ms,
+            ts: None,
+            sent: None,
         })
     }
 
@@ -220,6 +222,8 @@ impl Upgrade {
             w: std::mem::replace(&mut old.w, rooms.store().write()),
             tip: Tip::new(room, room_id, self.version),
             now_ms: old.now_ms,
+            ts: None,
+            sent: None,
         };
         new.begin_room(&self.who, create)?;
         self.fill(old, &mut new).map_err(contradiction)?;

@@ -46,6 +46,9 @@ section! {
         acme: RawAcme = RawAcme::default(),
         proxy: RawProxy = RawProxy::default(),
         media: RawMedia = RawMedia::default(),
+        delayed_events: RawDelayedEvents = RawDelayedEvents::default(),
+        turn: RawTurn = RawTurn::default(),
+        livekit: RawLiveKit = RawLiveKit::default(),
         web: RawWeb = RawWeb::default(),
         well_known: RawWellKnown = RawWellKnown::default(),
         rate_limit: RawRateLimit = RawRateLimit::default(),
@@ -211,6 +214,34 @@ section! {
         region: String = String::new(),
         access_key_file: String = String::new(),
         secret_key_file: String = String::new(),
+    }
+}
+
+section! {
+    /// `[delayed_events]`
+    RawDelayedEvents {
+        max_delay: String = "24h".into(),
+    }
+}
+
+section! {
+    /// `[turn]`
+    RawTurn {
+        uris: Vec<String> = Vec::new(),
+        shared_secret_file: String = String::new(),
+        username: String = String::new(),
+        password_file: String = String::new(),
+        ttl: String = "24h".into(),
+        guests: bool = false,
+    }
+}
+
+section! {
+    /// `[livekit]`
+    RawLiveKit {
+        url: String = String::new(),
+        key: String = String::new(),
+        secret_file: String = String::new(),
     }
 }
 

@@ -15,9 +15,11 @@ use crate::{Placed, View, sticky};
 pub struct Form {
     /// Whether it says which room it is of.
     pub room_id: bool,
-    /// Part of a state: without what would have to be looked up for each of thousands (previous
-    /// content, the reader's membership).
+    /// Part of a state: without what would have to be looked up for each of thousands (the
+    /// reader's membership, the previous content of members).
     pub brief: bool,
+    /// Whether the sender is also said as `user_id`, as it was before there was `/sync`.
+    pub user_id: bool,
 }
 
 impl Form {
@@ -25,21 +27,35 @@ impl Form {
     pub const EVENT: Form = Form {
         room_id: true,
         brief: false,
+        user_id: false,
     };
     /// An event in a list of state.
     pub const STATE: Form = Form {
         room_id: true,
         brief: true,
+        user_id: false,
+    };
+    /// An event of the deprecated endpoints that `/sync` took the place of.
+    pub const OLD: Form = Form {
+        user_id: true,
+        ..Form::EVENT
+    };
+    /// An event in a list of state of such an endpoint.
+    pub const OLD_STATE: Form = Form {
+        user_id: true,
+        ..Form::STATE
     };
     /// An event of a sync's timeline.
     pub const SYNC: Form = Form {
         room_id: false,
         brief: false,
+        user_id: false,
     };
     /// An event of a sync's state.
     pub const SYNC_STATE: Form = Form {
         room_id: false,
         brief: true,
+        user_id: false,
     };
 }
 
@@ -112,6 +128,13 @@ impl View {
             content: None,
         };
         event.event.write_client(out, options);
+        if form.user_id {
+            // An object with members: its brace is opened again for one more.
+            out.pop();
+            name(b"user_id", out);
+            write_string_bytes(event.event.sender(), out);
+            out.push(b'}');
+        }
         Ok(())
     }
 
@@ -149,17 +172,24 @@ impl View {
         }
         self.write_sticky(&event.event, out);
         if let Some(before) = event.meta.replaces {
-            self.write_replaced(before, form, out)?;
+            // A state is mostly members.
+            let content = !form.brief || event.event.event_type() != "m.room.member";
+            self.write_replaced(before, content, out)?;
         }
         if let Some(redaction) = event.redacted_by {
             self.write_because(redaction, form, out)?;
         }
         if let Some(sent) = &event.sent
             && event.meta.sender == self.reader.user
-            && *sent.device == *self.device
         {
-            name(b"transaction_id", out);
-            write_string_bytes(&sent.txn, out);
+            if let Some(delay_id) = &sent.delay_id {
+                name(b"org.matrix.msc4140.delay_id", out);
+                write_string_bytes(delay_id, out);
+            }
+            if let Some(txn) = sent.txn.as_ref().filter(|_| *sent.device == *self.device) {
+                name(b"transaction_id", out);
+                write_string_bytes(txn, out);
+            }
         }
         out.push(b'}');
         Ok(())
@@ -179,10 +209,10 @@ impl View {
     fn write_replaced(
         &mut self,
         before: skerry_core::EventNid,
-        form: Form,
+        content: bool,
         out: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        if !form.brief
+        if content
             && let Some(before) = self.rooms.placed(&self.snap, self.room, before)?
             && self.may_see(&before)?
         {
@@ -206,6 +236,11 @@ impl View {
         };
         let mut unsigned = b"{\"age\":".to_vec();
         write_age(&redaction.event, self.now_ms, &mut unsigned);
+        if !form.brief {
+            let membership = self.membership_at(&redaction)?;
+            name(b"membership", &mut unsigned);
+            write_string_bytes(membership.as_str(), &mut unsigned);
+        }
         unsigned.push(b'}');
         name(b"redacted_because", out);
         let unsigned = Some(unsigned.as_slice());

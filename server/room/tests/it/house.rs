@@ -38,6 +38,7 @@ impl House {
             server_name: SERVER.into(),
             default_version: RoomVersion::DEFAULT,
             key: Arc::new(signing_key(SERVER)),
+            delays: skerry_room::Delays::default(),
             cache_bytes: 16 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
         };

@@ -21,12 +21,34 @@ record! {
 }
 
 record! {
+    /// As it was before there were delayed events.
+    pub struct SentByV1 v1 {
+        /// The device.
+        pub device: String,
+        /// The transaction id.
+        pub txn: String,
+    }
+}
+
+record! {
     /// Which client call made an event.
-    pub struct SentBy v1 {
+    pub struct SentBy v2 {
         /// The device that sent it.
         pub device: String,
-        /// The transaction id it used.
-        pub txn: String,
+        /// The transaction id it used; none where it used none.
+        pub txn: Option<String>,
+        /// The id that the event had while it was delayed.
+        pub delay_id: Option<String>,
+    } from SentByV1
+}
+
+impl From<SentByV1> for SentBy {
+    fn from(old: SentByV1) -> SentBy {
+        SentBy {
+            device: old.device,
+            txn: Some(old.txn),
+            delay_id: None,
+        }
     }
 }
 

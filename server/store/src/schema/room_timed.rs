@@ -33,6 +33,8 @@ record! {
         pub content: Vec<u8>,
         /// For how many ms it is to be sticky.
         pub sticky_ms: Option<u32>,
+        /// The time it is to bear, in ms since the epoch; none: that of being sent.
+        pub ts: Option<u64>,
         /// How long it is delayed, in ms.
         pub delay_ms: u64,
         /// Since when, in ms since the epoch.
@@ -47,6 +49,8 @@ record! {
     pub struct DelayedEnd v1 {
         /// When, in ms since the epoch.
         pub at_ms: u64,
+        /// A client asked for it; otherwise its time had come.
+        pub asked: bool,
         /// The id of the event that was sent.
         pub event_id: Option<String>,
         /// Why it was not sent: Matrix error code and text.
@@ -81,8 +85,8 @@ table!(
     DelayedDue: "delayed_due", Room, (DelayedStep, u64, String) => (), profile Scan
 );
 table!(
-    /// Ids of delayed events by owner.
-    DelayedOf: "delayed_of", Room, (UserNid, String) => (), profile Scan
+    /// The same by owner.
+    DelayedOf: "delayed_of", Room, (UserNid, DelayedStep, u64, String) => (), profile Scan
 );
 table!(
     /// Ids of delayed state events that are still to come, by what they are to set.

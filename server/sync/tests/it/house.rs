@@ -51,6 +51,7 @@ impl House {
             server_name: SERVER.into(),
             default_version: RoomVersion::V12,
             key: Arc::new(signing_key(SERVER)),
+            delays: skerry_room::Delays::default(),
             cache_bytes: 8 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
         };
