@@ -43,6 +43,7 @@ mod restricted;
 mod send;
 mod sticky;
 mod stripped;
+mod third_party;
 mod thread_rule;
 mod thread_subs;
 mod tip;
@@ -71,7 +72,7 @@ pub use delayed::{
     CANCELLED_BY_STATE, DelayedAction, DelayedAsk, DelayedDraft, DelayedEvent, DelayedOrder,
     DelayedOutcome, DelayedPage, Delays,
 };
-pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace};
+pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace, Network};
 pub use error::RoomError;
 pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;
@@ -91,6 +92,7 @@ pub use skerry_core::StateMap;
 pub use skerry_store::schema::directory::ReportKind;
 pub use skerry_store::schema::room::{EventMeta, Member, MemberOf, RoomHead};
 pub use sticky::StickyPage;
+pub use third_party::{InviteCard, THIRD_PARTY_INVITE, WaitingInvite};
 pub use thread_subs::{ThreadChange, ThreadChanges};
 pub use typing::Typing;
 pub use unread::{Alert, Count, NOTIFICATIONS_MAX, NotificationsAsk, Unread};

@@ -5,6 +5,8 @@
 //! list of the events that notify, so that an event is evaluated once per user, and a receipt
 //! only drops the front of the list. Losing the memory loses nothing.
 
+mod alert;
+mod notified;
 mod save;
 mod tally;
 
@@ -13,7 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use skerry_core::power::{CreateFacts, PowerLevels};
-use skerry_core::push::{EventFacts, evaluate};
+use skerry_core::push::{EventFacts, Verdict, evaluate};
 use skerry_core::{EventNid, Order, Pos, RoomNid, UserNid};
 use skerry_store::schema::room::{RelKind, Timeline};
 use skerry_store::schema::room_read::{self as t, UnreadCount, UnreadRow};
@@ -22,6 +24,8 @@ use skerry_store::{Scan, Snapshot, StoreError};
 use crate::cache::Cache;
 use crate::{Placed, Rooms, View};
 
+pub use alert::Alert;
+pub use notified::{NOTIFICATIONS_MAX, NotificationsAsk};
 pub(crate) use tally::{Marks, Tally};
 
 /// The thread id of what is in no thread.

@@ -25,7 +25,8 @@ pub(crate) struct Marks {
 }
 
 impl Marks {
-    fn of(&self, thread: &str) -> Order {
+    /// How far a thread is read.
+    pub(super) fn of(&self, thread: &str) -> Order {
         self.threads
             .get(thread)
             .map_or(self.all, |order| self.all.max(*order))
