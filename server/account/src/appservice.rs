@@ -338,7 +338,7 @@ impl Accounts {
         self.change_registering(None, move |tx| {
             tx.w.delete::<t::Appservices>(&one.registration.id);
             outbox::clear(&mut tx.w, &Dest::Appservice(one.registration.id.clone()));
-            sending::stop(tx, &one.id)?;
+            sending::put_arrived(&mut tx.w, &tx.snap, &one.id)?;
             let mut list = known.list.clone();
             list.retain(|other| other.id != one.id);
             tx.appservices = Some(list);

@@ -6,5 +6,9 @@
 //! Start reading at [`http::Client`], through which every request goes out, and at
 //! [`outbox::Outbox`], which empties the queues that changes leave in the store.
 
+pub mod appservice;
 pub mod http;
+pub mod identity;
+pub mod mail;
 pub mod outbox;
+pub mod push;

@@ -37,6 +37,8 @@ pub struct Registration {
     pub protocols: Vec<String>,
     /// It wants typing, receipts, presence and messages to devices.
     pub ephemeral: bool,
+    /// It asked for that under the name from before it was in the specification (MSC2409).
+    pub early_names: bool,
     /// It wants what encryption needs: changed devices and counts of keys (MSC3202).
     pub crypto: bool,
     /// It makes devices without logging in, and may not log in (MSC4190).
@@ -146,6 +148,7 @@ fn read(source: Value) -> Result<Registration, String> {
             .receive_ephemeral
             .or(raw.push_ephemeral)
             .unwrap_or(false),
+        early_names: raw.push_ephemeral.unwrap_or(false),
         crypto: raw.msc3202.unwrap_or(false),
         devices: raw.msc4190.unwrap_or(false),
         source,

@@ -1,79 +1,79 @@
-//! How far the sending to an application service has come.
+//! The transaction that is on its way to an application service.
 //!
-//! A transaction is written down before it is sent, in the batch that takes what it holds off
-//! the queue: whatever happens, the same number is always sent with the same body, and what
-//! has not arrived is not forgotten.
+//! It is written down before it is sent: whatever happens, the same number is always sent with
+//! the same body, and what has not arrived is not forgotten.
 
-use skerry_core::Pos;
+use skerry_core::{Pos, UserNid};
 use skerry_store::schema::appservice as t;
+use skerry_store::schema::e2e::ToDeviceTable;
 use skerry_store::{Snapshot, StoreError, Write};
 
-use crate::AccountError;
-use crate::tx::Tx;
-
-/// A transaction on its way.
+/// A transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transaction {
-    /// Its number: larger than all before, also before a loss of all data.
+    /// Its number: larger than all before.
     pub number: u64,
+    /// The last item of the queue that is in it.
+    pub upto: Pos,
     /// Its body, as JSON.
     pub body: Vec<u8>,
 }
 
-/// How far the sending to an application service has come.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    /// The number of the newest transaction; 0 before the first.
-    pub number: u64,
-    /// Up to where the log was looked through; none: never.
-    pub followed: Option<Pos>,
-    /// The transaction that has not arrived yet.
-    pub on_its_way: Option<Transaction>,
-}
-
-/// How far the sending to an application service has come.
+/// The transaction that has not arrived yet, and the number of the newest one; 0 before the
+/// first.
 ///
 /// # Errors
 /// Those of the store.
-pub fn progress(snap: &Snapshot, id: &str) -> Result<Progress, StoreError> {
-    let row = snap.get::<t::Sending>(&id.to_owned())?;
-    Ok(row.map_or_else(Progress::default, |row| Progress {
-        number: row.number,
-        followed: (row.followed > Pos::ZERO).then_some(row.followed),
-        on_its_way: row.body.map(|body| Transaction {
-            number: row.number,
-            body,
-        }),
-    }))
+pub fn on_its_way(
+    snap: &Snapshot,
+    id: &str,
+) -> Result<(Option<Transaction>, u64), StoreError> {
+    let Some(row) = snap.get::<t::Sending>(&id.to_owned())? else {
+        return Ok((None, 0));
+    };
+    let number = row.number;
+    let transaction = row.body.map(|body| Transaction {
+        number,
+        upto: row.upto,
+        body,
+    });
+    Ok((transaction, number))
 }
 
-/// Writes down a transaction that is to be sent next, in the batch that empties the queue.
-pub fn put(w: &mut Write, id: &str, transaction: &Transaction, followed: Pos) {
+/// Writes down a transaction that is to be sent next.
+pub fn put(w: &mut Write, id: &str, transaction: &Transaction) {
     let row = t::Progress {
         number: transaction.number,
-        followed,
+        upto: transaction.upto,
         body: Some(transaction.body.clone()),
     };
     w.put::<t::Sending>(&id.to_owned(), &row);
 }
 
-/// Notes that nothing is on its way, and up to where the log was looked through.
-pub fn put_idle(w: &mut Write, id: &str, number: u64, followed: Pos) {
-    let row = t::Progress {
-        number,
-        followed,
-        body: None,
-    };
-    w.put::<t::Sending>(&id.to_owned(), &row);
-}
-
-/// Nothing more is sent; the number stays, should the application service come back.
-pub(super) fn stop(tx: &mut Tx<'_>, id: &str) -> Result<(), AccountError> {
+/// Notes that nothing is on its way any more.
+///
+/// # Errors
+/// Those of the store.
+pub fn put_arrived(w: &mut Write, snap: &Snapshot, id: &str) -> Result<(), StoreError> {
     let key = id.to_owned();
-    if let Some(mut row) = tx.snap.get::<t::Sending>(&key)? {
-        row.body = None;
-        row.followed = Pos::ZERO;
-        tx.w.put::<t::Sending>(&key, &row);
+    if let Some(mut row) = snap.get::<t::Sending>(&key)?
+        && row.body.take().is_some()
+    {
+        w.put::<t::Sending>(&key, &row);
     }
     Ok(())
+}
+
+/// A message that waits for a device, at its place; none once the device has it.
+///
+/// # Errors
+/// Those of the store.
+pub fn message(
+    snap: &Snapshot,
+    user: UserNid,
+    device: &str,
+    pos: Pos,
+) -> Result<Option<String>, StoreError> {
+    let row = snap.get::<ToDeviceTable>(&(user, device.to_owned(), pos))?;
+    Ok(row.map(|row| row.json))
 }

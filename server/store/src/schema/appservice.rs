@@ -24,9 +24,8 @@ record! {
     pub struct Progress v1 {
         /// The number of the newest transaction.
         pub number: u64,
-        /// Up to where the log was looked through for what is not queued: receipts, messages to
-        /// devices, keys.
-        pub followed: Pos,
+        /// The last item of the queue that is in it.
+        pub upto: Pos,
         /// The newest transaction's body, as JSON, until it has arrived.
         pub body: Option<Vec<u8>>,
     }
