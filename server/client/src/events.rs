@@ -14,11 +14,22 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/client/v1/rooms/{roomId}/timestamp_to_event", Token, Heavy, by_time),
 ];
 
-/// `GET /rooms/{roomId}/event/{eventId}`
+/// In the query of `/event`: what a redacted event said is wanted (MSC2815).
+const UNREDACTED: &str = "fi.mau.msc2815.include_unredacted_content";
+
+/// `GET /rooms/{roomId}/event/{eventId}`: with
+/// `fi.mau.msc2815.include_unredacted_content=true` as it was before it was redacted, for those
+/// who may redact in the room.
 async fn event(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let (room, event) = (param(&call, "roomId"), param(&call, "eventId"));
+    let whole = call.query_as::<bool>(UNREDACTED)?.unwrap_or(false);
+    let admin = call.requester()?.admin;
     let json = ask(&ctx, &call, move |rooms, snap, viewer| {
-        rooms.event_json(snap, viewer, &room, &event)
+        if whole {
+            rooms.original_json(snap, viewer, admin, (&room, &event))
+        } else {
+            rooms.event_json(snap, viewer, &room, &event)
+        }
     });
     Ok(Answer::json_bytes(json.await?))
 }

@@ -15,10 +15,14 @@ mod create;
 mod delayed;
 mod devices;
 mod directory;
+mod event_stream;
 mod events;
 mod fault;
 mod filters;
 mod in_room;
+mod initial_sync;
+mod json_list;
+mod json_object;
 mod keys;
 mod login;
 mod members;
@@ -26,18 +30,25 @@ mod membership;
 mod messages;
 mod moderation;
 mod openid;
+mod people;
 mod presence;
 mod profile;
 mod push_rules;
+mod pushers;
 mod reading;
 mod receipts;
 mod register;
 mod relations;
+mod report;
+mod rendezvous;
 mod scope;
+mod search;
 mod send;
 mod standing;
 mod state;
+mod summary;
 mod sync;
+mod sync_sliding;
 mod sync_v3;
 mod tags;
 mod thread_subscriptions;
@@ -48,6 +59,7 @@ mod versions;
 
 use std::sync::Arc;
 
+pub use rendezvous::Rendezvous;
 use skerry_account::Accounts;
 use skerry_core::{Clock, DiceSource};
 use skerry_http::Route;
@@ -57,6 +69,8 @@ use skerry_sync::Sync;
 
 /// What every handler gets.
 pub struct Ctx {
+    /// Devices that are about to log in.
+    pub rendezvous: Rendezvous,
     /// For snapshots to hand to query functions; never for tables.
     pub store: Arc<Store>,
     /// People and their devices.
@@ -86,6 +100,8 @@ pub struct ClientConfig {
     pub directory_without_auth: bool,
     /// The version of new rooms.
     pub default_room_version: String,
+    /// The public key by which push services recognise this server (MSC4174).
+    pub vapid: String,
     /// The secret for `/_synapse/admin/v1/register`; empty: the endpoint does not exist.
     pub shared_secret: String,
 }
@@ -107,13 +123,18 @@ pub fn routes() -> Vec<Route<Ctx>> {
         presence::ROUTES,
         profile::ROUTES,
         push_rules::ROUTES,
+        pushers::ROUTES,
         register::ROUTES,
         sync::ROUTES,
+        sync_sliding::ROUTES,
+        event_stream::ROUTES,
         events::ROUTES,
+        initial_sync::ROUTES,
         members::ROUTES,
         messages::ROUTES,
         receipts::ROUTES,
         relations::ROUTES,
+        rendezvous::ROUTES,
         state::ROUTES,
         typing::ROUTES,
         tags::ROUTES,
@@ -121,9 +142,13 @@ pub fn routes() -> Vec<Route<Ctx>> {
         to_device::ROUTES,
         versions::ROUTES,
         upgrade::ROUTES,
+        search::ROUTES,
         send::ROUTES,
         membership::ROUTES,
         directory::ROUTES,
+        summary::ROUTES,
+        people::ROUTES,
+        report::ROUTES,
         create::ROUTES,
         delayed::ROUTES,
         alias::ROUTES,

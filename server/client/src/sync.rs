@@ -7,7 +7,7 @@ use skerry_account::PresenceState;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_sync::{BadFilter, Request, SyncError, Token};
 
-use crate::{Ctx, fault, sync_v3};
+use crate::{Ctx, fault, in_room, sync_v3};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[route!(GET "/_matrix/client/v3/sync", Token, Free, get)];
@@ -67,8 +67,8 @@ fn request_of(call: &Call) -> Result<Request, ApiError> {
     })
 }
 
-/// What the sync makes of its user's presence.
-fn presence_of(call: &Call) -> Result<PresenceState, ApiError> {
+/// What a sync makes of its user's presence.
+pub(crate) fn presence_of(call: &Call) -> Result<PresenceState, ApiError> {
     match call.query("set_presence") {
         None => Ok(PresenceState::Online),
         Some(name) => PresenceState::named(&name)
@@ -90,6 +90,7 @@ pub(crate) fn refusal(error: SyncError) -> ApiError {
         SyncError::Filter(BadFilter::NotJson) => ApiError::not_json("The filter is not JSON"),
         SyncError::Filter(BadFilter::Shape(text)) => ApiError::bad_json(text),
         SyncError::Account(error) => fault::account(error),
+        SyncError::Room(error) => in_room::refusal(error),
         SyncError::Store(error) => fault::store(&error),
     }
 }

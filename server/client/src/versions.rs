@@ -25,8 +25,19 @@ const VERSIONS: &[&str] = &[
 
 /// What is served that no version in the list says: the names are those that clients look for.
 const FEATURES: &[&str] = &[
+    // Sliding sync.
+    "org.matrix.simplified_msc3575",
     // Delayed events, in both forms.
     "org.matrix.msc4140",
+    // A channel between two devices for signing in by QR code, in both forms.
+    "org.matrix.msc4108",
+    "io.element.msc4388",
+    // Pushers are switched on and off from other devices.
+    "org.matrix.msc3881",
+    // Pushers that do not want to know how much is unread.
+    "org.matrix.msc4076",
+    // Push to browsers without a gateway.
+    "org.matrix.msc4174",
     // Sticky events.
     "org.matrix.msc4354",
     // Moderators read what was redacted.

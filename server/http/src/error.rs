@@ -178,6 +178,8 @@ errors! {
     activation_unknown: BAD_REQUEST "M_UNKNOWN_ACTIVATION_TOKEN",
     /// 400 `M_MAX_DELAY_EXCEEDED` (MSC4140): an event may not be delayed for so long.
     delay_too_long: BAD_REQUEST "ORG.MATRIX.MSC4140_MAX_DELAY_EXCEEDED",
+    /// 409 `M_CONCURRENT_WRITE` (MSC4388): somebody else was quicker.
+    concurrent_write: CONFLICT "IO_ELEMENT_MSC4388_CONCURRENT_WRITE",
     /// 400 `M_APPSERVICE_LOGIN_UNSUPPORTED`.
     appservice_login_unsupported: BAD_REQUEST "M_APPSERVICE_LOGIN_UNSUPPORTED",
 }

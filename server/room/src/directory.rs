@@ -1,9 +1,11 @@
 //! The directory: rooms that this server shows to everybody who looks.
 
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 use skerry_core::RoomNid;
 use skerry_core::fold::fold;
+use skerry_store::schema::directory::NetworkDirectory;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::DirectoryRow;
 use skerry_store::{Scan, Snapshot, StoreError};
@@ -20,10 +22,25 @@ pub struct DirectoryAsk {
     pub term: Option<String>,
     /// Kinds of rooms wanted; `None` in the list is a room without a kind. None: all.
     pub room_types: Option<Vec<Option<String>>>,
+    /// Which lists are looked at.
+    pub network: Network,
     /// Where to begin; none: with the first room.
     pub from: Option<DirectoryPlace>,
     /// The most rooms to give.
     pub limit: usize,
+}
+
+/// Which lists of rooms are looked at: this server's own, or those that application services keep
+/// for the networks they bridge to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Network {
+    /// This server's own.
+    #[default]
+    Own,
+    /// All.
+    All,
+    /// That of one network, by its instance id.
+    One(String),
 }
 
 /// A place in the directory, and the direction in which it goes on.
@@ -83,6 +100,14 @@ impl Rooms {
         .await
     }
 
+    /// Whether a room is listed, on a snapshot.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn is_in_directory(&self, snap: &Snapshot, room: RoomNid) -> Result<bool, StoreError> {
+        snap.has::<t::Directory>(&room)
+    }
+
     /// Lists a room, or takes it out; for those who may set its canonical alias, and admins.
     ///
     /// # Errors
@@ -106,6 +131,29 @@ impl Rooms {
                 change.w.put::<t::Directory>(&room, &row);
             } else {
                 change.w.delete::<t::Directory>(&room);
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Lists a room in the list of a network, by its instance id, or takes it out. Only for the
+    /// application service that keeps the list.
+    ///
+    /// # Errors
+    /// `NotFound`, or the store's.
+    pub async fn list_in_network(
+        &self,
+        instance: String,
+        room_id: &str,
+        listed: bool,
+    ) -> Result<(), RoomError> {
+        let room = self.known(room_id)?;
+        self.change(room, move |change| {
+            if listed {
+                change.w.put::<NetworkDirectory>(&(instance, room), &());
+            } else {
+                change.w.delete::<NetworkDirectory>(&(instance, room));
             }
             Ok(())
         })
@@ -148,8 +196,7 @@ impl Rooms {
         let term = term.get(..term.floor_char_boundary(MAX_TERM_BYTES));
         let term = fold(term.unwrap_or_default());
         let mut ranks = Vec::new();
-        for row in snap.scan::<t::Directory>(Scan::all()) {
-            let (room, _) = row?;
+        for room in in_lists(snap, &ask.network)? {
             let (Some(row), Some(head)) = (self.room_row(snap, room)?, self.head(snap, room)?)
             else {
                 continue;
@@ -165,6 +212,26 @@ impl Rooms {
         ranks.sort_unstable();
         Ok(ranks)
     }
+}
+
+/// The rooms in some of the lists, each once.
+fn in_lists(snap: &Snapshot, network: &Network) -> Result<BTreeSet<RoomNid>, StoreError> {
+    let mut rooms = BTreeSet::new();
+    if matches!(network, Network::Own | Network::All) {
+        for row in snap.scan::<t::Directory>(Scan::all()) {
+            rooms.insert(row?.0);
+        }
+    }
+    let of_networks = match network {
+        Network::Own => return Ok(rooms),
+        Network::All => Scan::all(),
+        Network::One(instance) => Scan::prefix(instance),
+    };
+    for row in snap.scan::<NetworkDirectory>(of_networks) {
+        let ((_, room), ()) = row?;
+        rooms.insert(room);
+    }
+    Ok(rooms)
 }
 
 /// The ranks of one part.

@@ -16,7 +16,7 @@ use crate::change::Change;
 use crate::draft::{Draft, parse};
 use crate::read::notes;
 use crate::tip::Tip;
-use crate::{Held, RoomError, Rooms, Who};
+use crate::{Held, RoomError, Rooms, Who, search};
 
 /// Members of a request to redact that are no content of the event.
 const REL_TYPES: [&str; 2] = ["with_rel_types", "org.matrix.msc3912.with_relations"];
@@ -151,6 +151,7 @@ impl Rooms {
             .redacted()
             .map_err(|error| crate::base::damaged::<t::Event>(held.nid, &error.to_string()))?;
         self.keep_original(w, snap, &held, &meta)?;
+        search::forget(w, &held.event, meta.room, meta.order);
         let row = EventRow {
             redacted_by: Some(by),
             sent: held.sent,

@@ -202,7 +202,10 @@ impl Rooms {
     /// Takes away the originals that `find` finds, until it finds none.
     async fn drop_originals(
         &self,
-        find: impl Fn(&Snapshot) -> Result<Vec<(RoomNid, EventNid)>, StoreError> + Send + Clone + 'static,
+        find: impl Fn(&Snapshot) -> Result<Vec<(RoomNid, EventNid)>, StoreError>
+        + Send
+        + Clone
+        + 'static,
     ) -> Result<(), RoomError> {
         loop {
             let (this, find) = (self.clone(), find.clone());

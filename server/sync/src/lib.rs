@@ -16,11 +16,15 @@ mod filter;
 mod lazy;
 mod notifier;
 mod project;
+pub mod sliding;
+mod stream;
 mod sync;
 mod tails;
 mod token;
 mod turns;
 
+pub use compute::overview::{Inside, Overview, RoomOverview};
+pub use compute::stream::Happening;
 pub use delta::{
     AccountEvent, Delta, DeviceLists, EventList, Presence, RoomDelta, StateSection, StrippedRoom,
     Summary, Timeline,
@@ -30,5 +34,6 @@ pub use filter::{
 };
 pub use skerry_account::e2e::KeyCounts;
 pub use skerry_room::unread::{Count, Unread};
+pub use stream::Stream;
 pub use sync::{Request, Sync, SyncError, TIMEOUT_MAX};
 pub use token::{BadToken, Token};

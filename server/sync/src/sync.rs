@@ -17,6 +17,7 @@ use crate::delta::Delta;
 use crate::filter::{BadFilter, Filter};
 use crate::lazy::LazyMemory;
 use crate::notifier::Notifier;
+use crate::sliding::SlidingMemory;
 use crate::tails::Tails;
 use crate::token::Token;
 use crate::turns::Turns;
@@ -64,6 +65,9 @@ pub enum SyncError {
     /// Accounts could not answer.
     #[error(transparent)]
     Account(#[from] skerry_account::AccountError),
+    /// A room could not be read.
+    #[error(transparent)]
+    Room(#[from] skerry_room::RoomError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -85,8 +89,9 @@ pub(crate) struct Inner {
     pub(crate) lazy: LazyMemory,
     pub(crate) heroes: HeroesCache,
     pub(crate) tails: Tails,
+    pub(crate) sliding: SlidingMemory,
     filters: Mutex<Cache<(UserNid, String), Arc<Filter>>>,
-    turns: Turns,
+    pub(crate) turns: Turns,
     /// Facts gone through at most; see [`Sync::with_log_reach`].
     pub(crate) facts_max: usize,
 }
@@ -127,6 +132,7 @@ impl Sync {
             lazy: LazyMemory::default(),
             heroes: HeroesCache(Mutex::new(Cache::new(HEROES_BYTES))),
             tails: Tails::default(),
+            sliding: SlidingMemory::default(),
             turns: Turns::new(std::thread::available_parallelism().map_or(1, usize::from)),
             filters: Mutex::new(Cache::new(FILTERS_BYTES)),
             facts_max,

@@ -29,6 +29,12 @@ pub struct EventFilter {
     pub related_by_senders: Option<Vec<String>>,
     /// Only events to which another event relates in one of these ways.
     pub related_by_rel_types: Option<Vec<String>>,
+    /// Only events that relate to another in one of these ways (MSC3874).
+    #[serde(rename = "org.matrix.msc3874.rel_types")]
+    pub rel_types: Option<Vec<String>>,
+    /// Only events that relate to no other in one of these ways; stronger than `rel_types`.
+    #[serde(rename = "org.matrix.msc3874.not_rel_types")]
+    pub not_rel_types: Vec<String>,
     /// Only the member events of those whose events are shown.
     pub lazy_load_members: bool,
     /// With `lazy_load_members`: also those the client was given before.
@@ -69,13 +75,19 @@ impl EventFilter {
             &self.rooms,
             &self.related_by_senders,
             &self.related_by_rel_types,
+            &self.rel_types,
         ];
         optional
             .iter()
             .all(|list| list.as_ref().is_none_or(|list| list.len() <= LIST_MAX))
-            && [&self.not_types, &self.not_senders, &self.not_rooms]
-                .iter()
-                .all(|list| list.len() <= LIST_MAX)
+            && [
+                &self.not_types,
+                &self.not_senders,
+                &self.not_rooms,
+                &self.not_rel_types,
+            ]
+            .iter()
+            .all(|list| list.len() <= LIST_MAX)
     }
 
     /// Whether every event of a wanted room passes (but for relations, see [`Self::by_relation`]).
@@ -92,6 +104,19 @@ impl EventFilter {
     #[must_use]
     pub fn by_relation(&self) -> bool {
         self.related_by_senders.is_some() || self.related_by_rel_types.is_some()
+    }
+
+    /// Whether an event passes that relates to another in this way, or to none.
+    #[must_use]
+    pub fn wants_relation(&self, rel_type: Option<&str>) -> bool {
+        let among = |list: &[String]| rel_type.is_some_and(|name| list.iter().any(|n| n == name));
+        !among(&self.not_rel_types) && self.rel_types.as_ref().is_none_or(|list| among(list))
+    }
+
+    /// Whether it matters to the filter how an event relates to others.
+    #[must_use]
+    pub fn looks_at_relations(&self) -> bool {
+        self.rel_types.is_some() || !self.not_rel_types.is_empty()
     }
 
     /// Whether events of this room are wanted.
@@ -178,6 +203,28 @@ mod tests {
         ] {
             assert_eq!(glob_matches(pattern, text), expected, "{pattern} {text}");
         }
+    }
+
+    #[test]
+    fn relations() {
+        let wants = |json: &str, rel_type| {
+            let filter = EventFilter::parse(json).unwrap();
+            filter.looks_at_relations() && filter.wants_relation(rel_type)
+        };
+        let only = r#"{"org.matrix.msc3874.rel_types":["m.thread"]}"#;
+        let but = r#"{"org.matrix.msc3874.not_rel_types":["m.thread"]}"#;
+        let both = r#"{"org.matrix.msc3874.rel_types":["m.thread"],
+            "org.matrix.msc3874.not_rel_types":["m.thread"]}"#;
+        for (json, thread, other, none) in [
+            (only, true, false, false),
+            (but, false, true, true),
+            (both, false, false, false),
+        ] {
+            assert_eq!(wants(json, Some("m.thread")), thread, "{json}");
+            assert_eq!(wants(json, Some("m.annotation")), other, "{json}");
+            assert_eq!(wants(json, None), none, "{json}");
+        }
+        assert!(!EventFilter::parse("{}").unwrap().looks_at_relations());
     }
 
     #[test]

@@ -9,6 +9,12 @@ use skerry_store::{Snapshot, StoreError};
 
 use crate::{Cut, EventFilter, Form, PageAsk, Placed, RoomError, Rooms, View, Viewer};
 
+/// When an answer has so many bytes, no more events go into it: what relates to them may be much
+/// larger than they are.
+const ANSWER_BYTES: usize = 12 << 20;
+/// Events written between two looks at how large the answer is.
+const BUNDLED_AT_ONCE: usize = 32;
+
 /// What `/messages` is asked for.
 #[derive(Clone, Debug)]
 pub struct MessagesAsk {
@@ -35,7 +41,7 @@ pub struct ContextAsk {
     pub filter: EventFilter,
 }
 
-fn no_event() -> RoomError {
+pub(crate) fn no_event() -> RoomError {
     RoomError::NotFound("There is no such event, or you may not see it".to_owned())
 }
 
@@ -61,6 +67,23 @@ impl Rooms {
         Ok(out)
     }
 
+    /// An event of whatever room.
+    ///
+    /// # Errors
+    /// As [`Self::event_json`].
+    pub fn event_anywhere_json(
+        &self,
+        snap: &Snapshot,
+        viewer: &Viewer,
+        event_id: &str,
+    ) -> Result<Vec<u8>, RoomError> {
+        let nid = self.store().event_nid(snap, event_id)?;
+        let nid = nid.ok_or_else(no_event)?;
+        let meta = self.meta(snap, nid)?.ok_or_else(no_event)?;
+        let room_id = self.store().room_id(meta.room)?;
+        self.event_json(snap, viewer, &room_id, event_id)
+    }
+
     /// A page of a room's timeline: `{"chunk":[..],"start":..,"end":..,"state":[..]}`.
     ///
     /// # Errors
@@ -81,7 +104,7 @@ impl Rooms {
         let from = ask.from.unwrap_or(edge);
         let filter = Some(&ask.filter);
         let wanted = ask.filter.wants_room(room_id);
-        let page = if wanted {
+        let mut page = if wanted {
             let MessagesAsk {
                 to, back, limit, ..
             } = *ask;
@@ -96,11 +119,16 @@ impl Rooms {
             crate::Page {
                 events: Vec::new(),
                 end: None,
+                more: false,
             }
         };
         let mut out = Vec::with_capacity(page.events.len() * 512 + 128);
         out.extend_from_slice(b"{\"chunk\":");
-        view.write_bundled(&page.events, Form::EVENT, &mut out)?;
+        let written = view.write_bounded(&page.events, &mut out)?;
+        if written < page.events.len() {
+            page.events.truncate(written);
+            page.end = page.events.last().map(|last| beside(last, ask.back));
+        }
         write_token("start", Some(from), &mut out);
         // The live end of a room is no end: a client that asks again from there gets what came since.
         let live = page.events.last().filter(|_| !ask.back);
@@ -158,7 +186,41 @@ impl Rooms {
     }
 }
 
+/// The place next to an event, in the direction of reading.
+fn beside(event: &Placed, back: bool) -> Cut {
+    if back {
+        Cut::before(event.order())
+    } else {
+        Cut::after(event.order())
+    }
+}
+
 impl View {
+    /// Appends a JSON array of as many of these events as go into an answer of bounded size, with
+    /// what relates to them; at least one. Says how many those are.
+    fn write_bounded(
+        &mut self,
+        events: &[Arc<Placed>],
+        out: &mut Vec<u8>,
+    ) -> Result<usize, StoreError> {
+        out.push(b'[');
+        let mut written = 0;
+        for events in events.chunks(BUNDLED_AT_ONCE) {
+            if out.len() > ANSWER_BYTES {
+                break;
+            }
+            if written > 0 {
+                out.push(b',');
+            }
+            let mut list = Vec::with_capacity(events.len() * 512);
+            self.write_bundled(events, Form::EVENT, &mut list)?;
+            out.extend_from_slice(list.get(1..list.len() - 1).unwrap_or_default());
+            written += events.len();
+        }
+        out.push(b']');
+        Ok(written)
+    }
+
     /// The events on one side of a place, and the place where they end.
     fn side(
         &mut self,
@@ -177,17 +239,8 @@ impl View {
             limit,
             filter: Some(filter),
         })?;
-        let beside = |event: &Arc<Placed>| {
-            if back {
-                Cut::before(event.order())
-            } else {
-                Cut::after(event.order())
-            }
-        };
-        let end = page
-            .end
-            .or_else(|| page.events.last().map(beside))
-            .unwrap_or(from);
+        let last = page.events.last().map(|last| beside(last, back));
+        let end = page.end.or(last).unwrap_or(from);
         Ok((page.events, end))
     }
 

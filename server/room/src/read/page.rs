@@ -15,7 +15,10 @@ pub const PAGE_MAX: usize = 1_000;
 /// where to go on.
 const LOOK_MAX: usize = 20_000;
 /// Events loaded at once.
-const CHUNK_MAX: usize = 256;
+const CHUNK_MAX: usize = 128;
+/// When a page holds so many bytes of events, it ends early and says where to go on: a thousand
+/// events of the largest size are not to be in memory for one answer.
+const PAGE_BYTES: usize = 8 << 20;
 
 /// Which events are wanted.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,8 @@ pub struct Page {
     /// Where to go on; `None` if there is nothing more. The newest events have nothing after them
     /// yet, and a place to go on from all the same.
     pub end: Option<Cut>,
+    /// Whether it ended before all was looked at.
+    pub more: bool,
 }
 
 /// The newest events between two places, oldest first.
@@ -62,11 +67,12 @@ impl View {
         let mut page = Page {
             events: Vec::with_capacity(ask.limit.min(PAGE_MAX)),
             end: None,
+            more: true,
         };
         let limit = ask.limit.clamp(1, PAGE_MAX);
         let snap = self.snap.clone();
         let mut source = self.source(ask, &snap)?;
-        let (mut looked, mut chunk, mut last) = (0, Vec::new(), None);
+        let (mut looked, mut bytes, mut chunk, mut last) = (0, 0, Vec::new(), None);
         loop {
             let want = limit.saturating_sub(page.events.len()).clamp(16, CHUNK_MAX);
             let more = source.next(&self.rooms, want, &mut chunk)?;
@@ -74,7 +80,7 @@ impl View {
             let nids: Vec<EventNid> = chunk.iter().map(|entry| entry.1).collect();
             let events = self.rooms.placed_many(&snap, self.room, &nids)?;
             for ((order, _), event) in chunk.iter().zip(events) {
-                if page.events.len() == limit {
+                if page.events.len() == limit || bytes >= PAGE_BYTES {
                     page.end = last;
                     return Ok(page);
                 }
@@ -87,15 +93,17 @@ impl View {
                 if self.passes(&event, ask.filter)?
                     && let Some(event) = self.admit(&event)?
                 {
+                    bytes += event.event.memory_bytes();
                     page.events.push(event);
                 }
             }
             if !more {
+                page.more = false;
                 // Towards the present, more may come.
                 page.end = last.filter(|_| !ask.back && !page.events.is_empty());
                 return Ok(page);
             }
-            if looked >= LOOK_MAX || page.events.len() == limit {
+            if looked >= LOOK_MAX || page.events.len() == limit || bytes >= PAGE_BYTES {
                 page.end = last;
                 return Ok(page);
             }
@@ -172,6 +180,12 @@ impl View {
                 has_url,
             };
             if !filter.wants(facts) {
+                return Ok(false);
+            }
+        }
+        if filter.looks_at_relations() {
+            let relates = event.relates();
+            if !filter.wants_relation(relates.map(|relates| &*relates.rel_type)) {
                 return Ok(false);
             }
         }

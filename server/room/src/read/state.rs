@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skerry_core::canonical::write_string_bytes;
-use skerry_core::{EventNid, Membership, Pos, StateId};
+use skerry_core::{EventNid, Membership, StateId};
 use skerry_store::{Snapshot, StoreError};
 
 use crate::{Cut, Form, Placed, RoomError, Rooms, Standing, View, Viewer};

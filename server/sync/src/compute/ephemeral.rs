@@ -1,6 +1,7 @@
 //! What lives in memory or is told only once: typing, presence, receipts.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::Serialize;
 use skerry_account::{EphemeralPos, PresenceState, PresenceView};
@@ -114,14 +115,7 @@ impl Query<'_> {
         let ids = ids
             .map(|user| store.user_id(user))
             .collect::<Result<Vec<_>, _>>()?;
-        let content = TypingContent {
-            user_ids: ids.iter().map(|id| &**id).collect(),
-        };
-        Ok(serde_json::to_vec(&Typing {
-            content,
-            kind: "m.typing",
-        })
-        .ok())
+        Ok(typing_event(&ids))
     }
 
     /// Presence of those who share a room with the user: what changed, and what holds for those
@@ -182,7 +176,18 @@ impl Query<'_> {
     }
 }
 
-fn content(view: &PresenceView) -> String {
+/// `m.typing` with these users.
+pub(super) fn typing_event(ids: &[Arc<str>]) -> Option<Vec<u8>> {
+    let content = TypingContent {
+        user_ids: ids.iter().map(|id| &**id).collect(),
+    };
+    let kind = "m.typing";
+    // cannot fail: a struct of plain values always serializes
+    serde_json::to_vec(&Typing { content, kind }).ok()
+}
+
+/// The content of `m.presence`.
+pub(super) fn content(view: &PresenceView) -> String {
     let content = PresenceContent {
         presence: view.state.name(),
         last_active_ago: view.last_active_ago_ms,

@@ -8,9 +8,11 @@ pub(crate) mod changes;
 pub(crate) mod devices;
 pub(crate) mod ephemeral;
 mod key_changes;
+pub(crate) mod overview;
 pub(crate) mod room;
 mod state;
 mod sticky;
+pub(crate) mod stream;
 pub(crate) mod summary;
 
 use std::cell::RefCell;
@@ -291,7 +293,7 @@ impl Query<'_> {
                 }
             }
             Membership::Invite if news(ask.member.pos) => {
-                if !self.is_invite_hidden(ask)? {
+                if !self.is_invited_by_ignored(ask)? {
                     delta.invited.push(self.stripped(ask)?);
                 }
             }
@@ -321,7 +323,7 @@ impl Query<'_> {
     }
 
     /// Whether the user does not want to see the invitation.
-    pub(crate) fn is_invite_hidden(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
+    pub(crate) fn is_invited_by_ignored(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
         self.sync
             .rooms
             .is_invite_hidden(self.snap, self.req.user, ask.member.event)

@@ -233,7 +233,12 @@ impl Query<'_> {
     }
 
     /// The newest events of the room that the user wants and may see.
-    pub(crate) fn recent(&self, view: &mut View, ask: &RoomAsk, upto: Order) -> Result<Recent, StoreError> {
+    pub(crate) fn recent(
+        &self,
+        view: &mut View,
+        ask: &RoomAsk,
+        upto: Order,
+    ) -> Result<Recent, StoreError> {
         let since = ask.after.map_or(Cut::START, Cut::at);
         let upto = Cut::after(upto).min(Cut::at(self.snap.head()));
         let wanted = &self.req.filter.room.timeline;
@@ -289,11 +294,13 @@ impl Query<'_> {
 
     /// Whether an event passes a filter, by what it is.
     pub(super) fn passes(&self, filter: &EventFilter, event: &Placed) -> bool {
-        filter.wants(Facts {
+        let relates = || event.relates().map(|relates| &*relates.rel_type);
+        let facts = Facts {
             kind: event.event.event_type(),
             sender: event.event.sender(),
             has_url: filter.contains_url.map(|_| event.has_url()),
-        })
+        };
+        filter.wants(facts) && (!filter.looks_at_relations() || filter.wants_relation(relates()))
     }
 
     /// Where a later change of the same state is not in the timeline, because the user may not
