@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use skerry_account::Accounts;
 use skerry_core::Clock;
-use skerry_room::Rooms;
-use skerry_store::Store;
+use skerry_room::{RoomError, Rooms};
+use skerry_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{House, allocator};
+use crate::{House, allocator, outgoing};
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -22,6 +22,9 @@ const UNREAD_EVERY: Duration = Duration::from_secs(60);
 const PRESENCE_EVERY: Duration = Duration::from_secs(15);
 /// How often old entries of the log are taken out.
 const TRIM_EVERY: Duration = Duration::from_secs(60 * 60);
+/// How long what was sent is gathered before it is put into the search index. A search that comes
+/// meanwhile does it at once.
+const INDEX_EVERY: Duration = Duration::from_secs(3);
 /// How old an entry of the log may get, in ms: older sync tokens are answered more slowly.
 const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
 /// How often sticky events that are sticky no more are taken away.
@@ -114,6 +117,13 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         stop.clone(),
         sweep_originals(house.rooms.clone()),
     ));
+    workers.spawn(until_stop(
+        stop.clone(),
+        index(Arc::clone(&house.store), house.rooms.clone()),
+    ));
+    let (outbox, push) = (house.outgoing.outbox.clone(), outgoing::follower(house));
+    workers.spawn(outbox.run(stop.clone()));
+    workers.spawn(push.run(stop.clone()));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
     workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
@@ -156,6 +166,26 @@ async fn trim(store: Arc<Store>, clock: Arc<dyn Clock>) {
         let trimmed = skerry_store::blocking(move || store.trim_log(now_ms, LOG_AGE_MS)).await;
         if let Ok(Err(error)) | Err(error) = trimmed {
             tracing::warn!(%error, "the log was not trimmed");
+        }
+    }
+}
+
+/// Puts what was sent into the search index.
+async fn index(store: Arc<Store>, rooms: Rooms) {
+    let mut published = store.published();
+    loop {
+        published.borrow_and_update();
+        match rooms.index_now().await {
+            // Nothing is lost: it goes on from where it stands once there is space.
+            Ok(()) | Err(RoomError::Store(StoreError::Full)) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the search index does not follow");
+                tokio::time::sleep(RETRY_AFTER).await;
+            }
+        }
+        tokio::time::sleep(INDEX_EVERY).await;
+        if published.changed().await.is_err() {
+            return;
         }
     }
 }

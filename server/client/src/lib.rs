@@ -10,6 +10,7 @@ mod account;
 mod account_data;
 mod alias;
 mod backup;
+mod bridge;
 mod capabilities;
 mod create;
 mod delayed;
@@ -30,6 +31,7 @@ mod membership;
 mod messages;
 mod moderation;
 mod openid;
+mod pages;
 mod people;
 mod presence;
 mod profile;
@@ -39,8 +41,8 @@ mod reading;
 mod receipts;
 mod register;
 mod relations;
-mod report;
 mod rendezvous;
+mod report;
 mod scope;
 mod search;
 mod send;
@@ -52,6 +54,7 @@ mod sync_sliding;
 mod sync_v3;
 mod tags;
 mod thread_subscriptions;
+mod threepid;
 mod to_device;
 mod typing;
 mod upgrade;
@@ -63,6 +66,8 @@ pub use rendezvous::Rendezvous;
 use skerry_account::Accounts;
 use skerry_core::{Clock, DiceSource};
 use skerry_http::Route;
+use skerry_remote::appservice::Bridges;
+use skerry_remote::identity::Identity;
 use skerry_room::Rooms;
 use skerry_store::Store;
 use skerry_sync::Sync;
@@ -79,6 +84,10 @@ pub struct Ctx {
     pub rooms: Rooms,
     /// What changed.
     pub sync: Sync,
+    /// Identity servers.
+    pub identity: Identity,
+    /// Application services.
+    pub bridges: Bridges,
     /// What the operator chose.
     pub config: ClientConfig,
     /// The time.
@@ -113,6 +122,7 @@ pub fn routes() -> Vec<Route<Ctx>> {
         account::ROUTES,
         account_data::ROUTES,
         backup::ROUTES,
+        bridge::ROUTES,
         capabilities::ROUTES,
         devices::ROUTES,
         filters::ROUTES,
@@ -139,6 +149,7 @@ pub fn routes() -> Vec<Route<Ctx>> {
         typing::ROUTES,
         tags::ROUTES,
         thread_subscriptions::ROUTES,
+        threepid::ROUTES,
         to_device::ROUTES,
         versions::ROUTES,
         upgrade::ROUTES,
@@ -154,6 +165,7 @@ pub fn routes() -> Vec<Route<Ctx>> {
         alias::ROUTES,
     ];
     let mut routes = lists.concat();
+    routes.extend(pages::routes());
     standing::lay(&mut routes);
     routes
 }

@@ -40,6 +40,7 @@ mod redact;
 mod redact_many;
 mod report;
 mod restricted;
+mod search;
 mod send;
 mod sticky;
 mod stripped;
@@ -87,6 +88,7 @@ pub use read::{
 pub use receipts::ReadMarks;
 pub use redact::Redaction;
 pub use report::{Complaint, Reported, ReportsAsk, ReportsPage};
+pub use search::{ContextSizes, GroupBy, SearchAsk};
 pub use send::{Message, StateEvent};
 pub use skerry_core::StateMap;
 pub use skerry_store::schema::directory::ReportKind;
@@ -154,6 +156,8 @@ pub(crate) struct Inner {
     pub(crate) last: LastPositions,
     pub(crate) redactions: redact_many::RedactBell,
     pub(crate) sticky_until: sticky::StickyUntil,
+    /// Who fills the search index.
+    pub(crate) search: search::Follower,
     /// One at a time per user schedules an event.
     pub(crate) delay_lanes: Lanes<UserNid>,
     /// Rung when an event is scheduled.
@@ -194,6 +198,7 @@ impl Rooms {
                 last,
                 redactions: redact_many::RedactBell::default(),
                 sticky_until,
+                search: search::Follower::new(),
                 delay_lanes: Lanes::new(),
                 delay_bell: tokio::sync::Notify::new(),
                 generation: AtomicU64::new(generation),
