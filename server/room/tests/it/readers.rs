@@ -37,6 +37,8 @@ impl House {
             default_version: RoomVersion::DEFAULT,
             key: Arc::new(signing_key(SERVER)),
             delays: skerry_room::Delays::default(),
+            notices: None,
+            search_all_users: false,
             cache_bytes: 16 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
         };
@@ -172,6 +174,7 @@ impl House {
     pub async fn redact(&self, who: &Who, room: &str, target: &str) -> String {
         self.clock.advance(1);
         let redaction = Redaction {
+            with_rel_types: Vec::new(),
             target: target.to_owned(),
             content: b"{}".to_vec(),
             txn: None,

@@ -140,6 +140,7 @@ async fn redaction_takes_content_away_in_every_version() {
             let redaction = Redaction {
                 target: target.into(),
                 content,
+                with_rel_types: Vec::new(),
                 txn: None,
             };
             house.rooms.redact(who.clone(), &room, redaction)
@@ -174,6 +175,7 @@ async fn a_redaction_stays_in_its_room() {
     let (here, there) = (house.public_room(&ada).await, house.public_room(&ada).await);
     let said = house.say(&ada, &here, "here", None).await.unwrap();
     let redaction = Redaction {
+        with_rel_types: Vec::new(),
         target: said.clone(),
         content: b"{}".to_vec(),
         txn: None,
@@ -232,6 +234,7 @@ async fn relations_are_found_from_their_parent() {
     let reaction = house.rooms.event(&snap, children[0]).unwrap().unwrap();
     let target = reaction.event.event_id().to_owned();
     let redaction = Redaction {
+        with_rel_types: Vec::new(),
         target,
         content: b"{}".to_vec(),
         txn: None,
@@ -311,6 +314,7 @@ async fn one_user_reacts_to_one_event_so_often() {
     }
     assert_eq!(refusal(react(200).await), "DuplicateAnnotation");
     let redaction = skerry_room::Redaction {
+        with_rel_types: Vec::new(),
         target: last,
         content: b"{}".to_vec(),
         txn: None,

@@ -160,6 +160,7 @@ async fn a_redacted_event_comes_redacted() {
     let id = house.say(&alice, &room, "oops").await;
     house.sync(&alice, Some(start.next), "{}").await;
     let redaction = skerry_room::Redaction {
+        with_rel_types: Vec::new(),
         target: id,
         content: b"{}".to_vec(),
         txn: None,

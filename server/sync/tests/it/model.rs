@@ -270,6 +270,7 @@ impl World {
         let at = self.pick(self.messages.len());
         let (room, target) = self.messages[at].clone();
         let redaction = Redaction {
+            with_rel_types: Vec::new(),
             target,
             content: b"{}".to_vec(),
             txn: None,
