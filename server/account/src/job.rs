@@ -71,6 +71,9 @@ pub fn pending_after(
 pub fn done(w: &mut Write, job: Job) {
     w.expect::<t::RoomJobs>(&(job.user, job.kind), Expect::Is(&job.pos));
     w.delete::<t::RoomJobs>(&(job.user, job.kind));
+    if job.kind == RoomJob::Profile {
+        w.delete_range::<t::FaceChanges>(job.user);
+    }
 }
 
 impl Accounts {

@@ -3,7 +3,6 @@
 //! A display name and an avatar also stand in the member events of the user's rooms. Their
 //! change leaves a [`crate::job`] for whoever writes rooms.
 
-use ruma_common::MxcUri;
 use serde_json::{Map, Value};
 use skerry_core::{Pos, UserNid};
 use skerry_store::schema::account as t;
@@ -28,6 +27,21 @@ pub const DISPLAY_NAME: &str = "displayname";
 pub const AVATAR_URL: &str = "avatar_url";
 /// The field with the time zone.
 const TIME_ZONE: &str = "m.tz";
+
+/// Most values of a field that one change after the other is told from; the oldest are forgotten.
+const MAX_BEFORE: usize = 16;
+
+/// In which rooms a change of display name or avatar is to be shown (MSC4466).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Propagate {
+    /// In all.
+    #[default]
+    All,
+    /// In those that show the value there was before.
+    Unchanged,
+    /// In none.
+    Nowhere,
+}
 
 /// What a user shows in the member events of rooms.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -121,22 +135,27 @@ fn check_value(field: &str, value: &Value) -> Result<(), AccountError> {
     if text.len() > limit {
         return Err(AccountError::Invalid("This profile field is too long"));
     }
-    if field == AVATAR_URL && !text.is_empty() && !<&MxcUri>::from(text).is_valid() {
-        return Err(AccountError::Invalid("avatar_url must be an mxc: URI"));
-    }
     Ok(())
 }
 
-/// Sets or (with an empty or null name or avatar) takes out a field.
+/// Sets or (with an empty or null name or avatar) takes out a field, and shows that everywhere.
 pub(crate) fn write_field(
     tx: &mut Tx<'_>,
     user: UserNid,
     field: &str,
     value: &Value,
 ) -> Result<(), AccountError> {
-    let shown = [DISPLAY_NAME, AVATAR_URL].contains(&field);
-    if shown && (value.is_null() || value.as_str() == Some("")) {
-        return remove_field(tx, user, field);
+    write_field_to(tx, user, (field, value), Propagate::All)
+}
+
+fn write_field_to(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    (field, value): (&str, &Value),
+    to: Propagate,
+) -> Result<(), AccountError> {
+    if is_shown(field) && (value.is_null() || value.as_str() == Some("")) {
+        return remove_field(tx, user, field, to);
     }
     check_value(field, value)?;
     let key = (user, field.to_owned());
@@ -153,27 +172,76 @@ pub(crate) fn write_field(
     if bytes > MAX_PROFILE_BYTES {
         return Err(AccountError::ProfileTooLarge);
     }
-    let pos = note_change(tx, user, shown);
+    let pos = note_change(tx, user, field, to)?;
     tx.w.put::<t::Profiles>(&key, &t::ProfileField { json, pos });
     Ok(())
 }
 
-fn remove_field(tx: &mut Tx<'_>, user: UserNid, field: &str) -> Result<(), AccountError> {
+fn remove_field(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    field: &str,
+    to: Propagate,
+) -> Result<(), AccountError> {
     let key = (user, field.to_owned());
     if tx.snap.get::<t::Profiles>(&key)?.is_some() {
+        note_change(tx, user, field, to)?;
         tx.w.delete::<t::Profiles>(&key);
-        note_change(tx, user, [DISPLAY_NAME, AVATAR_URL].contains(&field));
     }
     Ok(())
 }
 
-fn note_change(tx: &mut Tx<'_>, user: UserNid, shown: bool) -> Pos {
+/// Whether a field stands in member events.
+fn is_shown(field: &str) -> bool {
+    [DISPLAY_NAME, AVATAR_URL].contains(&field)
+}
+
+/// Notes that a field is about to change, and where that is to be shown.
+fn note_change(
+    tx: &mut Tx<'_>,
+    user: UserNid,
+    field: &str,
+    to: Propagate,
+) -> Result<Pos, AccountError> {
     let pos = tx.w.log(Change::Profile { user });
-    if shown {
-        tx.w.put::<t::RoomJobs>(&(user, RoomJob::Profile), &pos);
-        tx.rings = true;
+    if !is_shown(field) || to == Propagate::Nowhere {
+        return Ok(pos);
     }
-    pos
+    let key = (user, field.to_owned());
+    let mut change = tx
+        .snap
+        .get::<t::FaceChanges>(&key)?
+        .unwrap_or(t::FaceChange {
+            everywhere: false,
+            before: Vec::new(),
+        });
+    change.everywhere |= to == Propagate::All;
+    let before = tx.snap.get::<t::Profiles>(&key)?;
+    let before = before.and_then(|row| text(&row.json));
+    if change.everywhere {
+        change.before.clear();
+    } else if !change.before.contains(&before) {
+        change.before.push(before);
+        let spare = change.before.len().saturating_sub(MAX_BEFORE);
+        change.before.drain(..spare);
+    }
+    tx.w.put::<t::FaceChanges>(&key, &change);
+    tx.w.put::<t::RoomJobs>(&(user, RoomJob::Profile), &pos);
+    tx.rings = true;
+    Ok(pos)
+}
+
+/// What of a user's profile is still to be shown in their rooms, by field.
+///
+/// # Errors
+/// Those of the store.
+pub fn face_changes(
+    snap: &Snapshot,
+    user: UserNid,
+) -> Result<Vec<(String, t::FaceChange)>, StoreError> {
+    let rows = snap.scan::<t::FaceChanges>(Scan::prefix(&user));
+    rows.map(|row| row.map(|((_, field), change)| (field, change)))
+        .collect()
 }
 
 /// The profile of a new account: a display name, by default the localpart, so that others do not
@@ -207,8 +275,10 @@ pub(crate) fn forget_user(tx: &mut Tx<'_>, user: UserNid) -> Result<(), AccountE
         .transpose()?
         .is_some()
     {
+        for field in [DISPLAY_NAME, AVATAR_URL] {
+            note_change(tx, user, field, Propagate::All)?;
+        }
         tx.w.delete_range::<t::Profiles>(user);
-        note_change(tx, user, true);
     }
     Ok(())
 }
@@ -227,16 +297,22 @@ impl Accounts {
         .await
     }
 
-    /// One field of the profile of a local user.
+    /// One field of the profile of a local user. A display name or avatar that is not set is
+    /// `None`: clients asked for these before there were others, and expect an answer.
     ///
     /// # Errors
-    /// `NotFound` for an unknown user, or a field that is not set.
-    pub async fn profile_field(&self, user_id: &str, field: &str) -> Result<Value, AccountError> {
+    /// `NotFound` for an unknown user, or another field that is not set.
+    pub async fn profile_field(
+        &self,
+        user_id: &str,
+        field: &str,
+    ) -> Result<Option<Value>, AccountError> {
         check_field(field)?;
-        let mut profile = self.profile(user_id).await?;
-        profile
-            .remove(field)
-            .ok_or(AccountError::NotFound("This profile field is not set"))
+        let value = self.profile(user_id).await?.remove(field);
+        if value.is_none() && !is_shown(field) {
+            return Err(AccountError::NotFound("This profile field is not set"));
+        }
+        Ok(value)
     }
 
     /// Sets a field of one's profile.
@@ -248,11 +324,14 @@ impl Accounts {
         user: UserNid,
         field: &str,
         value: Value,
+        to: Propagate,
     ) -> Result<(), AccountError> {
         check_field(field)?;
         let field = field.to_owned();
-        self.change(user, move |tx| write_field(tx, user, &field, &value))
-            .await
+        self.change(user, move |tx| {
+            write_field_to(tx, user, (&field, &value), to)
+        })
+        .await
     }
 
     /// Takes a field of one's profile out; nothing happens if it is not set.
@@ -263,10 +342,11 @@ impl Accounts {
         &self,
         user: UserNid,
         field: &str,
+        to: Propagate,
     ) -> Result<(), AccountError> {
         check_field(field)?;
         let field = field.to_owned();
-        self.change(user, move |tx| remove_field(tx, user, &field))
+        self.change(user, move |tx| remove_field(tx, user, &field, to))
             .await
     }
 }

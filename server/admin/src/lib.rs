@@ -2,22 +2,28 @@
 //!
 //! Its endpoints keep the paths and shapes of Synapse's admin API where that has them, because
 //! scripts for it exist; what it has no path for lies under `/_skerry/admin`. They ask for no
-//! token: they are served on the admin socket alone, which only its owner can open.
+//! token: they are served on the admin socket alone, which only its owner can open. Some are
+//! served to clients too, where they ask for an administrator's token ([`TOKEN_ROUTES`]).
 //!
 //! It deliberately knows no configuration and no socket: `app` serves it. Start reading at
 //! [`ROUTES`].
 
 mod error;
+mod notices;
+mod reports;
 mod tokens;
 mod users;
 
 use skerry_account::Accounts;
-use skerry_http::{Route, route};
+use skerry_http::{ApiError, Call, Route, route};
+use skerry_room::Rooms;
 
 /// What the admin endpoints work on.
 pub struct Admin {
     /// People and their devices.
     pub accounts: Accounts,
+    /// Rooms.
+    pub rooms: Rooms,
     /// The version of this program.
     pub version: &'static str,
 }
@@ -35,4 +41,43 @@ pub const ROUTES: &[Route<Admin>] = &[
     route!(GET "/_synapse/admin/v1/registration_tokens", None, Free, tokens::list),
     route!(POST "/_synapse/admin/v1/registration_tokens/new", None, Free, tokens::create),
     route!(DELETE "/_synapse/admin/v1/registration_tokens/{token}", None, Free, tokens::revoke),
+    route!(POST "/_synapse/admin/v1/send_server_notice", None, Free, notices::send),
+    route!(PUT "/_synapse/admin/v1/send_server_notice/{txnId}", None, Free, notices::send_once),
+    route!(GET "/_synapse/admin/v1/event_reports", None, Free, reports::of_events),
+    route!(GET "/_synapse/admin/v1/event_reports/{reportId}", None, Free, reports::of_event),
+    route!(DELETE "/_synapse/admin/v1/event_reports/{reportId}", None, Free, reports::close),
+    route!(GET "/_synapse/admin/v1/user_reports", None, Free, reports::of_users),
+    route!(GET "/_synapse/admin/v1/user_reports/{reportId}", None, Free, reports::of_user),
+    route!(DELETE "/_synapse/admin/v1/user_reports/{reportId}", None, Free, reports::close),
+    route!(GET "/_skerry/admin/v1/reports", None, Free, reports::all),
+    route!(GET "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::show),
+    route!(DELETE "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::close),
 ];
+
+/// Those of them that are served to clients too, for administrators.
+pub const TOKEN_ROUTES: &[Route<Admin>] = &[
+    route!(POST "/_synapse/admin/v1/send_server_notice", Token, Send, notices::send),
+    route!(PUT "/_synapse/admin/v1/send_server_notice/{txnId}", Token, Send, notices::send_once),
+    route!(GET "/_synapse/admin/v1/event_reports", Token, Heavy, reports::of_events),
+    route!(GET "/_synapse/admin/v1/event_reports/{reportId}", Token, Heavy, reports::of_event),
+    route!(DELETE "/_synapse/admin/v1/event_reports/{reportId}", Token, Send, reports::close),
+    route!(GET "/_synapse/admin/v1/user_reports", Token, Heavy, reports::of_users),
+    route!(GET "/_synapse/admin/v1/user_reports/{reportId}", Token, Heavy, reports::of_user),
+    route!(DELETE "/_synapse/admin/v1/user_reports/{reportId}", Token, Send, reports::close),
+    route!(GET "/_skerry/admin/v1/reports", Token, Heavy, reports::all),
+    route!(GET "/_skerry/admin/v1/reports/{reportId}", Token, Heavy, reports::show),
+    route!(DELETE "/_skerry/admin/v1/reports/{reportId}", Token, Send, reports::close),
+];
+
+/// Who has a token needs an administrator's; who has none came by the socket.
+///
+/// # Errors
+/// 403 `M_FORBIDDEN`.
+pub(crate) fn admin_only(call: &Call) -> Result<(), ApiError> {
+    match call.requester_opt() {
+        Some(requester) if !requester.admin => {
+            Err(ApiError::forbidden("You are not a server administrator"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod line;
+mod reports;
 pub(crate) mod show;
 mod tokens;
 mod users;
@@ -56,6 +57,9 @@ enum Command {
     /// Registration tokens; works on a running server and on a stopped one
     #[command(subcommand, after_help = tokens::EXAMPLES)]
     Token(tokens::Command),
+    /// What people reported; works on a running server and on a stopped one
+    #[command(subcommand, after_help = reports::EXAMPLES)]
+    Report(reports::Command),
 }
 
 #[derive(Args)]
@@ -101,6 +105,7 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Serve => runtime()?.block_on(serve::serve(load()?))?,
         Command::User(command) => runtime()?.block_on(users::run(load()?, command))?,
         Command::Token(command) => runtime()?.block_on(tokens::run(load()?, command))?,
+        Command::Report(command) => runtime()?.block_on(reports::run(load()?, command))?,
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use ruma_common::ServerName;
 use skerry_account::PasswordCost;
 use skerry_core::RoomVersion;
+use skerry_room::NoticeSettings;
 use skerry_media::Unauthenticated;
 use skerry_proxy::{Addr, ListenerSpec, Tls};
 use skerry_store::Durability;
@@ -52,6 +53,10 @@ pub struct Config {
     pub guests: bool,
     /// Whether the public rooms are listed for those who are not logged in.
     pub directory_without_auth: bool,
+    /// Whether people find everybody of this server by name.
+    pub search_all_users: bool,
+    /// How the server speaks to its users; none: not at all.
+    pub notices: Option<NoticeSettings>,
     /// How hard passwords are hashed.
     pub password_cost: PasswordCost,
     /// Where clients reach this server, without a slash at the end.
@@ -64,12 +69,25 @@ pub struct Config {
     pub unauthenticated_media: Unauthenticated,
     /// What calls need from elsewhere.
     pub calls: Calls,
+    /// How requests to other machines are made.
+    pub http_client: HttpClient,
     /// Whether requests are limited.
     pub rate_limit: bool,
     /// What to log.
     pub log: Log,
     /// Options that were set and do nothing yet.
     pub ignored: Vec<&'static str>,
+}
+
+/// How requests to other machines are made.
+#[derive(Clone, Debug)]
+pub struct HttpClient {
+    /// A file of further root certificates to trust.
+    pub ca_file: Option<PathBuf>,
+    /// Whether all private addresses may be reached.
+    pub allow_private: bool,
+    /// Hosts, addresses and networks that may be reached all the same.
+    pub allowed_private: Vec<String>,
 }
 
 /// Who may register.
@@ -255,6 +273,8 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         redacted_keep_ms: redacted_keep_ms(&raw.rooms.keep_redacted)?,
         guests: raw.guests.enabled,
         directory_without_auth: raw.room_directory.public_without_auth,
+        search_all_users: raw.user_directory.search_all_users,
+        notices: notices(raw)?,
         password_cost: match raw.password.cost.as_str() {
             "default" => PasswordCost::Default,
             "minimal" => PasswordCost::Minimal,
@@ -273,6 +293,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
             }
         },
         calls: calls::check(raw)?,
+        http_client: http_client(raw)?,
         rate_limit: raw.rate_limit.enabled,
         log: log(raw)?,
         ignored: ignored(raw),
@@ -388,6 +409,48 @@ fn redacted_keep_ms(text: &str) -> Result<u64, ConfigError> {
 fn room_version(text: &str) -> Result<RoomVersion, ConfigError> {
     RoomVersion::parse(text)
         .ok_or_else(|| ConfigError(format!("rooms.default_version: \"{text}\" is not known")))
+}
+
+fn notices(raw: &RawConfig) -> Result<Option<NoticeSettings>, ConfigError> {
+    let raw_notices = &raw.server_notices;
+    if raw_notices.localpart.is_empty() {
+        return Ok(None);
+    }
+    let localpart = &raw_notices.localpart;
+    skerry_core::names::new_user_id(localpart, &raw.server_name)
+        .map_err(|e| ConfigError(format!("server_notices.localpart: \"{localpart}\": {e}")))?;
+    for (key, url) in [
+        ("avatar_url", &raw_notices.avatar_url),
+        ("room_avatar_url", &raw_notices.room_avatar_url),
+    ] {
+        if !url.is_empty() && !url.starts_with("mxc://") {
+            return Err(ConfigError(format!(
+                "server_notices.{key}: \"{url}\" is not an mxc: URI"
+            )));
+        }
+    }
+    let set = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    Ok(Some(NoticeSettings {
+        localpart: localpart.clone(),
+        display_name: set(&raw_notices.display_name),
+        avatar_url: set(&raw_notices.avatar_url),
+        room_name: raw_notices.room_name.clone(),
+        room_topic: set(&raw_notices.room_topic),
+        room_avatar_url: set(&raw_notices.room_avatar_url),
+        auto_join: raw_notices.auto_join,
+    }))
+}
+
+fn http_client(raw: &RawConfig) -> Result<HttpClient, ConfigError> {
+    let raw = &raw.http_client;
+    skerry_remote::http::Guard::new(raw.allow_private_addresses, &raw.allowed_private)
+        .map_err(|e| ConfigError(format!("http_client.allowed_private: {e}")))?;
+    let ca_file = Some(&raw.ca_file).filter(|file| !file.is_empty());
+    Ok(HttpClient {
+        ca_file: ca_file.map(PathBuf::from),
+        allow_private: raw.allow_private_addresses,
+        allowed_private: raw.allowed_private.clone(),
+    })
 }
 
 fn base_url(raw: &RawConfig) -> Result<String, ConfigError> {

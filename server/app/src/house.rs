@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettings};
 use skerry_admin::Admin;
-use skerry_client::{ClientConfig, Ctx};
+use skerry_client::{Rendezvous, ClientConfig, Ctx};
 use skerry_core::{Clock, DiceSource};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::{Blobs, MediaError};
@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use crate::authenticator::{NoTokens, TokenAuthenticator};
 use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
+use crate::outgoing::{self, Outgoing};
 use crate::secrets::{self, SecretError, Secrets};
 
 /// Why the server could not be put together, in words for the operator.
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The accounts cannot be used.
     #[error("accounts: {0}")]
     Accounts(#[from] AccountError),
+    /// Requests to other machines cannot be made.
+    #[error("http_client: {0}")]
+    Outgoing(String),
     /// The media cannot be used.
     #[error("media: {0}")]
     Media(#[from] MediaError),
@@ -70,6 +74,8 @@ pub struct House {
     pub sync: Sync,
     /// Media.
     pub blobs: Arc<Blobs>,
+    /// What is said to other machines.
+    pub outgoing: Outgoing,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -162,15 +168,20 @@ impl House {
         let store = Store::open(&dir, options).map_err(failed)?;
         let owner = store.owner(&config.server_name).map_err(failed)?;
         same_server(&config, owner)?;
+        let parts = outgoing::Parts::new(&config, &secrets.vapid)?;
+        let mut settings = account_settings(&config, secrets.pepper, memory);
+        settings.plain_gateway = parts.plain_gateway();
         let accounts = Accounts::new(
             Arc::clone(&store),
             Arc::clone(&clock),
             Arc::clone(&dice),
-            account_settings(&config, secrets.pepper, memory),
+            settings,
         )?;
         let rooms_config = RoomsConfig {
             server_name: Arc::clone(&config.server_name),
             default_version: config.default_room_version,
+            notices: config.notices.clone(),
+            search_all_users: config.search_all_users,
             key: Arc::new(secrets.signing_key),
             delays: Delays {
                 max_ms: millis(config.calls.max_delay),
@@ -189,6 +200,7 @@ impl House {
         .map_err(failed)?;
         let sync = Sync::new(accounts.clone(), rooms.clone());
         let blobs = open_media(&config, &store, &clock, &dice)?;
+        let outgoing = parts.outgoing(&accounts, &rooms, &clock, &dice);
         Ok(House {
             config,
             store,
@@ -196,6 +208,7 @@ impl House {
             rooms,
             sync,
             blobs,
+            outgoing,
             clock,
             dice,
         })
@@ -205,10 +218,12 @@ impl House {
     /// Once `stop` is true, reads that wait are given up.
     pub fn public_router(&self, stop: Option<watch::Receiver<bool>>) -> Router {
         let ctx = Arc::new(Ctx {
+            rendezvous: Rendezvous::default(),
             store: Arc::clone(&self.store),
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
             sync: self.sync.clone(),
+            bridges: self.outgoing.bridges.clone(),
             config: self.client_config(),
             clock: Arc::clone(&self.clock),
             dice: Arc::clone(&self.dice),
@@ -224,16 +239,14 @@ impl House {
         Shell::builder(options, authenticator, Arc::clone(&self.clock))
             .routes(&ctx, &skerry_client::routes())
             .routes(&self.blobs, skerry_media::ROUTES)
+            .routes(&self.admin(), skerry_admin::TOKEN_ROUTES)
             .routes(&self.health(), health::ROUTES)
             .router()
     }
 
     /// What is served on the admin socket.
     pub fn admin_router(&self) -> Router {
-        let admin = Arc::new(Admin {
-            accounts: self.accounts.clone(),
-            version: env!("CARGO_PKG_VERSION"),
-        });
+        let admin = self.admin();
         let options = Options {
             rates: RateLimits { enabled: false },
             ..Options::default()
@@ -242,6 +255,14 @@ impl House {
             .routes(&admin, skerry_admin::ROUTES)
             .routes(&self.health(), health::ROUTES)
             .router()
+    }
+
+    fn admin(&self) -> Arc<Admin> {
+        Arc::new(Admin {
+            accounts: self.accounts.clone(),
+            rooms: self.rooms.clone(),
+            version: env!("CARGO_PKG_VERSION"),
+        })
     }
 
     fn health(&self) -> Arc<Health> {
@@ -259,6 +280,7 @@ impl House {
             guests: config.guests,
             directory_without_auth: config.directory_without_auth,
             default_room_version: config.default_room_version.as_str().to_owned(),
+            vapid: self.outgoing.vapid.public(),
             shared_secret: config
                 .registration
                 .shared_secret
@@ -287,6 +309,7 @@ fn same_server(config: &Config, owner: String) -> Result<(), StartError> {
 
 fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -> AccountSettings {
     AccountSettings {
+        appservices: config.appservices.clone(),
         registration: RegistrationSettings {
             enabled: config.registration.enabled,
             open: config.registration.open,
@@ -296,6 +319,10 @@ fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -
         guests: config.guests,
         password_cost: config.password_cost,
         cached_sessions: usize::try_from(memory.sessions).unwrap_or(usize::MAX),
+        service_name: config
+            .notices
+            .as_ref()
+            .map(|notices| notices.localpart.clone()),
         ..AccountSettings::new(&config.server_name, pepper)
     }
 }

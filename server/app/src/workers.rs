@@ -37,6 +37,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(24 * 60 * 60);
 const ORIGINALS_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long the answer to a transaction is kept.
 const TXN_AGE_MS: u64 = 7 * 24 * 3_600_000;
+/// How often the directory of people is brought up to date.
+const PEOPLE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// How often it is looked whether memory can be given back.
 const MEMORY_EVERY: Duration = Duration::from_secs(20);
 /// As much more memory than after the last time is worth giving some back, in bytes.
@@ -124,6 +126,8 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     let (outbox, push) = (house.outgoing.outbox.clone(), outgoing::follower(house));
     workers.spawn(outbox.run(stop.clone()));
     workers.spawn(push.run(stop.clone()));
+    workers.spawn(house.outgoing.bridges.clone().listen(stop.clone()));
+    workers.spawn(until_stop(stop.clone(), people(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
     workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
@@ -187,6 +191,16 @@ async fn index(store: Arc<Store>, rooms: Rooms) {
         if published.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Keeps up the directory of people; whoever searches brings it up to date besides.
+async fn people(rooms: Rooms) {
+    loop {
+        if let Err(error) = rooms.follow_people().await {
+            tracing::warn!(%error, "the directory of people is not up to date");
+        }
+        tokio::time::sleep(PEOPLE_EVERY).await;
     }
 }
 

@@ -27,13 +27,16 @@ struct Body {
     #[serde(default)]
     invite: Vec<String>,
     #[serde(default)]
-    invite_3pid: Vec<serde::de::IgnoredAny>,
+    invite_3pid: Vec<AddressInvite>,
     #[serde(default)]
     is_direct: bool,
     creation_content: Option<Box<RawValue>>,
     #[serde(default)]
     initial_state: Vec<StateBody>,
     power_level_content_override: Option<Box<RawValue>>,
+    /// MSC4491.
+    #[serde(rename = "uk.timedout.msc4491.invite_reason")]
+    invite_reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -71,6 +74,7 @@ async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
             "This server invites nobody by address",
         ));
     }
+    ctx.bridges.find_users(&body.invite).await;
     let made = ctx.rooms.create(who(&call)?, request(body)).await;
     let room_id = made.map_err(|error| match error {
         RoomError::AliasInUse(text) => ApiError::room_in_use(text),
@@ -102,5 +106,7 @@ fn request(body: Body) -> CreateRoom {
         creation_content: body.creation_content.map(text),
         initial_state: body.initial_state.into_iter().map(state).collect(),
         power_levels: body.power_level_content_override.map(text),
+        invite_reason: body.invite_reason,
+        notices_for: None,
     }
 }

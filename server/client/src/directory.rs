@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
+use skerry_core::RoomNid;
 use skerry_http::{Answer, ApiError, Call, Route, route};
-use skerry_room::{DirectoryAsk, PublicRoom};
+use skerry_room::{DirectoryAsk, DirectoryPlace, Network, PublicRoom};
 
 use crate::Ctx;
 use crate::in_room::{refusal, room_id, who};
@@ -58,7 +59,7 @@ async fn rooms(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     }
     let (limit, since) = (call.query_as("limit")?, call.query("since"));
     let ask = DirectoryAsk {
-        offset: offset(since.as_deref())?,
+        from: place(since.as_deref())?,
         limit: bounded(limit),
         ..DirectoryAsk::default()
     };
@@ -77,13 +78,25 @@ async fn search(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         limit: Option<u64>,
         since: Option<String>,
         filter: Option<Filter>,
+        include_all_networks: Option<bool>,
+        third_party_instance_id: Option<String>,
     }
     let body: Body = call.json()?;
     let filter = body.filter.unwrap_or_default();
+    let network = match (body.include_all_networks, body.third_party_instance_id) {
+        (Some(true), None) => Network::All,
+        (Some(true), Some(_)) => {
+            let text = "`third_party_instance_id` names one network of all";
+            return Err(ApiError::invalid_param(text));
+        }
+        (_, Some(instance)) => Network::One(instance),
+        (_, None) => Network::Own,
+    };
     let ask = DirectoryAsk {
         term: filter.generic_search_term,
         room_types: filter.room_types,
-        offset: offset(body.since.as_deref())?,
+        network,
+        from: place(body.since.as_deref())?,
         limit: bounded(body.limit),
     };
     page(&ctx, &call, ask).await
@@ -98,21 +111,21 @@ async fn page(ctx: &Ctx, call: &Call, ask: DirectoryAsk) -> Result<Answer, ApiEr
             "Cannot reach the server {server}"
         )));
     }
-    let before = (ask.offset > 0).then(|| ask.offset.saturating_sub(ask.limit));
     let page = ctx.rooms.public_rooms(ask).await.map_err(refusal)?;
     let mut body = json!({
         "chunk": page.rooms.iter().map(entry).collect::<Vec<_>>(),
         "total_room_count_estimate": page.total,
     });
-    for (name, offset) in [("next_batch", page.next), ("prev_batch", before)] {
-        if let (Some(offset), Some(fields)) = (offset, body.as_object_mut()) {
-            fields.insert(name.into(), format!("p{offset}").into());
+    for (name, place) in [("next_batch", page.next), ("prev_batch", page.prev)] {
+        if let (Some(place), Some(fields)) = (place, body.as_object_mut()) {
+            fields.insert(name.into(), token(place).into());
         }
     }
     Answer::json(&body)
 }
 
-fn entry(room: &PublicRoom) -> Value {
+/// A room as lists of rooms show it.
+pub(crate) fn entry(room: &PublicRoom) -> Value {
     let mut entry = json!({
         "room_id": room.room_id,
         "num_joined_members": room.joined,
@@ -135,15 +148,32 @@ fn entry(room: &PublicRoom) -> Value {
     entry
 }
 
-/// The place that a token of a page stands for: `p` and the number of rooms before it.
-fn offset(since: Option<&str>) -> Result<usize, ApiError> {
+/// A place as its token: the direction, and the room beside it.
+fn token(place: DirectoryPlace) -> String {
+    let direction = if place.backwards { 'b' } else { 'f' };
+    format!("{direction}{}_{}", place.joined, place.room.0)
+}
+
+/// The place that a token of a page stands for.
+fn place(since: Option<&str>) -> Result<Option<DirectoryPlace>, ApiError> {
     let Some(since) = since.filter(|since| !since.is_empty()) else {
-        return Ok(0);
+        return Ok(None);
     };
-    let number = since
-        .strip_prefix('p')
-        .and_then(|number| number.parse().ok());
-    number.ok_or_else(|| ApiError::invalid_param("`since` is none that was given out"))
+    let (backwards, rest) = match (since.strip_prefix('f'), since.strip_prefix('b')) {
+        (Some(rest), _) => (false, rest),
+        (None, Some(rest)) => (true, rest),
+        (None, None) => (false, ""),
+    };
+    let read = |(joined, room): (&str, &str)| {
+        Some(DirectoryPlace {
+            backwards,
+            joined: joined.parse().ok()?,
+            room: RoomNid(room.parse().ok()?),
+        })
+    };
+    let place = rest.split_once('_').and_then(read);
+    let place = place.ok_or_else(|| ApiError::invalid_param("`since` is none that was given out"));
+    place.map(Some)
 }
 
 fn bounded(limit: Option<u64>) -> usize {

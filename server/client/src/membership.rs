@@ -6,8 +6,8 @@ use serde_json::{Map, Value, json};
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::Move;
 
-use crate::Ctx;
 use crate::in_room::{Reason, Target, refusal, room_id, who};
+use crate::{Ctx, bridge, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -23,7 +23,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 ];
 
 /// Fields of the body of a join that are no content of the member event.
-const NOT_CONTENT: [&str; 3] = ["membership", "reason", "third_party_signed"];
+const NOT_CONTENT: [&str; 2] = ["membership", "reason"];
 
 /// `POST /join/{roomIdOrAlias}`: joined, durably, when answered.
 async fn join_any(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
@@ -39,13 +39,21 @@ async fn join(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError> {
     let mut body: Map<String, Value> = call.json()?;
     let reason = reason(call)?.reason;
+    let signed = body.remove("third_party_signed");
     body.retain(|name, _| !NOT_CONTENT.contains(&name.as_str()));
     let content = (!body.is_empty()).then(|| Value::Object(body).to_string().into_bytes());
-    let joined = ctx
-        .rooms
-        .join(who(call)?, room_id, Move { reason, content })
-        .await;
-    Answer::json(&json!({ "room_id": joined.map_err(refusal)? }))
+    let (who, how) = (who(call)?, Move { reason, content });
+    let joined = match signed.filter(|signed| !signed.is_null()) {
+        Some(signed) => {
+            let signed = serde_json::from_value(signed);
+            let wrong = |_| ApiError::bad_json("third_party_signed is not what it has to be");
+            let signed = signed.map_err(wrong)?;
+            let joined = ctx.identity.join(who, room_id, signed, how).await;
+            joined.map_err(fault::identity)?
+        }
+        None => ctx.rooms.join(who, room_id, how).await.map_err(refusal)?,
+    };
+    Answer::json(&json!({ "room_id": joined }))
 }
 
 /// `POST /knock/{roomIdOrAlias}`
@@ -75,9 +83,17 @@ async fn forget(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Ok(Answer::empty())
 }
 
-/// `POST /rooms/{roomId}/invite`
+/// `POST /rooms/{roomId}/invite`: a user, or whoever has an address.
 async fn invite(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let body: Map<String, Value> = call.json()?;
+    if body.contains_key("medium") {
+        let (who, room_id, reason) = (who(&call)?, room_id(&call)?, reason(&call)?.reason);
+        let invited = ctx.identity.invite(who, room_id, call.json()?, reason);
+        invited.await.map_err(fault::identity)?;
+        return Ok(Answer::empty());
+    }
     let (user_id, how) = target(&call)?;
+    bridge::wake(&ctx, &user_id).await?;
     let done = ctx
         .rooms
         .invite(who(&call)?, room_id(&call)?, &user_id, how)
@@ -155,10 +171,10 @@ fn removed(call: &Call) -> Result<(String, Move), ApiError> {
 }
 
 /// The room that the path names by id or alias.
-async fn named_room(ctx: &Ctx, call: &Call) -> Result<String, ApiError> {
+pub(crate) async fn named_room(ctx: &Ctx, call: &Call) -> Result<String, ApiError> {
     let name = call.param("roomIdOrAlias");
     if name.starts_with('#') {
-        return ctx.rooms.resolve(name).await.map_err(refusal);
+        return bridge::resolve(ctx, name).await;
     }
     if skerry_core::names::is_room_id(name) {
         return Ok(name.to_owned());

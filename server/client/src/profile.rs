@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
+use skerry_account::AccountError;
+use skerry_account::profile::Propagate;
 use skerry_http::{Answer, ApiError, Call, Requester, Route, route};
 
-use crate::{Ctx, fault, scope};
+use crate::{Ctx, bridge, fault, scope};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -17,18 +19,30 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 
 /// `GET /profile/{userId}`
 async fn all(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let profile = ctx.accounts.profile(call.param("userId")).await;
+    let user_id = call.param("userId");
+    let mut profile = ctx.accounts.profile(user_id).await;
+    if missing(&profile) && bridge::wake(&ctx, user_id).await? {
+        profile = ctx.accounts.profile(user_id).await;
+    }
     Answer::json(&profile.map_err(fault::account)?)
 }
 
 /// `GET /profile/{userId}/{keyName}`
 async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let field = call.param("keyName");
-    let value = ctx
-        .accounts
-        .profile_field(call.param("userId"), field)
-        .await;
-    Answer::json(&json!({ field: value.map_err(fault::account)? }))
+    let (user_id, field) = (call.param("userId"), call.param("keyName"));
+    let mut value = ctx.accounts.profile_field(user_id, field).await;
+    if missing(&value) && bridge::wake(&ctx, user_id).await? {
+        value = ctx.accounts.profile_field(user_id, field).await;
+    }
+    match value.map_err(fault::account)? {
+        Some(value) => Answer::json(&json!({ field: value })),
+        None => Ok(Answer::empty()),
+    }
+}
+
+/// What is not there may be made by an application service, if it is asked.
+fn missing<T>(found: &Result<T, AccountError>) -> bool {
+    matches!(found, Err(AccountError::NotFound(_)))
 }
 
 /// `PUT /profile/{userId}/{keyName}`: a display name or avatar also reaches the member events of
@@ -41,7 +55,7 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let missing = || ApiError::missing_param(format!("Missing parameter: {field}"));
     let value = body.remove(field).ok_or_else(missing)?;
     ctx.accounts
-        .set_profile_field(who.user, field, value)
+        .set_profile_field(who.user, field, value, propagation(&call))
         .await
         .map_err(fault::account)?;
     Ok(Answer::empty())
@@ -53,10 +67,25 @@ async fn delete(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let field = call.param("keyName");
     guests_name_only(who, field)?;
     ctx.accounts
-        .remove_profile_field(who.user, field)
+        .remove_profile_field(who.user, field, propagation(&call))
         .await
         .map_err(fault::account)?;
     Ok(Answer::empty())
+}
+
+/// In which rooms a change is to be shown (MSC4466; MSC4069 knew all or none). What is not known
+/// counts as not said.
+fn propagation(call: &Call) -> Propagate {
+    let to = call.query("computer.gingershaped.msc4466.propagate_to");
+    match to.as_deref() {
+        Some("unchanged") => Propagate::Unchanged,
+        Some("none") => Propagate::Nowhere,
+        Some("all") => Propagate::All,
+        _ if call.query("org.matrix.msc4069.propagate").as_deref() == Some("false") => {
+            Propagate::Nowhere
+        }
+        _ => Propagate::All,
+    }
 }
 
 /// Guests have a name and nothing else to show (client-server API, "Guest access").

@@ -1,13 +1,20 @@
 //! What a change of an account leaves to be done in the user's rooms (`skerry_account::job`).
 
+use std::sync::Arc;
+
 use skerry_account::job::{self, Job, RoomJob};
+use skerry_account::profile;
 use skerry_core::canonical::Object;
 use skerry_core::{Membership, RoomNid, UserNid};
+use skerry_store::schema::account::FaceChange;
 use skerry_store::{StoreError, blocking};
 
 use crate::change::Change;
 use crate::delayed::is_damage;
 use crate::{RoomError, Rooms, thread_subs};
+
+/// What of a profile is to be shown, by field.
+type Faces = Arc<[(String, FaceChange)]>;
 
 /// Jobs taken up at once.
 const BATCH: usize = 64;
@@ -40,6 +47,8 @@ impl Rooms {
         let rooms = self
             .query(move |this, snap| Ok(this.rooms_of(snap, job.user)?))
             .await?;
+        let faces = self.query(move |_, snap| Ok(profile::face_changes(snap, job.user)?));
+        let faces: Arc<[_]> = faces.await?.into();
         let mut all = true;
         for (room, row) in rooms {
             let there = match job.kind {
@@ -49,7 +58,9 @@ impl Rooms {
             if !there {
                 continue;
             }
-            match self.run_in_room(job.kind, room, user_id.clone()).await {
+            let user_id = user_id.clone();
+            let work = (job.kind, faces.clone());
+            match self.run_in_room(work, room, user_id.clone()).await {
                 Err(RoomError::Store(error)) if is_damage(&error) => {
                     tracing::error!(%error, user = user_id, "a damaged room is passed over");
                     all = false;
@@ -97,13 +108,13 @@ impl Rooms {
 
     async fn run_in_room(
         &self,
-        kind: RoomJob,
+        (kind, faces): (RoomJob, Faces),
         room: RoomNid,
         user_id: String,
     ) -> Result<(), RoomError> {
         let id = user_id.clone();
         let done = self.change(room, move |change| match kind {
-            RoomJob::Profile => change.show_profile(&user_id),
+            RoomJob::Profile => change.show_profile(&user_id, &faces),
             RoomJob::Leave => change.shift(&user_id, &user_id, Membership::Leave, Object::new()),
         });
         match done.await {
@@ -118,8 +129,9 @@ impl Rooms {
 }
 
 impl Change<'_> {
-    /// Writes the present profile into a joined user's member event.
-    fn show_profile(&mut self, user_id: &str) -> Result<(), RoomError> {
+    /// Writes what changed of a joined user's profile into their member event: all else in it
+    /// stays.
+    fn show_profile(&mut self, user_id: &str, faces: &Faces) -> Result<(), RoomError> {
         if self.membership(user_id)? != Some(Membership::Join) {
             return Ok(());
         }
@@ -127,20 +139,23 @@ impl Change<'_> {
             return Ok(());
         };
         let before = content.clone();
-        // Whoever let the user in then, and why they came, is no part of the new event.
-        for name in [
-            "displayname",
-            "avatar_url",
-            "reason",
-            "join_authorised_via_users_server",
-        ] {
-            content.remove(name);
+        let now = self.profile_of(user_id)?;
+        for (field, change) in faces.iter() {
+            let shown = before.str(field).map(str::to_owned);
+            if !change.everywhere && !change.before.contains(&shown) {
+                continue;
+            }
+            match now.get(field) {
+                Some(value) => content.insert(field, value.clone()),
+                None => content.remove(field),
+            };
         }
-        crate::membership::merge(&mut content, self.profile_of(user_id)?);
-        let same = |name| content.get(name) == before.get(name);
-        if same("displayname") && same("avatar_url") {
+        if content == before {
             return Ok(());
         }
+        // Whoever let the user in then, and why they came, is no part of the new event.
+        content.remove("reason");
+        content.remove("join_authorised_via_users_server");
         self.shift(user_id, user_id, Membership::Join, content)
     }
 }

@@ -1,7 +1,5 @@
 //! The rooms that two users share (client-server API, "Mutual Rooms").
 
-use std::sync::Arc;
-
 use skerry_core::{Membership, RoomNid, names};
 use skerry_store::{Snapshot, StoreError};
 
@@ -14,7 +12,7 @@ const PAGE: usize = 100;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MutualRooms {
     /// Ids of rooms that both are joined to.
-    pub joined: Vec<Arc<str>>,
+    pub joined: Vec<String>,
     /// How many there are in all.
     pub count: usize,
     /// After which room the next part begins, if there is more.
@@ -50,7 +48,7 @@ impl Rooms {
             let first = from.map_or(0, |from| shared.partition_point(|room| *room <= from));
             let page = shared.iter().skip(first).take(PAGE);
             let last = page.clone().last().copied();
-            let joined = page.map(|room| this.store().room_id(*room));
+            let joined = page.map(|room| this.store().room_id(*room).map(|id| id.to_string()));
             Ok(MutualRooms {
                 joined: joined.collect::<Result<_, _>>()?,
                 count: shared.len(),

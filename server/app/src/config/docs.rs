@@ -95,13 +95,20 @@ pub const DOCS: &[Doc] = &[
         "federation.trusted_key_servers",
         "Servers to ask for other servers' keys.",
     ),
-    later(
+    used(
         "http_client.ca_file",
-        "The same for everything else outgoing: push, previews, application services.",
+        "A file of further root certificates (PEM) to trust when talking to push gateways, identity\n\
+         servers and application services.",
     ),
-    later(
+    used(
         "http_client.allow_private_addresses",
-        "Reach private addresses with it (LANs).",
+        "Whether these may be on any private address (LANs). Whoever sets a push gateway can then\n\
+         let the server knock at machines of its own network.",
+    ),
+    used(
+        "http_client.allowed_private",
+        "Hosts, addresses and networks that may be reached although they are private, such as\n\
+         [\"ntfy.lan\", \"192.168.7.0/24\"]; push gateways on them need no TLS.",
     ),
     used("rooms.default_version", "The version of new rooms."),
     used(
@@ -119,6 +126,40 @@ pub const DOCS: &[Doc] = &[
     later(
         "room_directory.public_over_federation",
         "Whether other servers may list the public rooms.",
+    ),
+    used(
+        "user_directory.search_all_users",
+        "Whether people find everybody of this server by name: false: only those with whom they\n\
+         share a room, or who are in a public one.",
+    ),
+    used(
+        "server_notices.localpart",
+        "The account in whose name the server speaks to its users, such as \"server\"; nobody can\n\
+         register it. Empty: no server notices.",
+    ),
+    used(
+        "server_notices.display_name",
+        "The display name of that account.",
+    ),
+    used(
+        "server_notices.avatar_url",
+        "The picture of that account, an mxc: URI; empty: none.",
+    ),
+    used(
+        "server_notices.room_name",
+        "The name of the room with the notices; each user has one of their own.",
+    ),
+    used(
+        "server_notices.room_topic",
+        "The topic of that room; empty: none.",
+    ),
+    used(
+        "server_notices.room_avatar_url",
+        "The picture of that room, an mxc: URI; empty: none.",
+    ),
+    used(
+        "server_notices.auto_join",
+        "Whether users are put into that room instead of invited.",
     ),
     later(
         "url_preview.enabled",

@@ -40,6 +40,8 @@ section! {
         rooms: RawRooms = RawRooms::default(),
         guests: RawGuests = RawGuests::default(),
         room_directory: RawRoomDirectory = RawRoomDirectory::default(),
+        user_directory: RawUserDirectory = RawUserDirectory::default(),
+        server_notices: RawServerNotices = RawServerNotices::default(),
         url_preview: RawUrlPreview = RawUrlPreview::default(),
         password: RawPassword = RawPassword::default(),
         public: RawPublic = RawPublic::default(),
@@ -107,6 +109,7 @@ section! {
     RawHttpClient {
         ca_file: String = String::new(),
         allow_private_addresses: bool = false,
+        allowed_private: Vec<String> = Vec::new(),
     }
 }
 
@@ -130,6 +133,26 @@ section! {
     RawRoomDirectory {
         public_without_auth: bool = true,
         public_over_federation: bool = false,
+    }
+}
+
+section! {
+    /// `[user_directory]`
+    RawUserDirectory {
+        search_all_users: bool = false,
+    }
+}
+
+section! {
+    /// `[server_notices]`
+    RawServerNotices {
+        localpart: String = String::new(),
+        display_name: String = "Server Notices".into(),
+        avatar_url: String = String::new(),
+        room_name: String = "Server Notices".into(),
+        room_topic: String = String::new(),
+        room_avatar_url: String = String::new(),
+        auto_join: bool = false,
     }
 }
 

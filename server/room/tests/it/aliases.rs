@@ -150,8 +150,14 @@ async fn the_directory() {
         term: Some("boats".into()),
         ..ask.clone()
     };
-    let page = house.rooms.public_rooms(first).await.unwrap();
-    assert_eq!((page.rooms.len(), page.total, page.next), (1, 2, Some(1)));
+    let page = house.rooms.public_rooms(first.clone()).await.unwrap();
+    assert_eq!((page.rooms.len(), page.total, page.prev), (1, 2, None));
+    let from = page.next;
+    let second = DirectoryAsk { from, ..first };
+    let page = house.rooms.public_rooms(second).await.unwrap();
+    assert_eq!((page.rooms.len(), page.total, page.next), (1, 2, None));
+    assert_eq!(page.rooms[0].room_id, small);
+    assert!(page.prev.is_some_and(|place| place.backwards));
     let spaces = DirectoryAsk {
         room_types: Some(vec![Some("m.space".into())]),
         ..ask

@@ -39,6 +39,8 @@ impl House {
             default_version: RoomVersion::DEFAULT,
             key: Arc::new(signing_key(SERVER)),
             delays: skerry_room::Delays::default(),
+            notices: None,
+            search_all_users: false,
             cache_bytes: 16 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
         };

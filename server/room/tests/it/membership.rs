@@ -1,6 +1,7 @@
 //! Who may move whom, from which membership to which.
 
 use serde_json::json;
+use skerry_account::profile::Propagate;
 use skerry_account::NewDevice;
 use skerry_core::Membership;
 use skerry_room::{CreateRoom, Move, Preset, RoomError, Who};
@@ -232,7 +233,9 @@ async fn guests_only_where_they_are_let_in() {
         user,
         device: "G".into(),
         guest: true,
+        suspended: false,
         admin: false,
+        appservice: None,
     };
     let room = house.public_room(&ada).await;
     assert_eq!(refusal(house.join(&guest, &room).await), "GuestForbidden");
@@ -267,7 +270,7 @@ async fn profiles_show_in_rooms() {
     let name = |name: &str| {
         house
             .accounts
-            .set_profile_field(user, "displayname", json!(name))
+            .set_profile_field(user, "displayname", json!(name), Propagate::All)
     };
     name("Bob").await.unwrap();
     house.rooms.run_jobs().await.unwrap();

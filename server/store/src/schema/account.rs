@@ -39,6 +39,16 @@ record! {
     }
 }
 
+record! {
+    /// A change of a display name or avatar that the member events of rooms do not show yet.
+    pub struct FaceChange v1 {
+        /// It is to be shown in all rooms.
+        pub everywhere: bool,
+        /// Otherwise: in rooms that show one of these values, or (none) no value.
+        pub before: Vec<Option<String>>,
+    }
+}
+
 code_enum! {
     /// Work that a change of an account leaves for its rooms.
     pub enum RoomJob {
@@ -170,6 +180,10 @@ table!(
     RoomJobs: "room_job", Account, (UserNid, RoomJob) => Pos, profile Point
 );
 table!(
+    /// What of a user's profile is still to be shown in their rooms, by field.
+    FaceChanges: "face_change", Account, (UserNid, String) => FaceChange, profile Scan
+);
+table!(
     /// Devices by owner.
     Devices: "device", Account, (UserNid, String) => Device, profile Scan
 );
@@ -211,6 +225,7 @@ tables!(
     Accounts,
     Profiles,
     RoomJobs,
+    FaceChanges,
     Devices,
     Tokens,
     DeviceAgents,

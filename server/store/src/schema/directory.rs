@@ -72,6 +72,10 @@ table!(
     PersonWords: "person_word", Room, (String, UserNid) => (), profile Scan
 );
 table!(
+    /// Rooms listed by application services, by the instance id of the network.
+    NetworkDirectory: "network_directory", Room, (String, RoomNid) => (), profile Scan
+);
+table!(
     /// Reports, by when they came.
     Reports: "report", Room, Pos => Report, profile Scan
 );
@@ -91,6 +95,7 @@ table!(
 tables!(
     People,
     PersonWords,
+    NetworkDirectory,
     Reports,
     ReportsBy,
     NoticeRooms,

@@ -1,4 +1,5 @@
 use serde_json::json;
+use skerry_account::profile::Propagate;
 use skerry_account::{AccountError, Grant, NewDevice, user};
 
 use super::home::{Home, PASSWORD, challenge, scope};
@@ -218,7 +219,7 @@ async fn a_deactivated_account_is_closed_for_good() {
     let grant = home.log_in("alice", "A").await;
     home.authenticate(&grant.access_token).await.unwrap();
     home.accounts
-        .set_profile_field(alice, "displayname", json!("Alice"))
+        .set_profile_field(alice, "displayname", json!("Alice"), Propagate::All)
         .await
         .unwrap();
     let bell = home.accounts.jobs_bell();

@@ -1,5 +1,6 @@
 use serde_json::json;
 use skerry_account::job::{self, RoomJob};
+use skerry_account::profile::Propagate;
 use skerry_account::{AccountError, profile};
 
 use super::home::Home;
@@ -8,7 +9,11 @@ use super::home::Home;
 async fn fields_are_set_read_and_removed() {
     let home = Home::new();
     let alice = home.person("alice").await;
-    let set = async |field: &str, value| home.accounts.set_profile_field(alice, field, value).await;
+    let set = async |field: &str, value| {
+        home.accounts
+            .set_profile_field(alice, field, value, Propagate::All)
+            .await
+    };
     set("displayname", json!("Alice")).await.unwrap();
     set("avatar_url", json!("mxc://skerry.test/abc"))
         .await
@@ -26,21 +31,26 @@ async fn fields_are_set_read_and_removed() {
     let face = profile::face(&home.snap(), alice).unwrap();
     assert_eq!(face.display_name.as_deref(), Some("Alice"));
     home.accounts
-        .remove_profile_field(alice, "m.tz")
+        .remove_profile_field(alice, "m.tz", Propagate::All)
         .await
         .unwrap();
     home.accounts
-        .remove_profile_field(alice, "m.tz")
+        .remove_profile_field(alice, "m.tz", Propagate::All)
         .await
         .unwrap();
     set("displayname", json!("")).await.unwrap();
-    for field in ["m.tz", "displayname", "org.example.never"] {
+    for field in ["m.tz", "org.example.never"] {
         let missing = home
             .accounts
             .profile_field("@alice:skerry.test", field)
             .await;
         assert!(matches!(missing, Err(AccountError::NotFound(_))), "{field}");
     }
+    let name = home
+        .accounts
+        .profile_field("@alice:skerry.test", "displayname")
+        .await;
+    assert_eq!(name.unwrap(), None);
     let nobody = home.accounts.profile("@bob:skerry.test").await;
     assert!(matches!(nobody, Err(AccountError::NotFound(_))));
 }
@@ -49,7 +59,11 @@ async fn fields_are_set_read_and_removed() {
 async fn wrong_fields_and_values_are_refused() {
     let home = Home::new();
     let alice = home.person("alice").await;
-    let set = async |field: &str, value| home.accounts.set_profile_field(alice, field, value).await;
+    let set = async |field: &str, value| {
+        home.accounts
+            .set_profile_field(alice, field, value, Propagate::All)
+            .await
+    };
     for field in [
         "",
         "nickname",
@@ -74,7 +88,7 @@ async fn wrong_fields_and_values_are_refused() {
         Err(AccountError::BadJson(_))
     ));
     assert!(matches!(
-        set("avatar_url", json!("http://x")).await,
+        set("avatar_url", json!("x".repeat(1_025))).await,
         Err(AccountError::Invalid(_))
     ));
     let half = json!("x".repeat(40_000));
@@ -90,19 +104,19 @@ async fn a_change_leaves_a_job_until_the_newest_is_done() {
     let alice = home.person("alice").await;
     let mut bell = home.accounts.jobs_bell();
     home.accounts
-        .set_profile_field(alice, "m.tz", json!("UTC"))
+        .set_profile_field(alice, "m.tz", json!("UTC"), Propagate::All)
         .await
         .unwrap();
     assert!(job::pending(&home.snap(), 10).unwrap().is_empty());
     home.accounts
-        .set_profile_field(alice, "displayname", json!("A"))
+        .set_profile_field(alice, "displayname", json!("A"), Propagate::All)
         .await
         .unwrap();
     bell.changed().await.unwrap();
     let old = job::pending(&home.snap(), 10).unwrap()[0];
     assert_eq!((old.user, old.kind), (alice, RoomJob::Profile));
     home.accounts
-        .set_profile_field(alice, "displayname", json!("B"))
+        .set_profile_field(alice, "displayname", json!("B"), Propagate::All)
         .await
         .unwrap();
     let home = home.restart();

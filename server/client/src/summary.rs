@@ -1,0 +1,110 @@
+//! What rooms show of themselves: summaries, and the rooms of a space.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::{HierarchyAsk, HierarchyPage, HierarchyRoom, PublicRoom};
+
+use crate::Ctx;
+use crate::in_room::{refusal, room_id, who};
+use crate::{directory, membership};
+
+/// The endpoints of this file. The unstable forms are those of MSC3266 as clients call them.
+pub(crate) const ROUTES: &[Route<Ctx>] = &[
+    route!(
+        GET "/_matrix/client/v1/room_summary/{roomIdOrAlias}", TokenOptional, Heavy, summary
+    ),
+    route!(
+        GET "/_matrix/client/unstable/im.nheko.summary/summary/{roomIdOrAlias}",
+        TokenOptional, Heavy, summary
+    ),
+    route!(
+        GET "/_matrix/client/unstable/im.nheko.summary/rooms/{roomIdOrAlias}/summary",
+        TokenOptional, Heavy, summary
+    ),
+    route!(GET "/_matrix/client/v1/rooms/{roomId}/hierarchy", Token, Heavy, hierarchy),
+];
+
+/// Rooms in one answer where the client does not say.
+const LIMIT: usize = 50;
+
+/// A room's summary as JSON: an entry of the directory, and what it has besides.
+fn summary_of(room: &PublicRoom) -> Value {
+    let mut entry = directory::entry(room);
+    if let Some(fields) = entry.as_object_mut() {
+        fields.insert("room_version".into(), room.version.as_str().into());
+        if let Some(algorithm) = &room.encryption {
+            fields.insert("encryption".into(), algorithm.as_str().into());
+        }
+        if !room.allowed_rooms.is_empty() {
+            fields.insert("allowed_room_ids".into(), room.allowed_rooms.clone().into());
+        }
+    }
+    entry
+}
+
+/// `GET /room_summary/{roomIdOrAlias}`: also for those who are not logged in, where the room is
+/// open to all.
+async fn summary(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let room_id = membership::named_room(&ctx, &call).await?;
+    let user = call.requester_opt().map(|requester| requester.user);
+    let found = ctx.rooms.summary(user, &room_id).await;
+    let (room, membership) = found.map_err(refusal)?;
+    let mut body = summary_of(&room);
+    if let (Some(_), Some(fields)) = (user, body.as_object_mut()) {
+        let membership = membership.map_or("leave", |membership| membership.as_str());
+        fields.insert("membership".into(), membership.into());
+    }
+    Answer::json(&body)
+}
+
+/// `GET /rooms/{roomId}/hierarchy`
+async fn hierarchy(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let limit = call.query_as("limit")?;
+    if limit == Some(0) {
+        return Err(ApiError::invalid_param("`limit` has to be at least 1"));
+    }
+    let ask = HierarchyAsk {
+        suggested_only: call.query_as("suggested_only")?.unwrap_or(false),
+        max_depth: call.query_as("max_depth")?,
+        limit: limit.unwrap_or(LIMIT),
+        from: call.query("from"),
+    };
+    let page = ctx.rooms.hierarchy(who(&call)?, room_id(&call)?, ask).await;
+    Answer::json(&page_body(page.map_err(refusal)?)?)
+}
+
+#[derive(Serialize)]
+struct Page {
+    rooms: Vec<Room>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    next_batch: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Room {
+    #[serde(flatten)]
+    summary: Value,
+    children_state: Box<RawValue>,
+}
+
+fn page_body(page: HierarchyPage) -> Result<Page, ApiError> {
+    let room = |room: HierarchyRoom| {
+        let children = String::from_utf8(room.children).map_err(ApiError::internal)?;
+        Ok(Room {
+            summary: summary_of(&room.room),
+            children_state: RawValue::from_string(children).map_err(ApiError::internal)?,
+        })
+    };
+    Ok(Page {
+        rooms: page
+            .rooms
+            .into_iter()
+            .map(room)
+            .collect::<Result<_, ApiError>>()?,
+        next_batch: page.next,
+    })
+}
