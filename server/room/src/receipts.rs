@@ -219,10 +219,10 @@ impl View {
     pub fn receipt_events(&self, since: Option<Pos>) -> Result<Vec<Vec<u8>>, StoreError> {
         let mut threads: BTreeMap<String, BTreeMap<EventNid, Vec<Shown>>> = BTreeMap::new();
         for ((user, kind, thread), row) in self.receipts(since)? {
-            let hidden = kind == ReceiptKind::Private && user != self.reader.user;
-            if hidden || self.ignored.contains(&user) {
+            if self.is_hidden(user, kind) {
                 continue;
             }
+            let thread_name = thread.clone();
             let at = threads
                 .entry(thread)
                 .or_default()
@@ -231,13 +231,88 @@ impl View {
             at.push(Shown {
                 user,
                 kind,
+                thread: thread_name,
                 ts: row.ts,
             });
         }
         threads
-            .iter()
-            .map(|(thread, events)| self.write_receipts(thread, events))
+            .values()
+            .map(|events| self.write_receipts(events))
             .collect()
+    }
+
+    /// Receipts of the room that moved after `since`, as one `m.receipt` event. Of a user's
+    /// receipts at one event it can hold but one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn receipts_since(&self, since: Pos) -> Result<Option<Vec<u8>>, StoreError> {
+        self.receipts_as_one(self.receipts(Some(since))?)
+    }
+
+    /// The user's own receipts and those at some events, of which the first stands at `first`, as
+    /// one `m.receipt` event. Of a user's receipts at one event it can hold but one.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn receipts_at(
+        &self,
+        events: &[EventNid],
+        first: Option<Pos>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let own = Scan::prefix(&(self.room, self.reader.user));
+        let own = self.snap.scan::<Receipts>(own);
+        let mut found = own
+            .map(|row| row.map(|((_, user, kind, thread), row)| ((user, kind, thread), row)))
+            .collect::<Result<Vec<_>, _>>()?;
+        if let Some(first) = first {
+            // An event cannot be read before it is there.
+            let others = self.receipts(Some(first))?.into_iter();
+            let others = others.filter(|((user, ..), row)| {
+                *user != self.reader.user && events.contains(&row.event)
+            });
+            found.extend(others);
+        }
+        self.receipts_as_one(found)
+    }
+
+    fn receipts_as_one(
+        &self,
+        found: Vec<(Key, ReceiptRow)>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut events: BTreeMap<EventNid, Vec<Shown>> = BTreeMap::new();
+        for ((user, kind, thread), row) in found {
+            if self.is_hidden(user, kind) {
+                continue;
+            }
+            let at = events.entry(row.event).or_default();
+            let same = at
+                .iter_mut()
+                .find(|one| (one.user, one.kind) == (user, kind));
+            match same {
+                // The one about more: all of the room, else the main timeline.
+                Some(one) if breadth(&thread) < breadth(&one.thread) => {
+                    (one.thread, one.ts) = (thread, row.ts);
+                }
+                Some(_) => {}
+                None => at.push(Shown {
+                    user,
+                    kind,
+                    thread,
+                    ts: row.ts,
+                }),
+            }
+        }
+        if events.is_empty() {
+            return Ok(None);
+        }
+        self.write_receipts(&events).map(Some)
+    }
+
+    /// Whether a receipt is not for this reader to see.
+    fn is_hidden(&self, user: UserNid, kind: ReceiptKind) -> bool {
+        let private = kind == ReceiptKind::Private && user != self.reader.user;
+        private || self.ignored.contains(&user)
     }
 
     fn receipts(&self, since: Option<Pos>) -> Result<Vec<(Key, ReceiptRow)>, StoreError> {
@@ -262,7 +337,6 @@ impl View {
     /// `{"content":{event:{type:{user:{"thread_id":..,"ts":..}}}},"type":"m.receipt"}`
     fn write_receipts(
         &self,
-        thread: &str,
         events: &BTreeMap<EventNid, Vec<Shown>>,
     ) -> Result<Vec<u8>, StoreError> {
         let store = self.rooms.store();
@@ -283,9 +357,9 @@ impl View {
                     comma(at, &mut out);
                     write_string_bytes(&store.user_id(one.user)?, &mut out);
                     out.extend_from_slice(b":{");
-                    if !thread.is_empty() {
+                    if !one.thread.is_empty() {
                         out.extend_from_slice(b"\"thread_id\":");
-                        write_string_bytes(thread, &mut out);
+                        write_string_bytes(&one.thread, &mut out);
                         out.push(b',');
                     }
                     out.extend_from_slice(format!("\"ts\":{}}}", one.ts).as_bytes());
@@ -303,7 +377,18 @@ impl View {
 struct Shown {
     user: UserNid,
     kind: ReceiptKind,
+    /// Empty for all of the room.
+    thread: String,
     ts: u64,
+}
+
+/// How little a receipt is about, by its thread.
+fn breadth(thread: &str) -> u8 {
+    match thread {
+        "" => 0,
+        MAIN => 1,
+        _ => 2,
+    }
 }
 
 fn comma(at: usize, out: &mut Vec<u8>) {
