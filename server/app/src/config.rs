@@ -18,9 +18,9 @@ use std::sync::Arc;
 use ruma_common::ServerName;
 use skerry_account::PasswordCost;
 use skerry_core::RoomVersion;
-use skerry_room::NoticeSettings;
 use skerry_media::Unauthenticated;
 use skerry_proxy::{Addr, ListenerSpec, Tls};
+use skerry_room::NoticeSettings;
 use skerry_store::Durability;
 use toml::{Table, Value};
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::Router;
 use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettings};
 use skerry_admin::Admin;
-use skerry_client::{Rendezvous, ClientConfig, Ctx};
+use skerry_client::{ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::{Blobs, MediaError};

@@ -1,6 +1,7 @@
 //! What is made once, at the first start, and must never be in an image or a backup that others
-//! read: the signing key, the pepper of access tokens, the first registration token. Each is a
-//! file of its own in the data directory, readable by its owner alone.
+//! read: the signing key, the pepper of access tokens, the key for push services, the first
+//! registration token. Each is a file of its own in the data directory, readable by its owner
+//! alone.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -39,6 +40,8 @@ pub struct Secrets {
     pub signing_key: SigningKey,
     /// The key under which access tokens are hashed.
     pub pepper: [u8; 32],
+    /// Signs for push services (VAPID).
+    pub vapid: [u8; 32],
 }
 
 /// Makes the data directory if it is missing, for its owner alone.
@@ -64,7 +67,8 @@ impl Secrets {
     pub fn load(dir: &Path, dice: &mut dyn Dice) -> Result<Secrets, SecretError> {
         Ok(Secrets {
             signing_key: signing_key(&dir.join("signing.key"), dice)?,
-            pepper: pepper(&dir.join("pepper"), dice)?,
+            pepper: random(&dir.join("pepper"), dice)?,
+            vapid: random(&dir.join("vapid.key"), dice)?,
         })
     }
 }
@@ -92,7 +96,8 @@ fn signing_key(path: &Path, dice: &mut dyn Dice) -> Result<SigningKey, SecretErr
     SigningKey::from_seed(&seed, version).map_err(|_| wrong("not a usable signing key"))
 }
 
-fn pepper(path: &Path, dice: &mut dyn Dice) -> Result<[u8; 32], SecretError> {
+/// 32 random bytes in base64.
+fn random(path: &Path, dice: &mut dyn Dice) -> Result<[u8; 32], SecretError> {
     if let Some(text) = read(path)? {
         let what = "not 32 bytes in base64";
         let wrong = || SecretError::Content {
@@ -101,10 +106,10 @@ fn pepper(path: &Path, dice: &mut dyn Dice) -> Result<[u8; 32], SecretError> {
         };
         return seed_of(text.trim()).ok_or_else(wrong);
     }
-    let mut pepper = [0; 32];
-    dice.fill(&mut pepper);
-    write_private(path, &format!("{}\n", STANDARD_NO_PAD.encode(pepper)))?;
-    Ok(pepper)
+    let mut secret = [0; 32];
+    dice.fill(&mut secret);
+    write_private(path, &format!("{}\n", STANDARD_NO_PAD.encode(secret)))?;
+    Ok(secret)
 }
 
 fn seed_of(text: &str) -> Option<[u8; 32]> {
@@ -196,7 +201,7 @@ mod tests {
             fs::metadata(&data).unwrap().permissions().mode() & 0o777,
             0o700
         );
-        for name in ["signing.key", "pepper", "registration_token"] {
+        for name in ["signing.key", "pepper", "vapid.key", "registration_token"] {
             let mode = fs::metadata(data.join(name)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{name}");
         }

@@ -23,4 +23,4 @@ pub use guard::Guard;
 pub use request::{Request, Response};
 pub use resolve::{Resolve, SystemResolver};
 pub use target::Route;
-pub use tls::{Roots, tls_config};
+pub use tls::Tls;

@@ -9,6 +9,7 @@
 pub mod appservice;
 pub mod http;
 pub mod identity;
+pub mod livekit;
 pub mod mail;
 pub mod outbox;
 pub mod push;

@@ -231,8 +231,13 @@ fn set(
         drop_others(tx, user, &new.key)?;
     }
     // One that was reached once and is the same subscription needs no proof again.
-    let known = before.filter(|old| old.kind == kind && old.activated && same(&old.data, &new));
-    let activated = kind == PusherKind::Http || known.is_some();
+    let known = |old: &Pusher| old.kind == kind && old.activated && same(&old.data, &new);
+    let activated = kind == PusherKind::Http || before.as_ref().is_some_and(known);
+    // Who switches a pusher on or off may be on another device of the same user (MSC3881).
+    let device = match before {
+        Some(before) if new.enabled.is_some() => before.device,
+        _ => device,
+    };
     let ack = (!activated).then(|| random_name(&mut *tx.inner.dice.dice(), ACK_CHARS));
     let now_ms = tx.now_ms();
     let dest = Dest::Push(url);

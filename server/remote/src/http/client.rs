@@ -12,8 +12,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Incoming;
-use rustls::ClientConfig;
-use tokio_rustls::TlsConnector;
 
 use super::body::Streamed;
 use super::connect::Connector;
@@ -23,6 +21,7 @@ use super::pool::{Line, Pool};
 use super::request::{Request, Response};
 use super::resolve::Resolve;
 use super::target::{Target, joined};
+use super::tls::Tls;
 
 /// How long making a connection may take when nothing else is said.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,8 +42,8 @@ pub struct ClientOptions {
     pub guard: Guard,
     /// Looks names up.
     pub resolver: Arc<dyn Resolve>,
-    /// Whom it believes; see [`super::tls_config`].
-    pub tls: Arc<ClientConfig>,
+    /// Whom it believes.
+    pub tls: Arc<Tls>,
     /// How long making a connection may take.
     pub connect_timeout: Duration,
     /// What it calls itself.
@@ -54,7 +53,7 @@ pub struct ClientOptions {
 impl ClientOptions {
     /// Usual time limits and name.
     #[must_use]
-    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, tls: Arc<ClientConfig>) -> ClientOptions {
+    pub fn new(guard: Guard, resolver: Arc<dyn Resolve>, tls: Arc<Tls>) -> ClientOptions {
         ClientOptions {
             guard,
             resolver,
@@ -88,7 +87,7 @@ impl Client {
                 connector: Connector {
                     guard: options.guard,
                     resolver: options.resolver,
-                    tls: TlsConnector::from(options.tls),
+                    tls: options.tls,
                 },
                 pool: Arc::default(),
                 connect_timeout: options.connect_timeout,

@@ -18,6 +18,7 @@ use super::guard::Guard;
 use super::pool::Line;
 use super::resolve::Resolve;
 use super::target::Target;
+use super::tls::Tls;
 
 /// How long one of several addresses is tried before the next.
 const NEXT_ADDRESS_AFTER: Duration = Duration::from_secs(4);
@@ -32,7 +33,7 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 pub(super) struct Connector {
     pub(super) guard: Guard,
     pub(super) resolver: Arc<dyn Resolve>,
-    pub(super) tls: TlsConnector,
+    pub(super) tls: Arc<Tls>,
 }
 
 impl Connector {
@@ -47,7 +48,8 @@ impl Connector {
             cause,
         };
         let server = ServerName::try_from(name.clone()).map_err(|e| failed(e.to_string()))?;
-        let stream = self.tls.connect(server, stream).await;
+        let tls = self.tls.config().map_err(failed)?;
+        let stream = TlsConnector::from(tls).connect(server, stream).await;
         let stream = stream.map_err(|error| failed(error.to_string()))?;
         let two = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         let stream = TokioIo::new(stream);

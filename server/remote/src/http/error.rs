@@ -84,9 +84,6 @@ pub enum SetupError {
         /// Why.
         cause: String,
     },
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(String),
     /// An exception of the guard is neither a host name nor a network.
     #[error("{0:?} is neither a host name nor an address nor a network such as 192.168.1.0/24")]
     Exception(String),

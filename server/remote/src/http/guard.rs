@@ -59,20 +59,37 @@ impl Guard {
         }
     }
 
-    /// Whether this address, to which this host was resolved, may be connected to.
+    /// Whether a host was named as an exception, or all are allowed; for what is asked of URLs
+    /// before anything is resolved.
     #[must_use]
-    pub fn allows(&self, host: &str, address: IpAddr) -> bool {
-        if self.allow_private || is_public(address) {
-            return true;
-        }
+    pub fn names(&self, host: &str) -> bool {
+        let address = unbracketed(host).parse::<IpAddr>().ok();
+        self.allow_private
+            || self.names_host(host)
+            || address.is_some_and(|address| self.names_address(address))
+    }
+
+    fn names_host(&self, host: &str) -> bool {
         let host = host.trim_end_matches('.');
         self.hosts
             .iter()
             .any(|named| named.eq_ignore_ascii_case(host))
-            || self
-                .networks
-                .iter()
-                .any(|network| contains(*network, plain(address)))
+    }
+
+    fn names_address(&self, address: IpAddr) -> bool {
+        let address = plain(address);
+        self.networks
+            .iter()
+            .any(|network| contains(*network, address))
+    }
+
+    /// Whether this address, to which this host was resolved, may be connected to.
+    #[must_use]
+    pub fn allows(&self, host: &str, address: IpAddr) -> bool {
+        self.allow_private
+            || is_public(address)
+            || self.names_host(host)
+            || self.names_address(address)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Whom we believe.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
@@ -9,59 +9,75 @@ use rustls_pki_types::pem::PemObject;
 
 use super::error::SetupError;
 
-/// The certificates that others may prove themselves by.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Roots<'a> {
-    /// A file of further certificates (PEM) besides those of the system.
-    pub ca_file: Option<&'a Path>,
+/// Whose certificates are believed: the system's roots, or a built-in list where the system has
+/// none, and those of a file. The roots are read when the first connection needs them.
+pub struct Tls {
+    extra: Vec<CertificateDer<'static>>,
+    config: OnceLock<Result<Arc<ClientConfig>, String>>,
 }
 
-/// The settings of TLS for all requests: the system's certificates, or a built-in list where the
-/// system has none, and those of `ca_file`.
-///
-/// # Errors
-/// `CaFile`, `Tls`.
-pub fn tls_config(roots: Roots<'_>) -> Result<Arc<ClientConfig>, SetupError> {
-    let mut store = RootCertStore::empty();
-    let found = rustls_native_certs::load_native_certs();
-    let (good, bad) = store.add_parsable_certificates(found.certs);
-    tracing::debug!(good, bad, "root certificates of the system");
-    if good == 0 {
-        tracing::info!("the system has no root certificates; the built-in ones are used");
-        store
-            .roots
-            .extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+impl Tls {
+    /// With the certificates of a file (PEM) besides the system's.
+    ///
+    /// # Errors
+    /// `CaFile`.
+    pub fn new(ca_file: Option<&Path>) -> Result<Tls, SetupError> {
+        Ok(Tls {
+            extra: ca_file.map(read).transpose()?.unwrap_or_default(),
+            config: OnceLock::new(),
+        })
     }
-    if let Some(file) = roots.ca_file {
-        add_file(&mut store, file)?;
+
+    /// The settings of all connections.
+    ///
+    /// # Errors
+    /// Why there can be none, in words.
+    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, String> {
+        self.config.get_or_init(|| self.build()).clone()
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SetupError::Tls(error.to_string()))?
-        .with_root_certificates(store)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+
+    fn build(&self) -> Result<Arc<ClientConfig>, String> {
+        let mut store = RootCertStore::empty();
+        let found = rustls_native_certs::load_native_certs();
+        let (good, bad) = store.add_parsable_certificates(found.certs);
+        tracing::debug!(good, bad, "root certificates of the system");
+        if good == 0 {
+            tracing::info!("the system has no root certificates; the built-in ones are used");
+            store
+                .roots
+                .extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+        }
+        for certificate in &self.extra {
+            let added = store.add(certificate.clone());
+            added.map_err(|error| error.to_string())?;
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| error.to_string())?
+            .with_root_certificates(store)
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
 }
 
-fn add_file(store: &mut RootCertStore, file: &Path) -> Result<(), SetupError> {
+/// The certificates of a file, each of which can be believed.
+fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, SetupError> {
     let failed = |cause: String| SetupError::CaFile {
         file: file.display().to_string(),
         cause,
     };
     let all = CertificateDer::pem_file_iter(file).map_err(|error| failed(error.to_string()))?;
-    let mut any = false;
+    let mut found = Vec::new();
     for certificate in all {
         let certificate = certificate.map_err(|error| failed(error.to_string()))?;
-        store
-            .add(certificate)
-            .map_err(|error| failed(error.to_string()))?;
-        any = true;
+        let usable = RootCertStore::empty().add(certificate.clone());
+        usable.map_err(|error| failed(error.to_string()))?;
+        found.push(certificate);
     }
-    if any {
-        Ok(())
-    } else {
-        Err(failed("there is no certificate in it".to_owned()))
+    if found.is_empty() {
+        return Err(failed("there is no certificate in it".to_owned()));
     }
+    Ok(found)
 }

@@ -1,0 +1,111 @@
+//! What goes out to other machines: the guarded client, the outbox, and who sends its queues.
+
+use std::sync::Arc;
+
+use skerry_account::Accounts;
+use skerry_account::pusher::GatewayCheck;
+use skerry_core::{Clock, DiceSource};
+use skerry_remote::appservice::{Bridges, Transactions};
+use skerry_remote::http::{Client, ClientOptions, Guard, SystemResolver, Tls, Transport};
+use skerry_remote::outbox::{Deliver, Outbox};
+use skerry_remote::push::{HeldPushes, PushFollower, Pushes, VapidKey};
+use skerry_room::Rooms;
+
+use crate::StartError;
+use crate::config::Config;
+
+/// What goes out to other machines.
+#[derive(Clone)]
+pub struct Outgoing {
+    /// For URLs that people name: reaches no private network unless the configuration says so.
+    pub client: Client,
+    /// Empties the queues.
+    pub outbox: Outbox,
+    /// Asks application services.
+    pub bridges: Bridges,
+    /// Whom clients tell their push services to expect.
+    pub vapid: VapidKey,
+}
+
+/// What outgoing requests are made from; read before the accounts are there.
+pub(crate) struct Parts {
+    guard: Guard,
+    client: Client,
+    vapid: VapidKey,
+}
+
+impl Parts {
+    /// Reads what the configuration says about outgoing requests.
+    pub(crate) fn new(config: &Config, vapid: &[u8; 32]) -> Result<Parts, StartError> {
+        let failed = |error: &dyn std::fmt::Display| StartError::Outgoing(error.to_string());
+        let http = &config.http_client;
+        let guard = Guard::new(http.allow_private, &http.allowed_private);
+        let guard = guard.map_err(|error| failed(&error))?;
+        let tls = Tls::new(http.ca_file.as_deref()).map_err(|error| failed(&error))?;
+        let resolver = Arc::new(SystemResolver::new());
+        let options = ClientOptions::new(guard.clone(), resolver, Arc::new(tls));
+        let vapid = VapidKey::new(vapid, &config.base_url).map_err(|error| failed(&error))?;
+        Ok(Parts {
+            guard,
+            client: Client::new(options),
+            vapid,
+        })
+    }
+
+    /// Says of a host whether push gateways on it need no TLS.
+    pub(crate) fn plain_gateway(&self) -> GatewayCheck {
+        let guard = self.guard.clone();
+        Arc::new(move |host| guard.names(host))
+    }
+
+    /// Puts it together. Nothing goes out before the workers run.
+    pub(crate) fn outgoing(
+        self,
+        accounts: &Accounts,
+        rooms: &Rooms,
+        clock: &Arc<dyn Clock>,
+        dice: &Arc<dyn DiceSource>,
+    ) -> Outgoing {
+        let transport: Arc<dyn Transport> = Arc::new(self.client.clone());
+        let transactions = Transactions::new(
+            accounts.clone(),
+            rooms.clone(),
+            Arc::clone(&transport),
+            Arc::clone(clock),
+        );
+        let pushes = Pushes::new(
+            accounts.clone(),
+            rooms.clone(),
+            Arc::clone(&transport),
+            self.vapid.clone(),
+            Arc::clone(clock),
+        );
+        let held = HeldPushes::new(rooms.clone(), Arc::clone(clock));
+        let delivers: Vec<Arc<dyn Deliver>> =
+            vec![Arc::new(transactions), Arc::new(held), Arc::new(pushes)];
+        let store = Arc::clone(accounts.store());
+        let outbox = Outbox::new(store, Arc::clone(clock), Arc::clone(dice), delivers);
+        let bridges = Bridges::new(
+            accounts.clone(),
+            rooms.clone(),
+            transport,
+            outbox.clone(),
+            Arc::clone(clock),
+        );
+        Outgoing {
+            client: self.client,
+            outbox,
+            bridges,
+            vapid: self.vapid,
+        }
+    }
+}
+
+/// The follower that turns events into notifications; for one worker.
+pub(crate) fn follower(house: &crate::House) -> PushFollower {
+    PushFollower::new(
+        house.accounts.clone(),
+        house.rooms.clone(),
+        Arc::clone(&house.clock),
+    )
+}
