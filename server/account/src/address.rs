@@ -74,6 +74,22 @@ pub fn canonical(medium: &str, address: &str) -> Result<String, AccountError> {
     }
 }
 
+/// The form in which an address of any kind is compared: what identity servers know are not only
+/// e-mail addresses.
+///
+/// # Errors
+/// `Invalid` for what cannot be an address.
+pub fn comparable(medium: &str, address: &str) -> Result<String, AccountError> {
+    if medium == EMAIL {
+        return canonical(medium, address);
+    }
+    let fits = |text: &str| !text.is_empty() && text.len() <= MAX_ADDRESS_BYTES;
+    if !fits(medium) || !fits(address) {
+        return Err(AccountError::Invalid("This is not an address"));
+    }
+    Ok(address.to_owned())
+}
+
 /// Whose address this is; `address` in the form in which it is compared.
 ///
 /// # Errors
@@ -184,7 +200,7 @@ impl Accounts {
         medium: &str,
         address: &str,
     ) -> Result<(), AccountError> {
-        let key = (medium.to_owned(), canonical(medium, address)?);
+        let key = (medium.to_owned(), comparable(medium, address)?);
         self.change(user, move |tx| {
             if owner(&tx.snap, &key.0, &key.1)? == Some(user) {
                 tx.w.delete::<t::AddressOwners>(&key);
@@ -208,7 +224,7 @@ impl Accounts {
         if id_server.len() > MAX_SERVER_BYTES {
             return Err(AccountError::Invalid("Not the name of an identity server"));
         }
-        let address = canonical(medium, address)?;
+        let address = comparable(medium, address)?;
         let key = (user, medium.to_owned(), address, id_server.to_owned());
         self.change(user, move |tx| {
             let held = tx.snap.scan::<t::AddressBindings>(Scan::prefix(&user));

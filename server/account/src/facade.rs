@@ -53,8 +53,6 @@ pub(crate) struct Inner {
     pub(crate) rules: RulesCache,
     pub(crate) ignored: IgnoredCache,
     pub(crate) bell: JobBell,
-    /// Raised whenever there is a mail to be sent.
-    pub(crate) mail_bell: JobBell,
     pub(crate) letters: Letters,
     /// Known to be true once a person (not a guest) has an account here.
     pub(crate) settled: AtomicBool,
@@ -90,7 +88,6 @@ impl Accounts {
             rules: RulesCache::default(),
             ignored: IgnoredCache::default(),
             bell: JobBell::default(),
-            mail_bell: JobBell::default(),
             letters: Letters::default(),
             settled: AtomicBool::new(false),
             store,

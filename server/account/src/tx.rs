@@ -22,8 +22,6 @@ pub(crate) struct Tx<'a> {
     pub(crate) stale: Vec<UserNid>,
     /// Whether the batch leaves work for rooms.
     pub(crate) rings: bool,
-    /// Whether the batch leaves a mail to be sent.
-    pub(crate) mails: bool,
     /// All application services, where the batch changes them.
     pub(crate) appservices: Option<Vec<Arc<Appservice>>>,
 }
@@ -100,7 +98,6 @@ impl Inner {
             revoked: Vec::new(),
             stale: Vec::new(),
             rings: false,
-            mails: false,
             appservices: None,
         };
         let answer = match plan(&mut tx) {
@@ -113,16 +110,11 @@ impl Inner {
         let applied = self.store.commit(tx.w)?;
         self.sessions.forget(&tx.revoked, &tx.stale);
         self.settle_appservices(tx.appservices);
-        if tx.rings || tx.mails {
+        if tx.rings {
             // Who hears the bell reads the published state, so it has to be there by then. Done
             // here, on the blocking thread, since the caller may have hung up.
             self.store.wait_durable(&applied)?;
-            if tx.rings {
-                self.bell.ring();
-            }
-            if tx.mails {
-                self.mail_bell.ring();
-            }
+            self.bell.ring();
         }
         Ok((answer, applied))
     }

@@ -281,7 +281,6 @@ impl Accounts {
                 let whole = (&row.email, item);
                 let bytes = serde_json::to_vec(&whole).map_err(|_| UNWRITABLE)?;
                 outbox::queue(&mut tx.w, &Dest::Mail, &bytes);
-                tx.mails = true;
             }
             tx.w.put::<t::Validations>(&sid, &row);
             Ok(sid)
@@ -358,12 +357,6 @@ impl Accounts {
             }
         };
         Ok(Some(Letter { to, about }))
-    }
-
-    /// Raised whenever there is a mail to be sent.
-    #[must_use]
-    pub fn mail_bell(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.inner.mail_bell.subscribe()
     }
 }
 

@@ -11,23 +11,23 @@ use crate::{Ctx, fault, scope};
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/client/v3/account/whoami", Token, Free, whoami),
-    route!(POST "/_matrix/client/v3/account/password", Token, Login, change_password),
+    route!(POST "/_matrix/client/v3/account/password", TokenOptional, Login, change_password),
     route!(POST "/_matrix/client/v3/account/deactivate", Token, Login, deactivate),
-    route!(GET "/_matrix/client/v3/account/3pid", Token, Free, third_party_ids),
 ];
 
 /// `GET /account/whoami`
 async fn whoami(_: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let who = call.requester()?;
-    Answer::json(&json!({
-        "user_id": &*who.user_id,
-        "device_id": &*who.device,
-        "is_guest": who.is_guest,
-    }))
+    let mut body = json!({ "user_id": &*who.user_id, "is_guest": who.is_guest });
+    // An application service may act without a device.
+    if let Some(fields) = body.as_object_mut().filter(|_| !who.device.is_empty()) {
+        fields.insert("device_id".to_owned(), (&*who.device).into());
+    }
+    Answer::json(&body)
 }
 
-/// `POST /account/password`: after proving the old one; logs the other devices out unless told
-/// not to.
+/// `POST /account/password`: after proving the old one, or, without a token, an address of the
+/// account; logs the other devices out unless told not to.
 async fn change_password(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     #[derive(Deserialize)]
     struct Body {
@@ -39,12 +39,19 @@ async fn change_password(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> 
         logout_devices: bool,
     }
     let body: Body = call.json()?;
-    let keep = Some(call.requester()?.device.to_string());
     let (scope, auth) = (scope::uia(&call), body.auth.as_ref());
-    let changed =
-        ctx.accounts
-            .change_password(scope, auth, body.new_password, keep, body.logout_devices);
-    changed.await.map_err(fault::account)?;
+    let (new, log_out) = (body.new_password, body.logout_devices);
+    let changed = match call.requester_opt() {
+        Some(who) => {
+            let keep = Some(who.device.to_string());
+            let changing = ctx
+                .accounts
+                .change_password(scope, auth, new, keep, log_out);
+            changing.await
+        }
+        None => ctx.accounts.reset_password(scope, auth, new, log_out).await,
+    };
+    changed.map_err(fault::account)?;
     Ok(Answer::empty())
 }
 
@@ -52,7 +59,8 @@ fn yes() -> bool {
     true
 }
 
-/// `POST /account/deactivate`: after proving the password; for good.
+/// `POST /account/deactivate`: after proving the password; for good. Identity servers that were
+/// told of the user through this server forget them.
 async fn deactivate(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     #[derive(Deserialize)]
     struct Body {
@@ -62,14 +70,12 @@ async fn deactivate(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         erase: bool,
     }
     let body: Body = call.json()?;
-    let done = ctx
-        .accounts
-        .deactivate_own(scope::uia(&call), body.auth.as_ref(), body.erase);
-    done.await.map_err(fault::account)?;
-    Answer::json(&json!({ "id_server_unbind_result": "no-support" }))
-}
-
-/// `GET /account/3pid`: accounts here have no addresses (`m.3pid_changes` says so).
-async fn third_party_ids(_: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
-    Answer::json(&json!({ "threepids": [] }))
+    let closed = ctx
+        .identity
+        .close_account(scope::uia(&call), body.auth.as_ref(), body.erase);
+    let result = match closed.await.map_err(fault::identity)? {
+        true => "success",
+        false => "no-support",
+    };
+    Answer::json(&json!({ "id_server_unbind_result": result }))
 }

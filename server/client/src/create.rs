@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_remote::identity::{AddressInvite, IdentityError};
 use skerry_room::{CreateRoom, InitialState, Preset, RoomError};
 
-use crate::Ctx;
 use crate::in_room::{refusal, who};
+use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] =
@@ -68,19 +69,28 @@ enum Visibility {
 /// `POST /createRoom`: the room with all it begins with is durable before the answer, or there is
 /// no room.
 async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let body: Body = call.json()?;
-    if !body.invite_3pid.is_empty() {
-        return Err(ApiError::threepid_denied(
-            "This server invites nobody by address",
-        ));
-    }
+    let mut body: Body = call.json()?;
     ctx.bridges.find_users(&body.invite).await;
-    let made = ctx.rooms.create(who(&call)?, request(body)).await;
-    let room_id = made.map_err(|error| match error {
+    let who = who(&call)?;
+    let by_address = std::mem::take(&mut body.invite_3pid);
+    let made = match by_address.is_empty() {
+        true => ctx.rooms.create(who, request(body)).await.map_err(refused),
+        false => {
+            let made = ctx.identity.create(who, request(body), by_address).await;
+            made.map_err(|error| match error {
+                IdentityError::Room(error) => refused(error),
+                other => fault::identity(other),
+            })
+        }
+    };
+    Answer::json(&json!({ "room_id": made? }))
+}
+
+fn refused(error: RoomError) -> ApiError {
+    match error {
         RoomError::AliasInUse(text) => ApiError::room_in_use(text),
         other => refusal(other),
-    })?;
-    Answer::json(&json!({ "room_id": room_id }))
+    }
 }
 
 fn request(body: Body) -> CreateRoom {

@@ -2,7 +2,10 @@
 
 use skerry_account::AccountError;
 use skerry_http::ApiError;
+use skerry_remote::identity::IdentityError;
 use skerry_store::StoreError;
+
+use crate::in_room::refusal;
 
 /// A failure of the store as the client's error. Only a full disk and a write that is too large
 /// say what they are; all else is a fault whose cause is for the log.
@@ -12,6 +15,27 @@ pub(crate) fn store(error: &StoreError) -> ApiError {
         StoreError::TooLarge(_) => ApiError::too_large("The request is too large to be stored"),
         StoreError::Closed => ApiError::unavailable("The server is stopping"),
         other => ApiError::internal(other),
+    }
+}
+
+/// What went wrong with an identity server as the client's error.
+pub(crate) fn identity(error: IdentityError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        IdentityError::Account(error) => account(error),
+        IdentityError::Room(error) => refusal(error),
+        IdentityError::Name(_) => ApiError::invalid_param(text),
+        IdentityError::Missing(_) => ApiError::missing_param(text),
+        IdentityError::Signature(_) => ApiError::forbidden(text),
+        IdentityError::Refused { errcode, .. } => match errcode.as_str() {
+            "M_SESSION_NOT_VALIDATED" | "M_NO_VALID_SESSION" | "M_SESSION_EXPIRED" => {
+                ApiError::threepid_auth_failed(text)
+            }
+            "M_UNAUTHORIZED" | "M_TERMS_NOT_SIGNED" | "M_FORBIDDEN" => ApiError::forbidden(text),
+            _ => ApiError::unknown(text),
+        },
+        IdentityError::Answer => ApiError::bad_gateway(text),
+        IdentityError::Unreachable(cause) => ApiError::bad_gateway(text).caused_by(cause),
     }
 }
 

@@ -123,6 +123,21 @@ impl Call {
             .map(|(_, value)| value.into_owned())
     }
 
+    /// All query parameters, decoded, in order.
+    pub fn query_pairs(&self) -> impl Iterator<Item = (String, String)> + '_ {
+        query_pairs(self.uri.query().unwrap_or(""))
+            .map(|(key, value)| (key.into_owned(), value.into_owned()))
+    }
+
+    /// The first value of a field of a form (`application/x-www-form-urlencoded`), decoded; for
+    /// routes made with `.bytes()`.
+    #[must_use]
+    pub fn form(&self, name: &str) -> Option<String> {
+        let body = std::str::from_utf8(&self.body).ok()?;
+        let (_, value) = query_pairs(body).find(|(key, _)| key == name)?;
+        Some(value.into_owned())
+    }
+
     /// The first value of a query parameter as a number or other type that reads from text.
     ///
     /// # Errors

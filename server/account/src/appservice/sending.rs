@@ -24,10 +24,7 @@ pub struct Transaction {
 ///
 /// # Errors
 /// Those of the store.
-pub fn on_its_way(
-    snap: &Snapshot,
-    id: &str,
-) -> Result<(Option<Transaction>, u64), StoreError> {
+pub fn on_its_way(snap: &Snapshot, id: &str) -> Result<(Option<Transaction>, u64), StoreError> {
     let Some(row) = snap.get::<t::Sending>(&id.to_owned())? else {
         return Ok((None, 0));
     };
