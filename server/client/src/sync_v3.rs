@@ -1,61 +1,8 @@
 //! A delta as `GET /sync` answers it: written straight to bytes. Events are copied as they are.
 
-use std::fmt::Display;
-use std::io::Write;
+use skerry_sync::{Delta, RoomDelta, StateSection, StrippedRoom, Unread};
 
-use skerry_sync::{AccountEvent, Delta, RoomDelta, StateSection, StrippedRoom, Unread};
-
-/// A JSON object being written: knows whether a comma is due.
-struct Object<'a> {
-    out: &'a mut Vec<u8>,
-    empty: bool,
-}
-
-impl<'a> Object<'a> {
-    fn begin(out: &'a mut Vec<u8>) -> Object<'a> {
-        out.push(b'{');
-        Object { out, empty: true }
-    }
-
-    /// Writes a name; its value is to be appended to what is returned.
-    fn key(&mut self, name: &str) -> &mut Vec<u8> {
-        if !self.empty {
-            self.out.push(b',');
-        }
-        self.empty = false;
-        string(name, self.out);
-        self.out.push(b':');
-        self.out
-    }
-
-    /// A member that is JSON already.
-    fn raw(&mut self, name: &str, json: &[u8]) {
-        self.key(name).extend_from_slice(json);
-    }
-
-    /// A member that is a number or a boolean.
-    fn plain(&mut self, name: &str, value: impl Display) {
-        plain(value, self.key(name));
-    }
-
-    /// A member that is a list of strings.
-    fn strings<T: AsRef<str>>(&mut self, name: &str, values: &[T]) {
-        list(values, self.key(name), |value, out| {
-            string(value.as_ref(), out)
-        });
-    }
-
-    /// A member that is an object, written by `fill`.
-    fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) {
-        let mut inner = Object::begin(self.key(name));
-        fill(&mut inner);
-        inner.end();
-    }
-
-    fn end(self) {
-        self.out.push(b'}');
-    }
-}
+use crate::json_object::{Object, account_events, list, string};
 
 /// The answer's body.
 ///
@@ -216,40 +163,14 @@ fn unread_counts(out: &mut Object<'_>, unread: &Unread) {
     }
 }
 
-fn account_events(section: &mut Object<'_>, events: &[AccountEvent]) {
-    list(events, section.key("events"), |event, out| {
-        let mut object = Object::begin(out);
-        object.raw("content", event.content.as_bytes());
-        string(&event.kind, object.key("type"));
-        object.end();
-    });
-}
-
-fn list<T>(items: &[T], out: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
-    out.push(b'[');
-    for (at, item) in items.iter().enumerate() {
-        if at > 0 {
-            out.push(b',');
-        }
-        write(item, out);
-    }
-    out.push(b']');
-}
-
-fn string(text: &str, out: &mut Vec<u8>) {
-    skerry_core::canonical::write_string_bytes(text, out);
-}
-
-fn plain(value: impl Display, out: &mut Vec<u8>) {
-    // cannot fail: writing to a vector never does
-    let _ = write!(out, "{value}");
-}
-
 /// About how many bytes the answer will have.
 fn size_guess(delta: &Delta) -> usize {
     let room = |room: &RoomDelta| {
         let ephemeral: usize = room.ephemeral.iter().map(Vec::len).sum();
-        512 + room.sticky.json.len() + room.timeline.events.json.len() + room.state.events().json.len() + ephemeral
+        512 + room.sticky.json.len()
+            + room.timeline.events.json.len()
+            + room.state.events().json.len()
+            + ephemeral
     };
     let rooms: usize = delta.joined.iter().chain(&delta.left).map(room).sum();
     let to_device: usize = delta.to_device.iter().map(|event| event.len() + 1).sum();

@@ -198,11 +198,7 @@ pub(super) fn whole_state(
     let map = rooms.state_map(snap, state)?;
     let entry = |(nid, event)| {
         let (kind, key) = rooms.store().state_key(nid)?;
-        Ok(StateEntry {
-            kind,
-            key,
-            event,
-        })
+        Ok(StateEntry { kind, key, event })
     };
     map.iter().map(entry).collect()
 }

@@ -7,6 +7,8 @@ mod every_route;
 mod previews;
 mod reading;
 mod redaction;
+mod search;
+mod sliding;
 mod spec;
 mod sticky;
 mod sync;
