@@ -23,6 +23,7 @@ use tokio::sync::watch;
 pub use acting::Acting;
 pub use namespace::Namespace;
 pub use registration::{Registration, RegistrationError};
+pub use sending::Waiting;
 
 use crate::facade::Inner;
 use crate::{AccountError, AccountSettings, Accounts, TokenHash, secret};
@@ -317,6 +318,22 @@ impl Accounts {
         })
         .await?;
         Ok(new)
+    }
+
+    /// All application services, sorted by id, with what waits for each.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn list_appservices(
+        &self,
+    ) -> Result<Vec<(Arc<Appservice>, Waiting)>, AccountError> {
+        let known = self.appservices();
+        self.read(move |_, snap| {
+            let all = known.all().iter();
+            let all = all.map(|one| Ok((one.clone(), sending::waiting(snap, &one.id)?)));
+            all.collect()
+        })
+        .await
     }
 
     /// Takes an application service out that was registered at run time, with what was still to

@@ -12,6 +12,8 @@ pub(crate) fn refuse(error: AccountError) -> ApiError {
         AccountError::NotFound(_) => ApiError::not_found(text),
         AccountError::UserInUse => ApiError::user_in_use(text),
         AccountError::InvalidUsername(_) => ApiError::invalid_username(text),
+        AccountError::Exclusive(_) => ApiError::exclusive(text),
+        AccountError::Registration(_) => ApiError::invalid_param(text),
         AccountError::Invalid(_) => ApiError::invalid_param(text),
         AccountError::Missing(_) => ApiError::missing_param(text),
         AccountError::BadJson(_) => ApiError::bad_json(text),

@@ -8,6 +8,7 @@
 //! It deliberately knows no configuration and no socket: `app` serves it. Start reading at
 //! [`ROUTES`].
 
+mod appservices;
 mod error;
 mod notices;
 mod reports;
@@ -41,6 +42,10 @@ pub const ROUTES: &[Route<Admin>] = &[
     route!(GET "/_synapse/admin/v1/registration_tokens", None, Free, tokens::list),
     route!(POST "/_synapse/admin/v1/registration_tokens/new", None, Free, tokens::create),
     route!(DELETE "/_synapse/admin/v1/registration_tokens/{token}", None, Free, tokens::revoke),
+    route!(GET "/_skerry/admin/v1/appservices", None, Free, appservices::list),
+    route!(POST "/_skerry/admin/v1/appservices", None, Free, appservices::register),
+    route!(GET "/_skerry/admin/v1/appservices/{id}", None, Free, appservices::show),
+    route!(DELETE "/_skerry/admin/v1/appservices/{id}", None, Free, appservices::unregister),
     route!(POST "/_synapse/admin/v1/send_server_notice", None, Free, notices::send),
     route!(PUT "/_synapse/admin/v1/send_server_notice/{txnId}", None, Free, notices::send_once),
     route!(GET "/_synapse/admin/v1/event_reports", None, Free, reports::of_events),

@@ -1,10 +1,12 @@
 //! The command line.
 
+mod appservices;
 mod line;
 mod reports;
 pub(crate) mod show;
 mod tokens;
 mod users;
+mod web;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -21,6 +23,7 @@ const EXAMPLES: &str = "Examples:
   skerry serve --config /etc/skerry/skerry.toml
   skerry user create alice --admin              make an account; prints its password
   skerry token create --uses 5                  a registration token for five accounts
+  skerry appservice register bridge.yaml        let a bridge in
   skerry check-config --config skerry.toml      say what is wrong with a configuration
   skerry check-config --print-example           every option with its meaning
 
@@ -57,6 +60,9 @@ enum Command {
     /// Registration tokens; works on a running server and on a stopped one
     #[command(subcommand, after_help = tokens::EXAMPLES)]
     Token(tokens::Command),
+    /// Application services; works on a running server and on a stopped one
+    #[command(subcommand, after_help = appservices::EXAMPLES)]
+    Appservice(appservices::Command),
     /// What people reported; works on a running server and on a stopped one
     #[command(subcommand, after_help = reports::EXAMPLES)]
     Report(reports::Command),
@@ -105,6 +111,8 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Serve => runtime()?.block_on(serve::serve(load()?))?,
         Command::User(command) => runtime()?.block_on(users::run(load()?, command))?,
         Command::Token(command) => runtime()?.block_on(tokens::run(load()?, command))?,
+        Command::Web(command) => runtime()?.block_on(web::run(load()?, command))?,
+        Command::Appservice(command) => runtime()?.block_on(appservices::run(load()?, command))?,
         Command::Report(command) => runtime()?.block_on(reports::run(load()?, command))?,
     }
     Ok(())

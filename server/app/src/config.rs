@@ -5,8 +5,10 @@
 
 mod calls;
 mod docs;
+mod people;
 mod raw;
 mod units;
+mod web;
 
 #[cfg(test)]
 mod tests;
@@ -16,10 +18,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ruma_common::ServerName;
-use skerry_account::PasswordCost;
+use skerry_account::{PasswordCost, appservice};
 use skerry_core::RoomVersion;
 use skerry_media::Unauthenticated;
 use skerry_proxy::{Addr, ListenerSpec, Tls};
+use skerry_remote::mail::MailOptions;
 use skerry_room::NoticeSettings;
 use skerry_store::Durability;
 use toml::{Table, Value};
@@ -27,6 +30,7 @@ use toml::{Table, Value};
 pub use calls::{Calls, LiveKit, Turn, TurnLogin};
 pub use docs::{DOCS, Doc, example};
 pub use units::{duration, show_bytes};
+pub use web::{Web, WellKnown};
 
 use raw::{RawConfig, RawListen, RawTls};
 
@@ -45,6 +49,10 @@ pub struct Config {
     pub listen: Vec<ListenerSpec>,
     /// Who may register.
     pub registration: Registration,
+    /// Whether access tokens may stand in the query string.
+    pub query_tokens: bool,
+    /// The mail server, if there is one.
+    pub mail: Option<MailOptions>,
     /// The version of new rooms.
     pub default_room_version: RoomVersion,
     /// For how long moderators may read what redacted events said, in ms.
@@ -71,8 +79,14 @@ pub struct Config {
     pub calls: Calls,
     /// How requests to other machines are made.
     pub http_client: HttpClient,
+    /// A web client served by this server.
+    pub web: Web,
+    /// More for `/.well-known/matrix`.
+    pub well_known: WellKnown,
     /// Whether requests are limited.
     pub rate_limit: bool,
+    /// Application services, as their registration files say.
+    pub appservices: Vec<appservice::Registration>,
     /// What to log.
     pub log: Log,
     /// Options that were set and do nothing yet.
@@ -101,6 +115,10 @@ pub struct Registration {
     pub token_file: PathBuf,
     /// For `/_synapse/admin/v1/register`.
     pub shared_secret: Option<String>,
+    /// Only with an e-mail address.
+    pub email_required: bool,
+    /// What to agree to.
+    pub terms: Option<Terms>,
 }
 
 /// What to log, and how.
@@ -268,7 +286,11 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
             open: raw.registration.open,
             token_file: data_dir.join(&raw.registration.token_file),
             shared_secret: Some(raw.registration.shared_secret.clone()).filter(|s| !s.is_empty()),
+            email_required: raw.registration.email_required,
+            terms: people::terms(raw)?,
         },
+        query_tokens: raw.access_tokens.in_query,
+        mail: people::mail(raw, &base_url(raw)?)?,
         default_room_version: room_version(&raw.rooms.default_version)?,
         redacted_keep_ms: redacted_keep_ms(&raw.rooms.keep_redacted)?,
         guests: raw.guests.enabled,
@@ -294,7 +316,10 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         },
         calls: calls::check(raw)?,
         http_client: http_client(raw)?,
+        web: web::web(raw, &data_dir),
+        well_known: web::well_known(raw)?,
         rate_limit: raw.rate_limit.enabled,
+        appservices: appservices(raw)?,
         log: log(raw)?,
         ignored: ignored(raw),
         data_dir,
@@ -308,6 +333,14 @@ fn one_of(key: &str, given: &str, allowed: &[&str]) -> ConfigError {
         .collect::<Vec<_>>()
         .join(", ");
     ConfigError(format!("{key}: \"{given}\" is not one of {allowed}"))
+}
+
+fn appservices(raw: &RawConfig) -> Result<Vec<appservice::Registration>, ConfigError> {
+    let read = |file: &String| {
+        crate::yaml::registration(Path::new(file))
+            .map_err(|why| ConfigError(format!("appservice_registrations: {file}: {why}")))
+    };
+    raw.appservice_registrations.iter().map(read).collect()
 }
 
 /// What would change what the operator relies on may not be passed over in silence.

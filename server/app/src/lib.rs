@@ -6,6 +6,7 @@
 
 mod allocator;
 mod authenticator;
+mod calls;
 mod cli;
 mod clock;
 pub mod config;
@@ -13,9 +14,11 @@ mod health;
 mod house;
 mod logging;
 mod outgoing;
+mod pages;
 mod secrets;
 mod serve;
 mod workers;
+mod yaml;
 
 pub use authenticator::{NoTokens, TokenAuthenticator};
 pub use cli::main;

@@ -104,6 +104,10 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         trim(Arc::clone(&house.store), Arc::clone(&house.clock)),
     ));
     workers.spawn(until_stop(stop.clone(), house.rooms.clone().run_delayed()));
+    if let Some(livekit) = house.calls.livekit.clone() {
+        let leaves = Leaves::new(livekit, house.rooms.clone(), Arc::clone(&house.clock));
+        workers.spawn(until_stop(stop.clone(), leaves.run()));
+    }
     workers.spawn(until_stop(stop.clone(), sweep_sticky(house.rooms.clone())));
     workers.spawn(until_stop(
         stop.clone(),

@@ -7,8 +7,8 @@ use serde_json::json;
 use skerry_core::names;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 
-use crate::Ctx;
 use crate::in_room::{refusal, room_id, who};
+use crate::{Ctx, bridge};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -20,11 +20,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 
 /// `GET /directory/room/{roomAlias}`
 async fn resolve(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let room_id = ctx
-        .rooms
-        .resolve(call.param("roomAlias"))
-        .await
-        .map_err(refusal)?;
+    let room_id = bridge::resolve(&ctx, call.param("roomAlias")).await?;
     Answer::json(&json!({ "room_id": room_id, "servers": [&*ctx.config.server_name] }))
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use skerry_account::DeviceView;
-use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_http::{Answer, ApiError, Call, Route, StatusCode, route};
 
 use crate::{Ctx, fault, scope};
 
@@ -59,7 +59,7 @@ async fn one(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Answer::json(&device_json(&device.map_err(fault::account)?))
 }
 
-/// `PUT /devices/{deviceId}`: another name.
+/// `PUT /devices/{deviceId}`: another name; for an application service also a new device.
 async fn rename(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     #[derive(Deserialize)]
     struct Body {
@@ -67,10 +67,18 @@ async fn rename(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         display_name: Option<String>,
     }
     let body: Body = call.json()?;
-    let user = call.requester()?.user;
-    let renamed = ctx
-        .accounts
-        .rename_device(user, call.param("deviceId"), body.display_name);
+    let (user, device) = (call.requester()?.user, call.param("deviceId"));
+    if call.requester()?.appservice.is_some() {
+        let made = ctx.accounts.put_device(user, device, body.display_name);
+        let made = made.await.map_err(fault::account)?;
+        let status = if made {
+            StatusCode::CREATED
+        } else {
+            StatusCode::OK
+        };
+        return Ok(Answer::empty().status(status));
+    }
+    let renamed = ctx.accounts.rename_device(user, device, body.display_name);
     renamed.await.map_err(fault::account)?;
     Ok(Answer::empty())
 }

@@ -7,11 +7,11 @@ use skerry_account::{NewDevice, Registered, SharedSecretRegistration};
 use skerry_http::{Answer, ApiError, Call, Route, route};
 
 use crate::login::grant_json;
-use crate::{Ctx, fault, scope};
+use crate::{Ctx, bridge, fault, scope};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
-    route!(POST "/_matrix/client/v3/register", None, Register, register),
+    route!(POST "/_matrix/client/v3/register", Bridge, Register, register),
     route!(GET "/_matrix/client/v3/register/available", None, Register, available),
     route!(GET "/_matrix/client/v1/register/m.login.registration_token/validity",
         None, Register, token_validity),
@@ -31,6 +31,10 @@ fn registered(made: &Registered, server_name: &str) -> Result<Answer, ApiError> 
 async fn register(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let body: Value = call.json()?;
     let made = match call.query("kind").as_deref() {
+        None | Some("user") if body.get("type").is_some_and(|kind| kind == bridge::LOGIN) => {
+            let asker = bridge::asker(&call)?;
+            ctx.accounts.register_for_appservice(&asker, body).await
+        }
         None | Some("user") => ctx.accounts.register(scope::uia(&call), body).await,
         Some("guest") => {
             let name = body

@@ -4,6 +4,7 @@
 //! the same body, and what has not arrived is not forgotten.
 
 use skerry_core::{Pos, UserNid};
+use skerry_store::outbox::{self, Dest};
 use skerry_store::schema::appservice as t;
 use skerry_store::schema::e2e::ToDeviceTable;
 use skerry_store::{Snapshot, StoreError, Write};
@@ -17,6 +18,29 @@ pub struct Transaction {
     pub upto: Pos,
     /// Its body, as JSON.
     pub body: Vec<u8>,
+}
+
+/// What waits to be sent to an application service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Waiting {
+    /// How many items.
+    pub items: usize,
+    /// Since when it cannot be reached, in ms since the epoch; none: it was reached last.
+    pub failing_since_ms: Option<u64>,
+}
+
+/// What waits to be sent to an application service.
+///
+/// # Errors
+/// Those of the store.
+pub fn waiting(snap: &Snapshot, id: &str) -> Result<Waiting, StoreError> {
+    let dest = Dest::Appservice(id.to_owned());
+    let standing = outbox::standing(snap, &dest)?;
+    let failing = standing.filter(|standing| standing.failures > 0);
+    Ok(Waiting {
+        items: outbox::positions(snap, &dest)?.len(),
+        failing_since_ms: failing.map(|standing| standing.failing_since_ms),
+    })
 }
 
 /// The transaction that has not arrived yet, and the number of the newest one; 0 before the

@@ -54,9 +54,10 @@ pub const DOCS: &[Doc] = &[
         "\"fsync\": what was acknowledged is on the disk. \"os\": left to the kernel, so a power\n\
          cut may lose the last seconds; a crash of skerry alone loses nothing either way.",
     ),
-    later(
+    used(
         "appservice_registrations",
-        "Paths of application services' registration files (YAML).",
+        "Paths of registration files (YAML) of application services, such as bridges. They are\n\
+         read at the start; `skerry appservice register FILE` adds others at any time.",
     ),
     used(
         "listen",
@@ -81,6 +82,35 @@ pub const DOCS: &[Doc] = &[
     used(
         "registration.shared_secret",
         "Enables /_synapse/admin/v1/register for scripts that know this secret; empty: off.",
+    ),
+    used(
+        "registration.email_required",
+        "Whether who registers has to show an e-mail address; needs [email].",
+    ),
+    used(
+        "registration.policies",
+        "Policies to agree to when registering, as in [registration.policies.privacy] with\n\
+         version = \"1.0\" and en = { name = \"Privacy\", url = \"https://example.org/privacy\" }.",
+    ),
+    used(
+        "access_tokens.in_query",
+        "Whether access tokens may stand in the query string, where logs of proxies keep them.\n\
+         Some old clients and bots need it; the specification is about to drop it.",
+    ),
+    used(
+        "email.host",
+        "The mail server through which to send links to people; empty: no mail, and no addresses.",
+    ),
+    used("email.port", "Its port; 0: the one that goes with tls."),
+    used(
+        "email.tls",
+        "\"starttls\" (port 587), \"tls\" (465), or \"none\" (25) for one on this machine.",
+    ),
+    used("email.user", "The name to log in with there; empty: none."),
+    used("email.password_file", "A file with the password for it."),
+    used(
+        "email.from",
+        "Whom the mails are from, such as \"Example <no-reply@example.org>\".",
     ),
     later("federation.enabled", "Whether to talk to other servers."),
     later(
@@ -288,22 +318,26 @@ pub const DOCS: &[Doc] = &[
         "web.host",
         "The host name under which a web client is served; empty: none.",
     ),
-    later("web.dir", "A web client's build; empty: the installed one."),
-    later(
+    used(
+        "web.dir",
+        "A folder with a web client's build; empty: the one of `skerry web install`.",
+    ),
+    used(
         "web.override",
-        "A file with changes to the web client's configuration.",
+        "A file in data_dir with changes to the web client's configuration: a JSON object whose\n\
+         keys replace those of the generated one; null takes one away.",
     ),
     later(
         "well_known.server",
         "host:port for /.well-known/matrix/server.",
     ),
-    later(
+    used(
         "well_known.client_extra",
         "More for /.well-known/matrix/client.",
     ),
-    later(
+    used(
         "well_known.support",
-        "The content of /.well-known/matrix/support.",
+        "The content of /.well-known/matrix/support: contacts, support_page.",
     ),
     used(
         "rate_limit.enabled",

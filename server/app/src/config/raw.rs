@@ -35,6 +35,8 @@ section! {
         appservice_registrations: Vec<String> = Vec::new(),
         listen: Vec<RawListen> = vec![RawListen::default()],
         registration: RawRegistration = RawRegistration::default(),
+        access_tokens: RawAccessTokens = RawAccessTokens::default(),
+        email: RawEmail = RawEmail::default(),
         federation: RawFederation = RawFederation::default(),
         http_client: RawHttpClient = RawHttpClient::default(),
         rooms: RawRooms = RawRooms::default(),
@@ -91,6 +93,27 @@ section! {
         open: bool = false,
         token_file: String = "registration_token".into(),
         shared_secret: String = String::new(),
+        email_required: bool = false,
+        policies: Table = Table::new(),
+    }
+}
+
+section! {
+    /// `[access_tokens]`
+    RawAccessTokens {
+        in_query: bool = true,
+    }
+}
+
+section! {
+    /// `[email]`
+    RawEmail {
+        host: String = String::new(),
+        port: u16 = 0,
+        tls: String = "starttls".into(),
+        user: String = String::new(),
+        password_file: String = String::new(),
+        from: String = String::new(),
     }
 }
 

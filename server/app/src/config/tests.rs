@@ -67,7 +67,6 @@ fn what_the_conformance_tests_write_is_accepted() {
     let text = r#"
         server_name = "localhost:8801"
         data_dir = "/tmp/x/data"
-        appservice_registrations = ["/tmp/as.yaml"]
         [[listen]]
         addr = "127.0.0.1:8800"
         [[listen]]
@@ -107,7 +106,6 @@ fn what_the_conformance_tests_write_is_accepted() {
         Some("reg_secret")
     );
     assert!(config.guests && !config.rate_limit);
-    assert!(config.ignored.contains(&"appservice_registrations"));
 }
 
 #[test]
@@ -152,4 +150,20 @@ fn the_environment_overrides() {
             .contains("OPNE")
     );
     assert!(with(&[("SKERRY_REGISTRATION__OPEN", "yes")]).is_err());
+}
+
+#[test]
+fn registration_files_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("bridge.yaml");
+    let text = format!(
+        "appservice_registrations = [{:?}]",
+        path.display().to_string()
+    );
+    assert!(refused(&text).contains("cannot be read"));
+    let registration = "{ id: irc, url: null, as_token: a, hs_token: b, sender_localpart: irc";
+    std::fs::write(&path, format!("{registration} }}")).unwrap();
+    assert!(refused(&text).contains("namespaces"));
+    std::fs::write(&path, format!("{registration}, namespaces: {{}} }}")).unwrap();
+    assert_eq!(config(&text).appservices[0].id, "irc");
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use serde_json::{Value, json};
 use skerry_account::appservice::Appservice;
 
@@ -63,7 +64,20 @@ impl Bridges {
         let known = self.inner.accounts.appservices();
         let asked = known.all().iter().filter(|one| one.has_user(user_id));
         let asked: Vec<_> = asked.cloned().collect();
+        if asked.is_empty() {
+            return Existence::None;
+        }
+        if self.inner.accounts.find_user(user_id).await.is_ok() {
+            return Existence::Made;
+        }
         self.inner.find(&asked, "users", user_id).await
+    }
+
+    /// The same for several users at once; whoever is not made is left as they are.
+    pub async fn find_users(&self, user_ids: &[String]) {
+        if self.inner.accounts.appservices().any_listens() {
+            join_all(user_ids.iter().map(|user_id| self.find_user(user_id))).await;
+        }
     }
 
     /// The same for an alias.

@@ -128,7 +128,9 @@ impl Transactions {
                 .body(Bytes::from(transaction.body.clone()))
                 .timeout(TIMEOUT);
             let answer = self.transport.send(signed(one, request)).await;
-            answer.map(|answer| answer.status).map_err(|e| e.to_string())
+            answer
+                .map(|answer| answer.status)
+                .map_err(|e| e.to_string())
         };
         let mut status = send(format!("{url}{}/transactions/{number}", super::PREFIX)).await?;
         if [404, 405].contains(&status.as_u16()) {

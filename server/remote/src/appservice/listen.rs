@@ -412,10 +412,7 @@ impl Inner {
         Ok(event.to_string())
     }
 
-    fn presence_event(
-        &self,
-        view: &skerry_account::PresenceView,
-    ) -> Result<String, StoreError> {
+    fn presence_event(&self, view: &skerry_account::PresenceView) -> Result<String, StoreError> {
         let mut content = json!({
             "presence": view.state.name(),
             "currently_active": view.currently_active,

@@ -52,7 +52,10 @@ impl Bridges {
     /// All protocols that application services speak for, as each of them describes them.
     pub async fn protocols(&self) -> Map<String, Value> {
         let known = self.inner.accounts.appservices();
-        let named = known.all().iter().flat_map(|one| &one.registration.protocols);
+        let named = known
+            .all()
+            .iter()
+            .flat_map(|one| &one.registration.protocols);
         let named: BTreeSet<&String> = named.collect();
         let described = named.into_iter().map(|protocol| self.protocol_of(protocol));
         join_all(described).await.into_iter().flatten().collect()
@@ -178,9 +181,7 @@ fn checked(mut value: Value, id: &str) -> Option<Value> {
 
 fn is_result(value: &Value, entity: Entity) -> bool {
     let text = |field: &str| value.get(field).is_some_and(Value::is_string);
-    text(entity.id_field())
-        && text("protocol")
-        && value.get("fields").is_some_and(Value::is_object)
+    text(entity.id_field()) && text("protocol") && value.get("fields").is_some_and(Value::is_object)
 }
 
 #[cfg(test)]

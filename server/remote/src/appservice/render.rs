@@ -118,9 +118,17 @@ impl Body {
         let (counts, fallback) = key_counts(rooms, snap, &self.keys)?;
         if !counts.is_empty() {
             let (counts, fallback) = (json!(counts), json!(fallback));
-            field("org.matrix.msc3202.device_one_time_keys_count", &counts, &mut out);
+            field(
+                "org.matrix.msc3202.device_one_time_keys_count",
+                &counts,
+                &mut out,
+            );
             // Some know the name from before it was agreed upon.
-            field("org.matrix.msc3202.device_one_time_key_counts", &counts, &mut out);
+            field(
+                "org.matrix.msc3202.device_one_time_key_counts",
+                &counts,
+                &mut out,
+            );
             let name = "org.matrix.msc3202.device_unused_fallback_key_types";
             field(name, &fallback, &mut out);
         }
@@ -142,7 +150,7 @@ fn key_counts(
         let user = UserNid(*user);
         let user_id = rooms.store().user_id(user)?;
         let left = e2e::key_counts(snap, user, device)?;
-        let mut put = |all: &mut ByDevice, value| {
+        let put = |all: &mut ByDevice, value| {
             all.entry(user_id.to_string())
                 .or_default()
                 .insert(device.clone(), value);

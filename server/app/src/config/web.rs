@@ -1,0 +1,55 @@
+//! `[web]` and `[well_known]`: what browsers find.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+use toml::Table;
+
+use super::ConfigError;
+use super::raw::RawConfig;
+
+/// A web client served by this server.
+#[derive(Clone, Debug)]
+pub struct Web {
+    /// A build that the operator looks after; none: the installed one.
+    pub dir: Option<PathBuf>,
+    /// Changes to the client's configuration.
+    pub override_file: PathBuf,
+}
+
+/// More for `/.well-known/matrix`.
+#[derive(Clone, Debug)]
+pub struct WellKnown {
+    /// Added to what clients are told.
+    pub client_extra: Map<String, Value>,
+    /// Whom to ask; empty: nobody is named.
+    pub support: Map<String, Value>,
+}
+
+pub(super) fn web(raw: &RawConfig, data_dir: &Path) -> Web {
+    Web {
+        dir: Some(PathBuf::from(&raw.web.dir)).filter(|dir| !dir.as_os_str().is_empty()),
+        override_file: data_dir.join(&raw.web.r#override),
+    }
+}
+
+pub(super) fn well_known(raw: &RawConfig) -> Result<WellKnown, ConfigError> {
+    let support = json("well_known.support", &raw.well_known.support)?;
+    let named = support.contains_key("contacts") || support.contains_key("support_page");
+    if !support.is_empty() && !named {
+        return Err(ConfigError(
+            "well_known.support: it has to name contacts or a support_page".to_owned(),
+        ));
+    }
+    Ok(WellKnown {
+        client_extra: json("well_known.client_extra", &raw.well_known.client_extra)?,
+        support,
+    })
+}
+
+fn json(key: &str, table: &Table) -> Result<Map<String, Value>, ConfigError> {
+    match serde_json::to_value(table) {
+        Ok(Value::Object(map)) => Ok(map),
+        _ => Err(ConfigError(format!("{key}: it cannot be written as JSON"))),
+    }
+}
