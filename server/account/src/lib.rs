@@ -65,7 +65,7 @@ pub use registration_token::TokenLimits;
 pub use secret::TokenHash;
 pub use session::Session;
 pub use settings::{AccountSettings, PasswordCost, RegistrationSettings, Terms};
-pub use shared_secret::SharedSecretRegistration;
+pub use shared_secret::{SharedSecretRegistration, hmac_sha1};
 pub use txn::{TxnAnswer, TxnKey};
 pub use uia::{Shown, Stage, UiaPass, UiaScope};
 pub use username::localpart;

@@ -126,8 +126,10 @@ fn mac_fits(key: &[u8], wanted: &SharedSecretRegistration) -> bool {
         .into()
 }
 
-/// HMAC (RFC 2104) over SHA-1, which callers of this endpoint have always used.
-fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
+/// HMAC (RFC 2104) over SHA-1, which callers of this endpoint, and relays for calls, have always
+/// used.
+#[must_use]
+pub fn hmac_sha1(key: &[u8], message: &[u8]) -> [u8; 20] {
     use sha1::{Digest as _, Sha1};
 
     const BLOCK_BYTES: usize = 64;

@@ -7,19 +7,22 @@ use std::time::Duration;
 use axum::Router;
 use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettings};
 use skerry_admin::Admin;
-use skerry_client::{ClientConfig, Ctx, Rendezvous};
+use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::{Blobs, MediaError};
 use skerry_room::{Delays, Rooms, RoomsConfig};
 use skerry_store::{Store, StoreError, StoreOptions};
 use skerry_sync::Sync;
+use skerry_web::Site;
 use tokio::sync::watch;
 
 use crate::authenticator::{NoTokens, TokenAuthenticator};
+use crate::calls;
 use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
 use crate::outgoing::{self, Outgoing};
+use crate::pages;
 use crate::secrets::{self, SecretError, Secrets};
 
 /// Why the server could not be put together, in words for the operator.
@@ -55,6 +58,9 @@ pub enum StartError {
     /// Requests to other machines cannot be made.
     #[error("http_client: {0}")]
     Outgoing(String),
+    /// Mail cannot be sent.
+    #[error("email: {0}")]
+    Mail(String),
     /// The media cannot be used.
     #[error("media: {0}")]
     Media(#[from] MediaError),
@@ -76,6 +82,8 @@ pub struct House {
     pub blobs: Arc<Blobs>,
     /// What is said to other machines.
     pub outgoing: Outgoing,
+    /// What calls go over.
+    pub calls: Calls,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -177,18 +185,20 @@ impl House {
             Arc::clone(&dice),
             settings,
         )?;
+        let key = Arc::new(secrets.signing_key);
         let rooms_config = RoomsConfig {
             server_name: Arc::clone(&config.server_name),
             default_version: config.default_room_version,
             notices: config.notices.clone(),
             search_all_users: config.search_all_users,
-            key: Arc::new(secrets.signing_key),
+            key: Arc::clone(&key),
             delays: Delays {
                 max_ms: millis(config.calls.max_delay),
                 ..Delays::default()
             },
             cache_bytes: usize::try_from(memory.rooms).unwrap_or(usize::MAX),
             redacted_keep_ms: config.redacted_keep_ms,
+            retention: config.retention,
         };
         let rooms = Rooms::open(
             Arc::clone(&store),
@@ -200,7 +210,8 @@ impl House {
         .map_err(failed)?;
         let sync = Sync::new(accounts.clone(), rooms.clone());
         let blobs = open_media(&config, &store, &clock, &dice)?;
-        let outgoing = parts.outgoing(&accounts, &rooms, &clock, &dice);
+        let calls = calls::open(&config.calls, parts.client(), &clock)?;
+        let outgoing = parts.outgoing(&accounts, &rooms, key, &clock, &dice)?;
         Ok(House {
             config,
             store,
@@ -209,6 +220,7 @@ impl House {
             sync,
             blobs,
             outgoing,
+            calls,
             clock,
             dice,
         })
@@ -218,12 +230,14 @@ impl House {
     /// Once `stop` is true, reads that wait are given up.
     pub fn public_router(&self, stop: Option<watch::Receiver<bool>>) -> Router {
         let ctx = Arc::new(Ctx {
+            calls: self.calls.clone(),
             rendezvous: Rendezvous::default(),
             store: Arc::clone(&self.store),
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
             sync: self.sync.clone(),
             bridges: self.outgoing.bridges.clone(),
+            identity: self.outgoing.identity.clone(),
             config: self.client_config(),
             clock: Arc::clone(&self.clock),
             dice: Arc::clone(&self.dice),
@@ -233,6 +247,7 @@ impl House {
             rates: RateLimits {
                 enabled: self.config.rate_limit,
             },
+            query_tokens: self.config.query_tokens,
             stop,
             ..Options::default()
         };
@@ -241,7 +256,14 @@ impl House {
             .routes(&self.blobs, skerry_media::ROUTES)
             .routes(&self.admin(), skerry_admin::TOKEN_ROUTES)
             .routes(&self.health(), health::ROUTES)
+            .pages(&self.site(), |site, call| {
+                Box::pin(skerry_web::page(site, call))
+            })
             .router()
+    }
+
+    fn site(&self) -> Arc<Site> {
+        Arc::new(Site::new(pages::settings(&self.config)))
     }
 
     /// What is served on the admin socket.
@@ -269,6 +291,9 @@ impl House {
         Arc::new(Health {
             store: Arc::clone(&self.store),
             base_url: self.config.base_url.clone(),
+            livekit: self.calls.livekit.is_some(),
+            client_extra: self.config.well_known.client_extra.clone(),
+            support: self.config.well_known.support.clone(),
         })
     }
 
@@ -314,9 +339,11 @@ fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -
             enabled: config.registration.enabled,
             open: config.registration.open,
             shared_secret: config.registration.shared_secret.clone(),
-            terms: None,
+            email_required: config.registration.email_required,
+            terms: config.registration.terms.clone(),
         },
         guests: config.guests,
+        email: config.mail.is_some(),
         password_cost: config.password_cost,
         cached_sessions: usize::try_from(memory.sessions).unwrap_or(usize::MAX),
         service_name: config

@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use skerry_account::Accounts;
 use skerry_account::pusher::GatewayCheck;
+use skerry_core::keys::SigningKey;
 use skerry_core::{Clock, DiceSource};
 use skerry_remote::appservice::{Bridges, Transactions};
 use skerry_remote::http::{Client, ClientOptions, Guard, SystemResolver, Tls, Transport};
+use skerry_remote::identity::Identity;
+use skerry_remote::mail::{MailOptions, Mailer};
 use skerry_remote::outbox::{Deliver, Outbox};
 use skerry_remote::push::{HeldPushes, PushFollower, Pushes, VapidKey};
 use skerry_room::Rooms;
@@ -23,6 +26,8 @@ pub struct Outgoing {
     pub outbox: Outbox,
     /// Asks application services.
     pub bridges: Bridges,
+    /// Asks identity servers.
+    pub identity: Identity,
     /// Whom clients tell their push services to expect.
     pub vapid: VapidKey,
 }
@@ -32,6 +37,7 @@ pub(crate) struct Parts {
     guard: Guard,
     client: Client,
     vapid: VapidKey,
+    mail: Option<MailOptions>,
 }
 
 impl Parts {
@@ -49,7 +55,13 @@ impl Parts {
             guard,
             client: Client::new(options),
             vapid,
+            mail: config.mail.clone(),
         })
+    }
+
+    /// What reaches other machines.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
     }
 
     /// Says of a host whether push gateways on it need no TLS.
@@ -59,13 +71,17 @@ impl Parts {
     }
 
     /// Puts it together. Nothing goes out before the workers run.
+    ///
+    /// # Errors
+    /// Where mail cannot be set up.
     pub(crate) fn outgoing(
         self,
         accounts: &Accounts,
         rooms: &Rooms,
+        key: Arc<SigningKey>,
         clock: &Arc<dyn Clock>,
         dice: &Arc<dyn DiceSource>,
-    ) -> Outgoing {
+    ) -> Result<Outgoing, StartError> {
         let transport: Arc<dyn Transport> = Arc::new(self.client.clone());
         let transactions = Transactions::new(
             accounts.clone(),
@@ -81,8 +97,15 @@ impl Parts {
             Arc::clone(clock),
         );
         let held = HeldPushes::new(rooms.clone(), Arc::clone(clock));
-        let delivers: Vec<Arc<dyn Deliver>> =
+        let mut delivers: Vec<Arc<dyn Deliver>> =
             vec![Arc::new(transactions), Arc::new(held), Arc::new(pushes)];
+        if let Some(mail) = self.mail {
+            let mailer = Mailer::new(mail, accounts.clone(), Arc::clone(clock));
+            delivers.push(Arc::new(
+                mailer.map_err(|error| StartError::Mail(error.to_string()))?,
+            ));
+        }
+        let identity = Identity::new(Arc::clone(&transport), accounts.clone(), rooms.clone(), key);
         let store = Arc::clone(accounts.store());
         let outbox = Outbox::new(store, Arc::clone(clock), Arc::clone(dice), delivers);
         let bridges = Bridges::new(
@@ -92,12 +115,13 @@ impl Parts {
             outbox.clone(),
             Arc::clone(clock),
         );
-        Outgoing {
+        Ok(Outgoing {
             client: self.client,
             outbox,
             bridges,
+            identity,
             vapid: self.vapid,
-        }
+        })
     }
 }
 

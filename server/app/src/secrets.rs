@@ -133,6 +133,25 @@ pub fn first_token(path: &Path, dice: &mut dyn Dice) -> Result<String, SecretErr
     Ok(token)
 }
 
+/// A secret that the operator wrote into a file: its text without blanks around it.
+///
+/// # Errors
+/// [`SecretError`], also where the file is empty.
+pub fn from_file(path: &Path) -> Result<String, SecretError> {
+    let text = fs::read_to_string(path).map_err(|cause| SecretError::File {
+        path: path.to_owned(),
+        cause,
+    })?;
+    let what = "the file is empty";
+    match text.trim() {
+        "" => Err(SecretError::Content {
+            path: path.to_owned(),
+            what,
+        }),
+        text => Ok(text.to_owned()),
+    }
+}
+
 fn read(path: &Path) -> Result<Option<String>, SecretError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use skerry_account::Accounts;
 use skerry_core::Clock;
+use skerry_remote::livekit::Leaves;
 use skerry_room::{RoomError, Rooms};
 use skerry_store::{Store, StoreError};
 use tokio::sync::watch;

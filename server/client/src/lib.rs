@@ -43,6 +43,7 @@ mod register;
 mod relations;
 mod rendezvous;
 mod report;
+mod rtc;
 mod scope;
 mod search;
 mod send;
@@ -59,10 +60,12 @@ mod to_device;
 mod typing;
 mod upgrade;
 mod versions;
+mod voip;
 
 use std::sync::Arc;
 
 pub use rendezvous::Rendezvous;
+pub use rtc::{Calls, SERVICE_PATH};
 use skerry_account::Accounts;
 use skerry_core::{Clock, DiceSource};
 use skerry_http::Route;
@@ -71,9 +74,12 @@ use skerry_remote::identity::Identity;
 use skerry_room::Rooms;
 use skerry_store::Store;
 use skerry_sync::Sync;
+pub use voip::{Turn, TurnLogin};
 
 /// What every handler gets.
 pub struct Ctx {
+    /// What calls go over.
+    pub calls: Calls,
     /// Devices that are about to log in.
     pub rendezvous: Rendezvous,
     /// For snapshots to hand to query functions; never for tables.
@@ -145,6 +151,8 @@ pub fn routes() -> Vec<Route<Ctx>> {
         receipts::ROUTES,
         relations::ROUTES,
         rendezvous::ROUTES,
+        rtc::ROUTES,
+        voip::ROUTES,
         state::ROUTES,
         typing::ROUTES,
         tags::ROUTES,

@@ -49,6 +49,16 @@ const GUESTS: &[Place] = &[
         "unstable/org.matrix.msc4140/rooms/{roomId}/delayed_event/{eventType}/{txnId}",
     ),
     (Verb::GET, "unstable/org.matrix.msc4140/delayed_events"),
+    (Verb::GET, "unstable/org.matrix.msc4143/rtc/transports"),
+    (
+        Verb::POST,
+        "unstable/io.element.msc4195/rtc/livekit/get_token",
+    ),
+    (
+        Verb::POST,
+        "unstable/io.element.msc4195/rtc/livekit/delegate_delayed_leave",
+    ),
+    (Verb::GET, "v3/voip/turnServer"),
     (
         Verb::GET,
         "unstable/org.matrix.msc4140/delayed_events/{delayId}",

@@ -38,6 +38,8 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc4076",
     // Push to browsers without a gateway.
     "org.matrix.msc4174",
+    // Over which server group calls go.
+    "org.matrix.msc4143",
     // Sticky events.
     "org.matrix.msc4354",
     // Moderators read what was redacted.

@@ -5,6 +5,7 @@
 //! batch, so that it is sent once, whatever happens to the server; what became of it can be read
 //! for a while. Whoever changes a row holds the lane of its room.
 
+mod delegate;
 mod fire;
 mod list;
 
@@ -18,6 +19,7 @@ use crate::change::Outcome;
 use crate::draft::parse;
 use crate::{RoomError, Rooms, Who};
 
+pub use delegate::{Delegated, Delegation};
 pub(crate) use fire::is_damage;
 pub use list::{DelayedAsk, DelayedEvent, DelayedOrder, DelayedOutcome, DelayedPage};
 
@@ -314,6 +316,7 @@ impl Rooms {
     ) -> Result<(), StoreError> {
         let mut ended = row.clone();
         ended.end = Some(end);
+        w.delete::<t::Delegated>(&id.to_owned());
         self.drop_delayed(w, id, row)?;
         self.put_delayed(w, id, &ended)?;
         let prefix = (row.user, DelayedStep::Forget);
@@ -365,6 +368,7 @@ impl Rooms {
         for row in snap.scan::<t::DelayedOf>(Scan::prefix(&user)) {
             let ((.., id), ()) = row?;
             if let Some(row) = snap.get::<t::Delayed>(&id)? {
+                w.delete::<t::Delegated>(&id);
                 self.drop_delayed(w, &id, &row)?;
             }
         }

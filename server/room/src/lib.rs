@@ -40,6 +40,7 @@ mod redact;
 mod redact_many;
 mod report;
 mod restricted;
+mod retention;
 mod search;
 mod send;
 mod sticky;
@@ -71,7 +72,7 @@ pub use change::Who;
 pub use create::{CreateRoom, InitialState, Preset};
 pub use delayed::{
     CANCELLED_BY_STATE, DelayedAction, DelayedAsk, DelayedDraft, DelayedEvent, DelayedOrder,
-    DelayedOutcome, DelayedPage, Delays,
+    DelayedOutcome, DelayedPage, Delays, Delegated, Delegation,
 };
 pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace, Network};
 pub use error::RoomError;
@@ -88,6 +89,7 @@ pub use read::{
 pub use receipts::ReadMarks;
 pub use redact::Redaction;
 pub use report::{Complaint, Reported, ReportsAsk, ReportsPage};
+pub use retention::{Purge, Retention};
 pub use search::{ContextSizes, GroupBy, SearchAsk};
 pub use send::{Message, StateEvent};
 pub use skerry_core::StateMap;
@@ -124,6 +126,8 @@ pub struct RoomsConfig {
     pub cache_bytes: usize,
     /// For how long moderators may read what redacted events said, in ms; 0: it is not kept.
     pub redacted_keep_ms: u64,
+    /// How long messages are kept; none: for ever, whatever rooms say.
+    pub retention: Option<Retention>,
 }
 
 /// How much memory is for knowing which rooms concern application services, in bytes.

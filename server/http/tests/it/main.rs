@@ -158,7 +158,7 @@ async fn any_answer_carries_cors_headers() {
         );
         assert_eq!(
             headers["access-control-allow-headers"],
-            "X-Requested-With, Content-Type, Authorization"
+            "X-Requested-With, Content-Type, Authorization, If-Match, If-None-Match"
         );
     }
     assert_eq!(ask(Method::OPTIONS, "/closed/x", "").await.0, 204);

@@ -58,6 +58,20 @@ record! {
     }
 }
 
+record! {
+    /// A delayed event that the server looks after, for a member of a call.
+    pub struct DelegatedRow v1 {
+        /// The call server's name of the room.
+        pub room: String,
+        /// Its name of the member.
+        pub identity: String,
+        /// Since when, in ms since the epoch.
+        pub since_ms: u64,
+        /// The member was seen to be connected.
+        pub connected: bool,
+    }
+}
+
 code_enum! {
     /// What happens to a delayed event at a time.
     pub enum DelayedStep {
@@ -93,11 +107,17 @@ table!(
     DelayedState: "delayed_state", Room, (RoomNid, StateKeyNid, String) => (), profile Scan
 );
 
+table!(
+    /// Delayed events that the server looks after, by id.
+    Delegated: "delegated", Room, String => DelegatedRow, profile Scan
+);
+
 tables!(
     Sticky,
     StickyEnds,
     Delayed,
     DelayedDue,
     DelayedOf,
-    DelayedState
+    DelayedState,
+    Delegated,
 );
