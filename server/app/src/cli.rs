@@ -66,6 +66,9 @@ enum Command {
     /// What people reported; works on a running server and on a stopped one
     #[command(subcommand, after_help = reports::EXAMPLES)]
     Report(reports::Command),
+    /// The web client that this server serves
+    #[command(subcommand, after_help = web::EXAMPLES)]
+    Web(web::Command),
 }
 
 #[derive(Args)]

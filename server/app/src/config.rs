@@ -18,12 +18,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ruma_common::ServerName;
-use skerry_account::{PasswordCost, appservice};
+use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
 use skerry_media::Unauthenticated;
 use skerry_proxy::{Addr, ListenerSpec, Tls};
 use skerry_remote::mail::MailOptions;
-use skerry_room::NoticeSettings;
+use skerry_room::{NoticeSettings, Retention};
 use skerry_store::Durability;
 use toml::{Table, Value};
 
@@ -57,6 +57,8 @@ pub struct Config {
     pub default_room_version: RoomVersion,
     /// For how long moderators may read what redacted events said, in ms.
     pub redacted_keep_ms: u64,
+    /// How long messages are kept; none: for ever.
+    pub retention: Option<Retention>,
     /// Whether guests may register.
     pub guests: bool,
     /// Whether the public rooms are listed for those who are not logged in.
@@ -293,6 +295,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         mail: people::mail(raw, &base_url(raw)?)?,
         default_room_version: room_version(&raw.rooms.default_version)?,
         redacted_keep_ms: redacted_keep_ms(&raw.rooms.keep_redacted)?,
+        retention: retention(&raw.retention)?,
         guests: raw.guests.enabled,
         directory_without_auth: raw.room_directory.public_without_auth,
         search_all_users: raw.user_directory.search_all_users,
@@ -437,6 +440,26 @@ fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigE
 fn redacted_keep_ms(text: &str) -> Result<u64, ConfigError> {
     let keep = units::duration(text).map_err(|e| wrong("rooms.keep_redacted", &e))?;
     Ok(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
+}
+
+fn retention(raw: &raw::RawRetention) -> Result<Option<Retention>, ConfigError> {
+    let ms = |name: &str, text: &str| {
+        let time = units::duration(text).map_err(|e| wrong(&format!("retention.{name}"), &e))?;
+        Ok(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
+    };
+    let some = |ms: u64| Some(ms).filter(|ms| *ms > 0);
+    let default_ms = some(ms("default_lifetime", &raw.default_lifetime)?);
+    let shortest_ms = ms("shortest_lifetime", &raw.shortest_lifetime)?;
+    let longest_ms = some(ms("longest_lifetime", &raw.longest_lifetime)?).unwrap_or(u64::MAX);
+    if shortest_ms > longest_ms {
+        let text = "retention.shortest_lifetime is longer than retention.longest_lifetime";
+        return Err(ConfigError(text.into()));
+    }
+    Ok(raw.enabled.then_some(Retention {
+        default_ms,
+        shortest_ms,
+        longest_ms,
+    }))
 }
 
 fn room_version(text: &str) -> Result<RoomVersion, ConfigError> {

@@ -53,6 +53,9 @@ pub(crate) async fn serve(
         .as_ref()
         .and_then(|e| e.values().next())
         .map_or("unknown", |entry| entry.path);
+    let page = entries
+        .as_ref()
+        .is_some_and(|e| e.values().any(|entry| entry.page));
     let span = tracing::info_span!("request", %method, path, id, user = tracing::field::Empty);
     let answered = AssertUnwindSafe(answer(&shell, entries.as_deref(), request, &id))
         .catch_unwind()
@@ -71,7 +74,9 @@ pub(crate) async fn serve(
         }
     };
     let headers = response.headers_mut();
-    cors::mark(headers);
+    if !page {
+        cors::mark(headers);
+    }
     // Answers are for the one who asked; those that may be kept (media) say so themselves.
     headers
         .entry(CACHE_CONTROL)

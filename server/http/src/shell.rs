@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 use crate::dispatch;
 use crate::rate::Limiter;
-use crate::{Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Standing, Verb};
+use crate::{
+    Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Standing, Verb,
+};
 
 /// What the shell itself can be told.
 #[derive(Clone, Debug)]
@@ -56,6 +58,8 @@ pub(crate) struct Entry {
     pub(crate) rate: Rate,
     pub(crate) body: BodyKind,
     pub(crate) max_body: Option<usize>,
+    /// A page for a browser: it is nobody else's to read, so it gets no cross-origin headers.
+    pub(crate) page: bool,
     pub(crate) run: Box<dyn Fn(Call) -> HandlerFuture + Send + Sync>,
 }
 
@@ -66,6 +70,7 @@ pub(crate) type Entries = BTreeMap<Verb, Entry>;
 pub struct ShellBuilder {
     shell: Shell,
     paths: BTreeMap<&'static str, Entries>,
+    pages: Option<Arc<Entries>>,
 }
 
 impl Shell {
@@ -87,6 +92,7 @@ impl Shell {
         ShellBuilder {
             shell,
             paths: BTreeMap::new(),
+            pages: None,
         }
     }
 
@@ -111,6 +117,7 @@ impl ShellBuilder {
                 rate: route.rate,
                 body: route.body,
                 max_body: route.max_body,
+                page: false,
                 run: Box::new(move |call| handler(Arc::clone(&ctx), call)),
             };
             self.paths
@@ -118,6 +125,32 @@ impl ShellBuilder {
                 .or_default()
                 .insert(route.verb, entry);
         }
+        self
+    }
+
+    /// Answers `GET` of every path that no route has and that is no API's: a web client's files.
+    #[must_use]
+    pub fn pages<C: Send + Sync + 'static>(
+        mut self,
+        ctx: &Arc<C>,
+        handler: fn(Arc<C>, Call) -> HandlerFuture,
+    ) -> Self {
+        let ctx = Arc::clone(ctx);
+        let entry = Entry {
+            path: "page",
+            auth: Auth::None,
+            standing: Standing {
+                guests: true,
+                locked: true,
+                suspended: true,
+            },
+            rate: Rate::Free,
+            body: BodyKind::Bytes,
+            max_body: Some(0),
+            page: true,
+            run: Box::new(move |call| handler(Arc::clone(&ctx), call)),
+        };
+        self.pages = Some(Arc::new(Entries::from([(Verb::GET, entry)])));
         self
     }
 
@@ -141,8 +174,17 @@ impl ShellBuilder {
             }
             router = router.route(path, axum::routing::any(serve));
         }
-        router.fallback(move |request: Request| dispatch::serve(Arc::clone(&shell), None, request))
+        let pages = self.pages;
+        router.fallback(move |request: Request| {
+            let pages = pages.clone().filter(|_| !is_api(request.uri().path()));
+            dispatch::serve(Arc::clone(&shell), pages, request)
+        })
     }
+}
+
+/// Whether a path belongs to an API, and never to a page: `/_matrix`, `/_synapse`, `/.well-known`.
+fn is_api(path: &str) -> bool {
+    path.starts_with("/_") || path.starts_with("/.")
 }
 
 /// The path under which clients from before v1.1 of the specification call an endpoint; some

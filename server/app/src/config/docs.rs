@@ -146,6 +146,23 @@ pub const DOCS: &[Doc] = &[
         "How long moderators of a room may still read what was redacted there; \"0\": not at all.",
     ),
     used(
+        "retention.enabled",
+        "Whether messages end: after the max_lifetime that a room's m.room.retention says, or after\n\
+         default_lifetime. They are then shown no more, and deleted within the hour. State stays.",
+    ),
+    used(
+        "retention.default_lifetime",
+        "How long rooms that say nothing keep messages, like \"1w\" or \"365d\"; \"0\": for ever.",
+    ),
+    used(
+        "retention.shortest_lifetime",
+        "A room that wants messages kept for a shorter time has them kept for this long.",
+    ),
+    used(
+        "retention.longest_lifetime",
+        "A room that wants messages kept for longer has them kept for this long; \"0\": no bound.",
+    ),
+    used(
         "guests.enabled",
         "Whether guests may register without a name or password.",
     ),
