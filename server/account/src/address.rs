@@ -302,7 +302,7 @@ mod tests {
             "@b",
             "a@b@c",
             "a b@c",
-            "a@b\n",
+            "a@b\nc",
             "<a@b>",
             long.as_str(),
         ] {

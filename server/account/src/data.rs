@@ -3,6 +3,9 @@
 //! Each datum has its position in its row, and a row by position (`account_data_at`) from which
 //! sync learns what changed. The row by position is only a pointer: it counts if the datum it
 //! points to still has that position.
+//!
+//! A datum is deleted by setting it to `{}` (MSC3391): the row stays, so that every device is told
+//! once, and is not shown to who did not know it before.
 
 use ruma_common::RoomId;
 use serde_json::Value;
@@ -25,6 +28,8 @@ const MAX_TYPES: usize = 1_000;
 const MAX_ROWS: usize = 50_000;
 /// Most bytes of all data of one user: an initial sync holds them in memory at once.
 const MAX_TOTAL_BYTES: usize = 16 * 1024 * 1024;
+/// The content of what was deleted.
+const DELETED: &str = "{}";
 /// Stands for "no room" in keys.
 const GLOBAL: RoomNid = RoomNid(0);
 
@@ -57,7 +62,8 @@ fn datum(room: RoomNid, kind: String, row: t::AccountDatum) -> Datum {
     }
 }
 
-/// One piece of account data, as stored. Default push rules are not stored.
+/// One piece of account data, as stored; none if it was deleted. Default push rules are not
+/// stored.
 ///
 /// # Errors
 /// Those of the store.
@@ -68,12 +74,14 @@ pub fn one(
     kind: &str,
 ) -> Result<Option<Datum>, StoreError> {
     let key = key(user, room, kind);
-    Ok(snap
-        .get::<t::AccountData>(&key)?
+    let row = snap.get::<t::AccountData>(&key)?;
+    Ok(row
+        .filter(|row| row.json != DELETED)
         .map(|row| datum(key.1, key.2, row)))
 }
 
-/// All stored account data of a user for one room, or globally; by type.
+/// All stored account data of a user for one room, or globally; by type. What was deleted is left
+/// out.
 ///
 /// # Errors
 /// Those of the store.
@@ -82,13 +90,14 @@ pub fn all(
     user: UserNid,
     room: Option<RoomNid>,
 ) -> Result<Vec<Datum>, StoreError> {
-    snap.scan::<t::AccountData>(Scan::prefix(&(user, room.unwrap_or(GLOBAL))))
+    let rows = snap.scan::<t::AccountData>(Scan::prefix(&(user, room.unwrap_or(GLOBAL))));
+    rows.filter(|row| row.as_ref().map_or(true, |(_, row)| row.json != DELETED))
         .map(|row| row.map(|((_, room, kind), row)| datum(room, kind, row)))
         .collect()
 }
 
 /// All account data of a user that changed after `since`, in the order of the changes: global
-/// and of all rooms.
+/// and of all rooms. What was deleted since is there as `{}`.
 ///
 /// # Errors
 /// Those of the store.
@@ -170,7 +179,11 @@ pub(crate) fn write(
             "Account data must be at most 256 KiB",
         ));
     }
-    let old = one(&tx.snap, user, room, kind)?.map(|datum| datum.json.len());
+    let old = tx.snap.get::<t::AccountData>(&key(user, room, kind))?;
+    if json == DELETED && old.as_ref().is_none_or(|old| old.json == DELETED) {
+        return Ok(());
+    }
+    let old = old.map(|row| row.json.len());
     if old.is_none_or(|old| old < json.len()) {
         check_room_for(tx, user, room, (old, json.len()))?;
     }
@@ -253,7 +266,7 @@ impl Accounts {
         Ok(data)
     }
 
-    /// Sets a piece of account data.
+    /// Sets a piece of account data; `{}` deletes it.
     ///
     /// # Errors
     /// `ServerManaged` for push rules and the fully-read marker, `BadJson` for a content that is

@@ -130,13 +130,12 @@ mod tests {
         assert_eq!(tokens.take(&hash(0), 1), Some(UserNid(1)));
         assert_eq!(tokens.take(&hash(0), 1), None);
         assert_eq!(tokens.take(&hash(1), LOGIN_TOKEN_MS), None);
-        for n in 0..2 * MAX_TOKENS {
+        let mut refused = 0;
+        for n in 0..MAX_TOKENS + 100 {
             let added = tokens.add(hash(1_000 + n), UserNid(1_000 + n as u64), 0);
-            assert_eq!(
-                added.is_err(),
-                tokens.0.lock().len() >= MAX_TOKENS && n >= MAX_TOKENS - 10
-            );
+            refused += usize::from(added.is_err());
         }
+        assert!(refused >= 100);
         assert!(tokens.0.lock().len() <= MAX_TOKENS);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use skerry_http::{Answer, ApiError, Call, Route, route};
 
 use crate::{Ctx, fault, scope};
@@ -15,6 +15,12 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
         Token, Free, get),
     route!(PUT "/_matrix/client/v3/user/{userId}/rooms/{roomId}/account_data/{type}",
         Token, Send, put),
+    route!(DELETE
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}/account_data/{type}",
+        Token, Send, delete),
+    route!(DELETE
+        "/_matrix/client/unstable/org.matrix.msc3391/user/{userId}/rooms/{roomId}/account_data/{type}",
+        Token, Send, delete),
 ];
 
 /// The room of the path, where it has one.
@@ -40,6 +46,18 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let set = ctx
         .accounts
         .set_account_data(who.user, room(&call), call.param("type"), body);
+    set.await.map_err(fault::account)?;
+    Ok(Answer::empty())
+}
+
+/// `DELETE /user/{userId}[/rooms/{roomId}]/account_data/{type}` (MSC3391): the same as setting it
+/// to `{}`; other devices are told so.
+async fn delete(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let who = scope::own(&call)?;
+    let deleted = Value::Object(Map::new());
+    let set = ctx
+        .accounts
+        .set_account_data(who.user, room(&call), call.param("type"), deleted);
     set.await.map_err(fault::account)?;
     Ok(Answer::empty())
 }

@@ -40,6 +40,7 @@ section! {
         federation: RawFederation = RawFederation::default(),
         http_client: RawHttpClient = RawHttpClient::default(),
         rooms: RawRooms = RawRooms::default(),
+        retention: RawRetention = RawRetention::default(),
         guests: RawGuests = RawGuests::default(),
         room_directory: RawRoomDirectory = RawRoomDirectory::default(),
         user_directory: RawUserDirectory = RawUserDirectory::default(),
@@ -141,6 +142,16 @@ section! {
     RawRooms {
         default_version: String = "12".into(),
         keep_redacted: String = "7d".into(),
+    }
+}
+
+section! {
+    /// `[retention]`
+    RawRetention {
+        enabled: bool = false,
+        default_lifetime: String = "0".into(),
+        shortest_lifetime: String = "0".into(),
+        longest_lifetime: String = "0".into(),
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skerry_account::{
-    AccountError, AccountSettings, Accounts, Grant, LoginRequest, NewDevice, PasswordCost,
+    AccountError, AccountSettings, Accounts, Grant, LoginName, LoginRequest, NewDevice, PasswordCost,
     PasswordLogin, Registered, Session, UiaScope,
 };
 use skerry_core::UserNid;
@@ -96,7 +96,7 @@ impl Home {
         device: NewDevice,
     ) -> Result<Grant, AccountError> {
         let by = PasswordLogin {
-            user: user.to_owned(),
+            who: LoginName::User(user.to_owned()),
             password: password.to_owned(),
         };
         self.accounts.log_in(LoginRequest { by, device }).await

@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use skerry_account::e2e::{Keys, Owner, QueriedKeys};
 use skerry_account::{
-    AccountSettings, Accounts, LoginRequest, NewDevice, PasswordCost, PasswordLogin,
+    AccountSettings, Accounts, LoginName, LoginRequest, NewDevice, PasswordCost, PasswordLogin,
 };
 use skerry_core::fixtures::{FakeClock, SeededSource};
 use skerry_core::keys::SigningKey;
@@ -84,7 +84,7 @@ impl House {
 
     pub async fn log_in(&self, owner: &Owner, device: &str) {
         let by = PasswordLogin {
-            user: owner.user_id.to_string(),
+            who: LoginName::User(owner.user_id.to_string()),
             password: PASSWORD.to_owned(),
         };
         let device = NewDevice {
