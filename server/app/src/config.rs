@@ -253,7 +253,6 @@ fn overlay(
 }
 
 fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
-    let wrong = |key: &str, what: &dyn std::fmt::Display| ConfigError(format!("{key}: {what}"));
     let server_name = ServerName::parse(raw.server_name.as_str())
         .map_err(|e| wrong("server_name", &format!("\"{}\": {e}", raw.server_name)))?;
     later_features(raw)?;
@@ -435,6 +434,11 @@ fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigE
         tls,
         unix_mode: 0o666,
     })
+}
+
+/// What is wrong with an option.
+fn wrong(key: &str, what: &dyn std::fmt::Display) -> ConfigError {
+    ConfigError(format!("{key}: {what}"))
 }
 
 fn redacted_keep_ms(text: &str) -> Result<u64, ConfigError> {

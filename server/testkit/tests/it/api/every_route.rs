@@ -320,8 +320,10 @@ async fn nothing_makes_it_fall() {
         for query in queries {
             let path = format!("{}{query}", route.filled());
             // A sync without a limit in time would wait.
-            let path = if path.contains("/sync?") {
+            let path = if path.contains("/sync?") || path.contains("/events?") {
                 format!("{path}&timeout=0")
+            } else if path.ends_with("/events") {
+                format!("{path}?timeout=0")
             } else {
                 path
             };

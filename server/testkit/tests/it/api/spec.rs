@@ -72,18 +72,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ),
     ("/_matrix/client/v3/register/email", "comes with e-mail"),
     ("/_matrix/client/v3/register/msisdn", "comes with e-mail"),
-    (
-        "GET /_matrix/client/v3/events",
-        "deprecated since 2016 in favour of /sync",
-    ),
-    (
-        "/_matrix/client/v3/initialSync",
-        "deprecated since 2016 in favour of /sync",
-    ),
-    (
-        "/_matrix/client/v3/rooms/{roomId}/initialSync",
-        "comes with peeking",
-    ),
     ("/_matrix/client/v3/notifications", "comes with push"),
     ("/_matrix/client/v3/pushers", "comes with push"),
     (
@@ -174,6 +162,7 @@ fn page() -> String {
             Auth::None => "",
             Auth::Token => " (token)",
             Auth::TokenOptional => " (token if there is one)",
+            Auth::Bridge => " (for application services with their token)",
         };
         let _ = writeln!(text, "- `{method} {path}`{token}");
     }
