@@ -12,9 +12,10 @@ use crate::Ctx;
 pub(crate) const ROUTES: &[Route<Ctx>] =
     &[route!(GET "/_matrix/client/versions", TokenOptional, Free, versions)];
 
-/// Versions by whose name a client may look for features and find them: 1.2 for the hierarchy of spaces, 1.3 for relations, 1.4 for
-/// threads, 1.7 for intentional mentions, 1.10 for recursive relations, 1.11 for authenticated
-/// media, 1.13 and 1.14 for reports, 1.15 for room summaries, 1.16 for profile fields and `use_state_after`.
+/// Versions by whose name a client may look for features and find them: 1.2 for the hierarchy of
+/// spaces, 1.3 for relations, 1.4 for threads, 1.7 for intentional mentions, 1.10 for recursive
+/// relations, 1.11 for authenticated media, 1.13 and 1.14 for reports, 1.15 for room summaries,
+/// 1.16 for profile fields and `use_state_after`.
 const VERSIONS: &[&str] = &[
     "v1.1", "v1.2", "v1.3", "v1.4", "v1.5", "v1.6", "v1.7", "v1.8", "v1.9", "v1.10", "v1.11",
     "v1.12", "v1.13", "v1.14", "v1.15", "v1.16",

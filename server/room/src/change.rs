@@ -32,6 +32,19 @@ pub struct Who {
 }
 
 impl Who {
+    /// Somebody in whose name the server itself acts.
+    pub(crate) fn inside(user_id: Arc<str>, user: UserNid) -> Who {
+        Who {
+            user_id,
+            user,
+            device: "".into(),
+            guest: false,
+            suspended: false,
+            admin: false,
+            appservice: None,
+        }
+    }
+
     /// What only people with an account may do.
     pub(crate) fn not_a_guest(&self) -> Result<(), RoomError> {
         if self.guest {

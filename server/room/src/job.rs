@@ -27,6 +27,7 @@ impl Rooms {
     /// # Errors
     /// The store's; the rest of the work is still waiting then.
     pub async fn run_jobs(&self) -> Result<bool, RoomError> {
+        self.move_links().await?;
         let (mut after, mut all) = (None, true);
         loop {
             let jobs = self.query(move |_, snap| Ok(job::pending_after(snap, after, BATCH)?));

@@ -122,7 +122,7 @@ impl Rooms {
         let id: Arc<str> = user_id.into();
         self.query(
             move |_, snap| match skerry_account::user::is_active(snap, user)? {
-                true => Ok(as_server(id, user)),
+                true => Ok(Who::inside(id, user)),
                 false => Err(unknown()),
             },
         )
@@ -140,7 +140,7 @@ impl Rooms {
                 AccountError::Store(error) => RoomError::Store(error),
                 error => RoomError::InvalidParam(error.to_string()),
             })?;
-        Ok(as_server(self.store().user_id(user)?, user))
+        Ok(Who::inside(self.store().user_id(user)?, user))
     }
 
     /// The id of the room in which the server speaks to a user.
@@ -172,19 +172,6 @@ impl Rooms {
             self.join(target.clone(), &room_id, Move::default()).await?;
         }
         Ok(room_id)
-    }
-}
-
-/// Somebody for whom the server acts.
-fn as_server(user_id: Arc<str>, user: UserNid) -> Who {
-    Who {
-        user_id,
-        user,
-        device: "".into(),
-        guest: false,
-        suspended: false,
-        admin: false,
-        appservice: None,
     }
 }
 

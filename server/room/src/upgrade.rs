@@ -1,11 +1,13 @@
 //! Replacing a room by one of another version (client-server API, "Room upgrades").
 
 mod levels;
+mod links;
 
 use std::sync::Arc;
 
 use skerry_core::canonical::{Object, Value};
 use skerry_core::{Membership, RoomNid, RoomVersion, StoredEvent};
+use skerry_store::schema::directory::{SpaceLinks, SpaceLinksTodo};
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{AliasRow, DirectoryRow};
 use skerry_store::{Scan, StoreError};
@@ -56,8 +58,10 @@ impl Rooms {
                 "too many additional creators".into(),
             ));
         }
-        for user_id in &additional_creators {
-            checked_user(user_id)?;
+        if version.creators_are_privileged() {
+            for user_id in &additional_creators {
+                checked_user(user_id)?;
+            }
         }
         let old = self.known(room_id)?;
         let upgrade = Arc::new(Upgrade {
@@ -74,6 +78,13 @@ impl Rooms {
             match done {
                 Err(RoomError::Store(StoreError::Conflict { .. }))
                     if attempt < membership::ATTEMPTS => {}
+                Ok(new) => {
+                    // The upgrade is done; what is left of this is done at the next start.
+                    if let Err(error) = self.move_links().await {
+                        tracing::warn!(%error, "links to a replaced room are not moved yet");
+                    }
+                    return Ok(new);
+                }
                 done => return done,
             }
         }
@@ -144,6 +155,11 @@ impl Upgrade {
         }
         let new = self.open(old, create)?;
         self.empty(old, &new)?;
+        let links = SpaceLinks {
+            to: new.room,
+            by: who.user,
+        };
+        old.w.put::<SpaceLinksTodo>(&old.tip.room, &links);
         Ok(new)
     }
 
@@ -254,12 +270,9 @@ impl Upgrade {
                 new.add(&who.user_id, Draft::state(kind, "", content), None)?;
             }
         }
-        for (key, content) in old.space_children()? {
-            new.add(
-                &who.user_id,
-                Draft::state("m.space.child", &key, content),
-                None,
-            )?;
+        let create = old.content("m.room.create", "")?.unwrap_or_default();
+        for (kind, key, content) in old.own_links(create.str("type") == Some("m.space"))? {
+            new.add(&who.user_id, Draft::state(kind, &key, content), None)?;
         }
         for (user_id, content) in bans {
             new.add(
@@ -381,20 +394,5 @@ impl Change<'_> {
             }
         }
         Ok(bans)
-    }
-
-    /// The rooms of a space.
-    fn space_children(&self) -> Result<Vec<(String, Object)>, StoreError> {
-        let mut children = Vec::new();
-        for (key, event) in self.tip.state.iter() {
-            let (kind, state_key) = self.rooms.store().state_key(key)?;
-            if &*kind == "m.space.child" {
-                let event = self.rooms.ruled(&self.snap, &self.tip, event)?;
-                let content = event.event().content_object().ok();
-                let content = content.filter(|content| !content.is_empty());
-                children.extend(content.map(|content| (state_key.to_string(), content)));
-            }
-        }
-        Ok(children)
     }
 }
