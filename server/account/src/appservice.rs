@@ -324,9 +324,7 @@ impl Accounts {
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn list_appservices(
-        &self,
-    ) -> Result<Vec<(Arc<Appservice>, Waiting)>, AccountError> {
+    pub async fn list_appservices(&self) -> Result<Vec<(Arc<Appservice>, Waiting)>, AccountError> {
         let known = self.appservices();
         self.read(move |_, snap| {
             let all = known.all().iter();

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use skerry_account::{Grant, LoginName, LoginRequest, NewDevice, PasswordLogin};
 use skerry_http::{Answer, ApiError, Call, Route, route};
 
-use crate::{Ctx, fault, scope};
+use crate::{Ctx, bridge, fault, scope};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/client/v3/login", None, Free, flows),
-    route!(POST "/_matrix/client/v3/login", None, Login, log_in),
+    route!(POST "/_matrix/client/v3/login", Bridge, Login, log_in),
     route!(POST "/_matrix/client/v1/login/get_token", Token, Login, get_token),
     route!(POST "/_matrix/client/v3/refresh", None, Login, refresh),
     route!(POST "/_matrix/client/v3/logout", Token, Free, log_out),
@@ -41,6 +41,7 @@ async fn flows(_: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "flows": [
         { "type": "m.login.password" },
         { "type": "m.login.token", "get_login_token": true },
+        { "type": bridge::LOGIN },
     ] }))
 }
 
@@ -143,6 +144,7 @@ async fn log_in(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let body: LoginBody = call.json()?;
     let grant = match body.kind.as_str() {
         "m.login.password" => by_password(&ctx, body).await,
+        bridge::LOGIN => for_appservice(&ctx, &call, body).await,
         "m.login.token" => {
             let missing = || ApiError::missing_param("Missing parameter: token");
             let token = body.token.as_deref().ok_or_else(missing)?;
@@ -163,6 +165,19 @@ async fn by_password(ctx: &Ctx, mut body: LoginBody) -> Result<Grant, ApiError> 
     let by = PasswordLogin { who, password };
     let grant = ctx.accounts.log_in(LoginRequest { by, device }).await;
     grant.map_err(fault::account)
+}
+
+/// An application service logs one of its users in.
+async fn for_appservice(ctx: &Ctx, call: &Call, mut body: LoginBody) -> Result<Grant, ApiError> {
+    let asker = bridge::asker(call)?;
+    let LoginName::User(name) = body.who()? else {
+        return Err(ApiError::invalid_param(
+            "The user has to be named by its id",
+        ));
+    };
+    let device = body.device();
+    let grant = ctx.accounts.log_in_for_appservice(&asker, &name, device);
+    grant.await.map_err(fault::account)
 }
 
 /// `POST /refresh`: the old refresh token stays good until one of the new tokens is used.

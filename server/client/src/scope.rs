@@ -9,6 +9,7 @@ pub(crate) fn uia(call: &Call) -> UiaScope {
         user: call.requester_opt().map(|requester| requester.user),
         method: call.method.to_string(),
         path: call.uri.path().to_owned(),
+        appservice: call.requester_opt().is_some_and(|r| r.appservice.is_some()),
     }
 }
 

@@ -24,7 +24,7 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let path = format!("/sendToDevice/{kind}");
     let txn = TxnKey::new(
         requester.user,
-        &requester.device,
+        requester.txn_scope(),
         "PUT",
         &path,
         call.param("txnId"),

@@ -72,10 +72,12 @@ impl Rooms {
     pub async fn add_alias(&self, who: Who, alias: &str, room_id: &str) -> Result<(), RoomError> {
         who.not_a_guest()?;
         self.own_alias(alias)?;
+        self.check_alias_owner(&who, alias)?;
+        let its_own = self.owns_alias(&who, alias);
         let (room, alias) = (self.known(room_id)?, alias.to_owned());
         let added = self.change(room, move |change| {
             let in_it = change.rooms.is_joined(&change.snap, room, who.user)?;
-            if !in_it && !who.admin {
+            if !in_it && !who.admin && !its_own {
                 let text = "You have to be in a room to give it an alias";
                 return Err(RoomError::Forbidden(text.into()));
             }
@@ -100,6 +102,8 @@ impl Rooms {
     /// `NotFound`, `Forbidden`, `InvalidParam`, or the store's.
     pub async fn remove_alias(&self, who: Who, alias: &str) -> Result<(), RoomError> {
         self.own_alias(alias)?;
+        self.check_alias_owner(&who, alias)?;
+        let its_own = self.owns_alias(&who, alias);
         let alias = alias.to_owned();
         let unknown = || RoomError::NotFound("Unknown room alias".into());
         let found = {
@@ -114,7 +118,7 @@ impl Rooms {
             let power = change.rooms.power(&change.snap, &mut change.tip)?;
             let in_it = change.rooms.is_joined(&change.snap, room, who.user)?;
             let may = in_it && power.may_send(&who.user_id, "m.room.canonical_alias", true);
-            if row.creator != who.user && !may && !who.admin {
+            if row.creator != who.user && !may && !who.admin && !its_own {
                 return Err(RoomError::Forbidden("You may not delete this alias".into()));
             }
             change.w.expect::<t::Alias>(&alias, Expect::Is(&row));

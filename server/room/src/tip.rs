@@ -16,6 +16,7 @@ use skerry_store::schema::room as t;
 use skerry_store::schema::room::{RoomHead, StateDelta};
 use skerry_store::{Applied, Snapshot, StoreError, Table};
 
+use crate::appservice::Interest;
 use crate::{RoomError, Rooms};
 
 /// A room as the next event finds it.
@@ -34,6 +35,8 @@ pub(crate) struct Tip {
     pub(crate) create: Option<Arc<CreateFacts>>,
     /// What the power levels say; known once it was asked for, until they change.
     pub(crate) power: Option<Arc<PowerLevels>>,
+    /// Which application services it concerns; known once it was asked for, where there are any.
+    pub(crate) interest: Option<Arc<Interest>>,
     /// What this write made and no snapshot holds yet.
     pub(crate) fresh: Fresh,
 }
@@ -47,6 +50,8 @@ pub(crate) struct Fresh {
     pub(crate) states: HashMap<StateId, StateMap>,
     /// Redactions were left for later.
     pub(crate) redactions_left: bool,
+    /// The alias that the room is given.
+    pub(crate) alias: Option<String>,
 }
 
 impl Tip {
@@ -74,6 +79,7 @@ impl Tip {
             seq: 0,
             create: None,
             power: None,
+            interest: None,
             fresh: Fresh::default(),
         }
     }
@@ -107,6 +113,7 @@ impl Rooms {
             seq: delta.seq,
             create: None,
             power: None,
+            interest: None,
             head,
             fresh: Fresh::default(),
         }))

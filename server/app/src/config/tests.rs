@@ -165,5 +165,6 @@ fn registration_files_are_read() {
     std::fs::write(&path, format!("{registration} }}")).unwrap();
     assert!(refused(&text).contains("namespaces"));
     std::fs::write(&path, format!("{registration}, namespaces: {{}} }}")).unwrap();
-    assert_eq!(config(&text).appservices[0].id, "irc");
+    let config = Config::from_text(&text, none()).unwrap();
+    assert_eq!(config.appservices[0].id, "irc");
 }

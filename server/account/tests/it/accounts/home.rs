@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use skerry_account::{
-    AccountError, AccountSettings, Accounts, Grant, LoginName, LoginRequest, NewDevice, PasswordCost,
-    PasswordLogin, Registered, Session, UiaScope,
+    AccountError, AccountSettings, Accounts, Grant, LoginName, LoginRequest, NewDevice,
+    PasswordCost, PasswordLogin, Registered, Session, UiaScope,
 };
 use skerry_core::UserNid;
 use skerry_core::fixtures::{FakeClock, SeededSource};
