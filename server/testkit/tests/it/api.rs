@@ -2,11 +2,16 @@
 
 mod accounts;
 mod admin;
+mod auth;
+mod appservice;
 mod directory;
 mod e2e;
 mod every_route;
+mod guests;
 mod invites;
+mod moderation;
 mod notices;
+mod openid;
 mod pages;
 mod previews;
 mod push;
@@ -21,5 +26,6 @@ mod sticky;
 mod sync;
 mod talk;
 mod thread_subscriptions;
+mod threepid;
 mod unsigned;
 mod user_directory;

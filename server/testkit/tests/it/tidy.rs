@@ -16,38 +16,47 @@ const CRATES: &[(&str, &str, &[&str])] = &[
     ("server/sync", "sync", &["core", "store", "account", "room"]),
     ("server/http", "http", &["core"]),
     (
+        "server/remote",
+        "remote",
+        &["core", "store", "account", "room"],
+    ),
+    (
         "server/client",
         "client",
-        &["core", "store", "account", "room", "sync", "http"],
+        &["core", "store", "account", "room", "sync", "remote", "http"],
     ),
     (
         "server/admin",
         "admin",
-        &["core", "store", "account", "room", "http", "media"],
+        &[
+            "core", "store", "account", "room", "remote", "http", "media",
+        ],
     ),
-    ("media", "media", &["core", "store", "http"]),
+    ("media", "media", &["core", "store", "remote", "http"]),
     ("proxy", "proxy", &[]),
+    ("web", "web", &["http"]),
     (
         "server/app",
         "app",
         &[
-            "core", "store", "account", "room", "sync", "http", "client", "admin", "media", "proxy",
+            "core", "store", "account", "room", "sync", "remote", "http", "client", "admin",
+            "media", "proxy", "web",
         ],
     ),
     (
         "server/testkit",
         "testkit",
         &[
-            "core", "store", "account", "room", "sync", "http", "client", "admin", "media",
-            "proxy", "app",
+            "core", "store", "account", "room", "sync", "remote", "http", "client", "admin",
+            "media", "proxy", "web", "app",
         ],
     ),
     (
         "benches",
         "benches",
         &[
-            "core", "store", "account", "room", "sync", "http", "client", "admin", "media",
-            "proxy", "app", "testkit",
+            "core", "store", "account", "room", "sync", "remote", "http", "client", "admin",
+            "media", "proxy", "web", "app", "testkit",
         ],
     ),
 ];
@@ -59,7 +68,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("ruma-client-api", &["client"]),
     ("ruma-federation-api", &["federation", "remote"]),
     ("image", &["media"]),
-    ("rustls", &["proxy"]),
+    ("rustls", &["proxy", "remote"]),
     ("clap", &["app", "benches"]),
 ];
 
