@@ -19,6 +19,7 @@ mod backup;
 mod claim;
 mod counts;
 mod cross;
+mod dehydrated;
 mod forget;
 mod lists;
 mod query;
@@ -40,10 +41,12 @@ pub use backup::{
 pub use claim::{ClaimRequest, Claimed};
 pub use counts::{KeyCounts, key_counts};
 pub use cross::{CrossSigningOutcome, CrossSigningUpload, is_cross_signing_key};
+pub use dehydrated::{Dehydrated, NewDehydrated};
 pub use forget::{device_added, device_renamed, forget_device, forget_user};
 pub use lists::{list_pos, lists_changed, private_changes};
 pub use query::{KeyQuery, QueriedKeys};
 pub use signatures::{SignatureFailure, SignatureFailures, SignatureUpload};
+pub(crate) use to_device::Queues;
 pub use to_device::{
     MESSAGES_PER_SYNC, Messages, Sender, ToDeviceError, Waiting, last_message, put_message, waiting,
 };

@@ -7,6 +7,7 @@ use skerry_core::{Clock, DiceSource, UserNid};
 use skerry_store::{Lanes, Store};
 
 use crate::appservice::Registry;
+use crate::e2e::Queues;
 use crate::ignored::IgnoredCache;
 use crate::job::JobBell;
 use crate::letters::Letters;
@@ -53,6 +54,7 @@ pub(crate) struct Inner {
     pub(crate) rules: RulesCache,
     pub(crate) ignored: IgnoredCache,
     pub(crate) bell: JobBell,
+    pub(crate) queues: Queues,
     pub(crate) letters: Letters,
     /// Known to be true once a person (not a guest) has an account here.
     pub(crate) settled: AtomicBool,
@@ -88,6 +90,7 @@ impl Accounts {
             rules: RulesCache::default(),
             ignored: IgnoredCache::default(),
             bell: JobBell::default(),
+            queues: Queues::default(),
             letters: Letters::default(),
             settled: AtomicBool::new(false),
             store,

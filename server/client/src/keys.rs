@@ -25,7 +25,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(POST "/_matrix/client/v3/keys/signatures/upload", Token, Send, signatures).large(),
 ];
 
-fn refusal(error: KeysError) -> ApiError {
+pub(crate) fn refusal(error: KeysError) -> ApiError {
     let text = error.to_string();
     match error {
         KeysError::Shape(_) => ApiError::bad_json(text),
@@ -38,7 +38,7 @@ fn refusal(error: KeysError) -> ApiError {
     }
 }
 
-fn owner(call: &Call) -> Result<Owner, ApiError> {
+pub(crate) fn owner(call: &Call) -> Result<Owner, ApiError> {
     let requester = call.requester()?;
     Ok(Owner {
         user_id: requester.user_id.clone(),
@@ -50,6 +50,10 @@ fn owner(call: &Call) -> Result<Owner, ApiError> {
 async fn upload(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let body: KeyUpload = call.json()?;
     let device = call.requester()?.device.clone();
+    if device.is_empty() {
+        let text = "An application service has to name the device by `device_id`";
+        return Err(ApiError::missing_param(text));
+    }
     let counts = ctx
         .accounts
         .keys()

@@ -13,6 +13,7 @@ mod backup;
 mod bridge;
 mod capabilities;
 mod create;
+mod dehydrated;
 mod delayed;
 mod devices;
 mod directory;
@@ -169,6 +170,7 @@ pub fn routes() -> Vec<Route<Ctx>> {
         people::ROUTES,
         report::ROUTES,
         create::ROUTES,
+        dehydrated::ROUTES,
         delayed::ROUTES,
         alias::ROUTES,
     ];

@@ -25,6 +25,8 @@ const VERSIONS: &[&str] = &[
 const FEATURES: &[&str] = &[
     // Sliding sync.
     "org.matrix.simplified_msc3575",
+    // Dehydrated devices.
+    "org.matrix.msc3814",
     // Delayed events, in both forms.
     "org.matrix.msc4140",
     // A channel between two devices for signing in by QR code, in both forms.

@@ -2,13 +2,13 @@
 
 use skerry_core::UserNid;
 use skerry_store::schema::e2e::{
-    BackupKeyTable, BackupTable, CrossKeyTable, CrossKind, DeviceKeyTable, FallbackKeyTable,
-    KeyCountsTable, KeySignatureTable, OneTimeIdTable, OneTimeKeyTable, PrivateListTable,
-    ToDeviceLast, ToDeviceTable,
+    BackupKeyTable, BackupTable, CrossKeyTable, CrossKind, DehydratedTable, DeviceKeyTable,
+    FallbackKeyTable, KeyCountsTable, KeySignatureTable, OneTimeIdTable, OneTimeKeyTable,
+    PrivateListTable, ToDeviceLast, ToDeviceTable,
 };
 use skerry_store::{Scan, Snapshot, StoreError, Write};
 
-use super::{lists, signatures};
+use super::{dehydrated, lists, signatures};
 
 /// Adds to the batch that deletes a device: its keys, the signatures by and about it and the
 /// messages waiting for it go too, and the user's contacts learn of it. The caller holds the
@@ -32,6 +32,9 @@ pub fn forget_device(
         w.delete_range::<OneTimeKeyTable>(slot.clone());
         w.delete_range::<OneTimeIdTable>(slot.clone());
         w.delete_range::<FallbackKeyTable>(slot.clone());
+    }
+    if dehydrated::of(snap, user)?.is_some_and(|row| row.device == device) {
+        w.delete::<DehydratedTable>(&user);
     }
     // Without a look first: a message may be on its way, and its commit goes before this one or
     // fails because the device is gone.

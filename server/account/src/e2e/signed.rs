@@ -65,6 +65,11 @@ pub(super) fn signatures_of<'a>(
         .filter_map(|(key_id, value)| Some((key_id.as_str(), value.as_str()?)))
 }
 
+/// Whether a text is a public key of ed25519: 32 bytes in base64.
+pub(super) fn is_key(public: &str) -> bool {
+    Base64::<Standard, [u8; 32]>::parse(public).is_ok()
+}
+
 /// Whether `signature` is one of the ed25519 key `public` over `text`; both in base64.
 pub(super) fn verifies(text: &str, public: &str, signature: &str) -> bool {
     Base64::<Standard, [u8; 32]>::parse(public).is_ok_and(|public| {

@@ -5,9 +5,10 @@
 //! it. The row `to_device_last` says when one last arrived and is gone when the queue is empty, so
 //! that an idle sync reads one row and is done.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skerry_core::{Pos, UserNid};
@@ -32,6 +33,13 @@ const STORED_BYTES_MAX: usize = 32 * 1024 * 1024;
 const ROW_BYTES: usize = 256;
 /// How many messages one acknowledgement removes at most; the rest goes with the next one.
 const REMOVED_AT_ONCE: usize = 1_000;
+/// Most messages that wait for one device: of more, the oldest go. A device that has so many to
+/// fetch has been away for months, and asks for the keys it lacks.
+const QUEUE_MAX: usize = 10_000;
+/// Most bytes that wait for one device.
+const QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Devices whose queues are counted in memory.
+const GAUGES_MAX: usize = 65_536;
 /// How often a send plans again because a device came or went meanwhile.
 const ATTEMPTS: usize = 16;
 
@@ -141,6 +149,106 @@ pub fn put_message(w: &mut Write, user: UserNid, device: &str, json: String) {
     w.put::<ToDeviceLast>(&slot, &pos);
 }
 
+/// How much waits for devices, as far as was counted since the start: never less than there is.
+#[derive(Default)]
+pub(crate) struct Queues(Mutex<HashMap<(UserNid, String), Gauge>>);
+
+/// How much waits for one device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Gauge {
+    count: usize,
+    bytes: usize,
+}
+
+impl Gauge {
+    fn add(&mut self, bytes: usize) {
+        self.count += 1;
+        self.bytes += bytes + ROW_BYTES;
+    }
+
+    fn is_full(self) -> bool {
+        self.count > QUEUE_MAX || self.bytes > QUEUE_BYTES_MAX
+    }
+
+    /// Counts what is there.
+    fn of(snap: &Snapshot, slot: &(UserNid, String)) -> Result<Gauge, StoreError> {
+        let mut gauge = Gauge::default();
+        for row in snap.scan::<ToDeviceTable>(Scan::prefix(slot)) {
+            gauge.add(row?.1.json.len());
+        }
+        Ok(gauge)
+    }
+}
+
+impl Queues {
+    /// A message of so many bytes joins a queue. Where that is too long, its oldest tenth goes.
+    fn join(
+        &self,
+        snap: &Snapshot,
+        w: &mut Write,
+        slot: &(UserNid, String),
+        bytes: usize,
+    ) -> Result<(), StoreError> {
+        let known = self.0.lock().get(slot).copied();
+        let mut gauge = match known {
+            Some(gauge) => gauge,
+            None => Gauge::of(snap, slot)?,
+        };
+        gauge.add(bytes);
+        if gauge.is_full() {
+            gauge = Gauge::of(snap, slot)?;
+            gauge.add(bytes);
+            if gauge.is_full() {
+                gauge = shorten(snap, w, slot, gauge)?;
+            }
+        }
+        let mut all = self.0.lock();
+        if all.len() >= GAUGES_MAX {
+            all.clear();
+        }
+        all.insert(slot.clone(), gauge);
+        Ok(())
+    }
+
+    /// So many messages of so many bytes were fetched.
+    fn leave(&self, slot: &(UserNid, String), count: usize, bytes: usize) {
+        let mut all = self.0.lock();
+        if let Some(gauge) = all.get_mut(slot) {
+            gauge.count = gauge.count.saturating_sub(count);
+            gauge.bytes = gauge.bytes.saturating_sub(bytes);
+            if gauge.count == 0 {
+                all.remove(slot);
+            }
+        }
+    }
+}
+
+/// Takes the oldest messages out until a tenth is free.
+fn shorten(
+    snap: &Snapshot,
+    w: &mut Write,
+    slot: &(UserNid, String),
+    mut gauge: Gauge,
+) -> Result<Gauge, StoreError> {
+    let mut gone = 0;
+    for row in snap.scan::<ToDeviceTable>(Scan::prefix(slot)) {
+        if gauge.count <= QUEUE_MAX / 10 * 9 && gauge.bytes <= QUEUE_BYTES_MAX / 10 * 9 {
+            break;
+        }
+        let (key, row) = row?;
+        w.delete::<ToDeviceTable>(&key);
+        gauge.count = gauge.count.saturating_sub(1);
+        gauge.bytes = gauge.bytes.saturating_sub(row.json.len() + ROW_BYTES);
+        gone += 1;
+    }
+    tracing::warn!(
+        device = slot.1,
+        gone,
+        "too many messages wait for a device: the oldest go"
+    );
+    Ok(gauge)
+}
+
 impl Keys {
     /// Stores messages for devices of local users, each once however often the same transaction
     /// is sent, and all of them or none.
@@ -216,7 +324,7 @@ impl Keys {
                 .get::<Devices>(&(user, message.device.clone()))?
                 .is_some()
             {
-                put_message(w, user, &message.device, message.json.clone());
+                self.put_bounded(snap, w, (user, message.device.clone()), &message.json)?;
                 return Ok(1);
             }
             return Ok(0);
@@ -224,10 +332,24 @@ impl Keys {
         let mut copies = 0;
         for row in snap.scan::<Devices>(Scan::prefix(&user)) {
             let ((_, device), _) = row?;
-            put_message(w, user, &device, message.json.clone());
+            self.put_bounded(snap, w, (user, device), &message.json)?;
             copies += 1;
         }
         Ok(copies)
+    }
+
+    /// A message for a device, whose queue stays within its bounds.
+    fn put_bounded(
+        &self,
+        snap: &Snapshot,
+        w: &mut Write,
+        slot: (UserNid, String),
+        json: &str,
+    ) -> Result<(), StoreError> {
+        let queues = &self.accounts.inner.queues;
+        queues.join(snap, w, &slot, json.len())?;
+        put_message(w, slot.0, &slot.1, json.to_owned());
+        Ok(())
     }
 
     /// Notes that a device has all messages up to `upto`, because it synced with a token that
@@ -249,15 +371,16 @@ impl Keys {
         let mut w = self.store().write();
         let scan = Scan::prefix(&slot).limit(REMOVED_AT_ONCE);
         let mut all = true;
-        let mut removed = 0;
+        let (mut removed, mut bytes) = (0, 0);
         for row in snap.scan::<ToDeviceTable>(scan) {
-            let (key, _) = row?;
+            let (key, row) = row?;
             if key.2 > upto {
                 all = false;
                 break;
             }
             w.delete::<ToDeviceTable>(&key);
             removed += 1;
+            bytes += row.json.len() + ROW_BYTES;
         }
         if all && removed < REMOVED_AT_ONCE && last <= upto {
             // A message that arrives meanwhile moves this row: then it stays.
@@ -268,7 +391,11 @@ impl Keys {
             return Ok(());
         }
         match self.store().commit(w) {
-            Ok(_) | Err(StoreError::Conflict { .. }) => Ok(()),
+            Ok(_) => {
+                self.accounts.inner.queues.leave(&slot, removed, bytes);
+                Ok(())
+            }
+            Err(StoreError::Conflict { .. }) => Ok(()),
             Err(error) => Err(error),
         }
     }

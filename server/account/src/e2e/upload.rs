@@ -19,6 +19,8 @@ use super::{Keys, KeysError, Owner, lists, signatures, signed};
 
 /// Longest object of identity keys, in bytes.
 const DEVICE_KEYS_BYTES_MAX: usize = 65_536;
+/// Most identity keys of a device.
+const IDENTITY_KEYS_MAX: usize = 16;
 /// Longest one-time or fallback key, in bytes.
 const KEY_BYTES_MAX: usize = 4_096;
 /// Longest `<algorithm>:<key_id>`, in bytes.
@@ -47,24 +49,26 @@ pub struct KeyUpload {
 
 /// A checked upload.
 #[derive(Default)]
-struct Plan {
-    device_keys: Option<CanonicalJsonObject>,
-    one_time: Vec<NewKey>,
-    fallback: Vec<NewKey>,
+pub(super) struct Plan {
+    pub(super) device_keys: Option<CanonicalJsonObject>,
+    pub(super) one_time: Vec<NewKey>,
+    pub(super) fallback: Vec<NewKey>,
 }
 
 /// A one-time or fallback key.
-struct NewKey {
-    algorithm: String,
-    key_id: String,
-    json: String,
+pub(super) struct NewKey {
+    pub(super) algorithm: String,
+    pub(super) key_id: String,
+    pub(super) json: String,
 }
 
 impl Keys {
     /// Takes a device's keys and answers how many one-time keys it has waiting now.
     ///
     /// * Identity keys must name the user and the device that upload them, and have the fields the
-    ///   spec demands. Their signature is not judged: whoever uses them has to verify it anyway.
+    ///   spec demands, each key under the device's id. A signature of the device that does not fit
+    ///   is refused; one that is missing, or is of a key that is none, is left to whoever uses the
+    ///   keys and has to verify it anyway.
     /// * A one-time key already known under its id with the same content is left as it is, also
     ///   when it was claimed meanwhile; with another content it is [`KeysError::KeyTaken`].
     /// * A fallback key replaces the one of its algorithm, and counts as unused if it is another.
@@ -233,7 +237,7 @@ fn put_fallback(
 }
 
 /// Everything about an upload that can be judged without the store.
-fn check(owner: &Owner, device: &str, upload: KeyUpload) -> Result<Plan, KeysError> {
+pub(super) fn check(owner: &Owner, device: &str, upload: KeyUpload) -> Result<Plan, KeysError> {
     let mut plan = Plan::default();
     if let Some(raw) = upload.device_keys {
         plan.device_keys = Some(check_device_keys(&owner.user_id, device, &raw)?);
@@ -298,7 +302,38 @@ fn check_device_keys(
     if !signatures.is_some_and(|map| map.values().all(maps_to_strings)) {
         return refuse("device_keys.signatures does not map user ids to key ids to strings");
     }
+    check_own_keys(user_id, device, &object)?;
     Ok(object)
+}
+
+/// Each key stands under the id of the device, and what the device says it signed, it signed.
+fn check_own_keys(
+    user_id: &str,
+    device: &str,
+    object: &CanonicalJsonObject,
+) -> Result<(), KeysError> {
+    let refuse = |what: &str| Err(KeysError::Shape(what.to_owned()));
+    let keys = object.get("keys").and_then(CanonicalJsonValue::as_object);
+    let Some(keys) = keys.filter(|keys| keys.len() <= IDENTITY_KEYS_MAX) else {
+        return refuse("device_keys.keys has too many keys");
+    };
+    for id in keys.keys() {
+        let of_device = id
+            .split_once(':')
+            .filter(|(algorithm, _)| !algorithm.is_empty());
+        if of_device.is_none_or(|(_, of)| of != device) {
+            return refuse("device_keys.keys has a key that is not of the device");
+        }
+    }
+    let text = signed::signed_text(object);
+    for (key_id, signature) in signed::signatures_of(object, user_id) {
+        let public = keys.get(key_id).and_then(CanonicalJsonValue::as_str);
+        let public = public.filter(|key| key_id.starts_with("ed25519:") && signed::is_key(key));
+        if public.is_some_and(|public| !signed::verifies(&text, public, signature)) {
+            return Err(KeysError::Signature("device_keys has a wrong signature"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a value is an object of strings.

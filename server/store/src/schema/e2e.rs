@@ -137,6 +137,16 @@ record! {
     }
 }
 
+record! {
+    /// The dehydrated device of a user (MSC3814).
+    pub struct DehydratedRow v1 {
+        /// Its id.
+        pub device: String,
+        /// Its secrets, encrypted: JSON that only clients understand.
+        pub data: String,
+    }
+}
+
 table!(
     /// Identity keys by user and device.
     DeviceKeyTable: "device_key", Account, (UserNid, String) => DeviceKeyRow, profile Scan
@@ -196,6 +206,11 @@ table!(
     profile Scan
 );
 
+table!(
+    /// Dehydrated devices by owner.
+    DehydratedTable: "dehydrated", Account, UserNid => DehydratedRow, profile Point
+);
+
 tables!(
     DeviceKeyTable,
     OneTimeKeyTable,
@@ -210,4 +225,5 @@ tables!(
     PrivateListTable,
     BackupTable,
     BackupKeyTable,
+    DehydratedTable,
 );
