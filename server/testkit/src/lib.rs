@@ -7,10 +7,14 @@
 mod child;
 mod client;
 mod clock;
+mod gateway;
 mod logs;
+mod mail;
 mod server;
 
 pub use child::Child;
 pub use client::Client;
 pub use clock::TestClock;
+pub use gateway::{Gateway, Told};
+pub use mail::{Mail, MailSink};
 pub use server::{Person, TestServer};

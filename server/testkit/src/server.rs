@@ -43,6 +43,8 @@ pub struct TestServer {
     admin: Router,
     workers: Workers,
     dir: TempDir,
+    /// The configuration, as text.
+    text: String,
     next: AtomicU64,
     _logs: LogCheck,
 }
@@ -62,11 +64,23 @@ impl TestServer {
     /// A new server. Has to be called inside a tokio runtime with several threads.
     #[must_use]
     pub fn start() -> TestServer {
-        TestServer::in_dir(tempfile::tempdir().unwrap())
+        TestServer::start_with("")
     }
 
-    fn in_dir(dir: TempDir) -> TestServer {
-        let mut config = Config::from_text(CONFIG, std::iter::empty()).unwrap();
+    /// The same with more configuration: sections that tests do not begin with.
+    #[must_use]
+    pub fn start_with(extra: &str) -> TestServer {
+        TestServer::start_as(&format!("{CONFIG}\n{extra}"))
+    }
+
+    /// The same with this configuration alone.
+    #[must_use]
+    pub fn start_as(config: &str) -> TestServer {
+        TestServer::in_dir(tempfile::tempdir().unwrap(), config.to_owned())
+    }
+
+    fn in_dir(dir: TempDir, text: String) -> TestServer {
+        let mut config = Config::from_text(&text, std::iter::empty()).unwrap();
         config.data_dir = dir.path().to_owned();
         let config = Arc::new(config);
         let clock = Arc::new(TestClock::new());
@@ -96,6 +110,7 @@ impl TestServer {
             admin,
             workers,
             dir,
+            text,
             next: AtomicU64::new(1),
             _logs: LogCheck::start(),
         }
@@ -107,7 +122,7 @@ impl TestServer {
         self.workers.stop().await;
         drop((self.router, self.admin));
         tokio::task::block_in_place(|| self.house.close());
-        TestServer::in_dir(self.dir)
+        TestServer::in_dir(self.dir, self.text)
     }
 
     /// What clients talk to.

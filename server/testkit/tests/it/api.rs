@@ -19,6 +19,7 @@ mod reading;
 mod redaction;
 mod reports;
 mod search;
+mod settings;
 mod sliding;
 mod spaces;
 mod spec;
