@@ -8,7 +8,7 @@ use std::time::Duration;
 use skerry_account::Accounts;
 use skerry_core::Clock;
 use skerry_remote::livekit::Leaves;
-use skerry_room::{RoomError, Rooms};
+use skerry_room::{Purge, RoomError, Rooms};
 use skerry_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -26,6 +26,8 @@ const TRIM_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How long what was sent is gathered before it is put into the search index. A search that comes
 /// meanwhile does it at once.
 const INDEX_EVERY: Duration = Duration::from_secs(3);
+/// How often it is looked for messages that have expired.
+const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How old an entry of the log may get, in ms: older sync tokens are answered more slowly.
 const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
 /// How often sticky events that are sticky no more are taken away.
@@ -133,6 +135,7 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     workers.spawn(push.run(stop.clone()));
     workers.spawn(house.outgoing.bridges.clone().listen(stop.clone()));
     workers.spawn(until_stop(stop.clone(), people(house.rooms.clone())));
+    workers.spawn(until_stop(stop.clone(), purge(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
     workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
@@ -206,6 +209,19 @@ async fn people(rooms: Rooms) {
             tracing::warn!(%error, "the directory of people is not up to date");
         }
         tokio::time::sleep(PEOPLE_EVERY).await;
+    }
+}
+
+/// Deletes messages that rooms keep no longer.
+async fn purge(rooms: Rooms) {
+    let mut purge = Purge::default();
+    loop {
+        tokio::time::sleep(PURGE_EVERY).await;
+        match rooms.purge_expired(&mut purge).await {
+            Ok(0) => {}
+            Ok(events) => tracing::info!(events, "expired messages were deleted"),
+            Err(error) => tracing::warn!(%error, "expired messages were not deleted"),
+        }
     }
 }
 

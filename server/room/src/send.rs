@@ -13,7 +13,7 @@ use skerry_store::{Scan, StoreError};
 
 use crate::change::Change;
 use crate::draft::{Draft, parse};
-use crate::{RoomError, Rooms, Who};
+use crate::{RoomError, Rooms, Who, retention};
 
 /// Most reactions of one user to one event: each further one reads all before it.
 const OWN_ANNOTATIONS_MAX: usize = 200;
@@ -243,6 +243,7 @@ impl Change<'_> {
             "m.room.canonical_alias" if draft.is_state("m.room.canonical_alias") => {
                 self.vet_canonical_alias(&draft.content)
             }
+            "m.room.retention" => retention::vet(draft),
             _ => Ok(()),
         }
     }

@@ -278,7 +278,8 @@ impl View {
         event: &Arc<Placed>,
     ) -> Result<Option<Verdict<'j>>, StoreError> {
         let (user, sender) = (self.reader.user, event.meta.sender);
-        if sender == user || event.redacted_by.is_some() || self.ignored.contains(&sender) {
+        let gone = event.redacted_by.is_some() || self.is_expired(event);
+        if sender == user || gone || self.ignored.contains(&sender) {
             return Ok(None);
         }
         if judge.is_none() {

@@ -34,6 +34,8 @@ pub struct View {
     /// For the age of events, in ms since the epoch.
     pub(crate) now_ms: u64,
     membership: Option<Membership>,
+    /// Messages from before this have expired, in ms since the epoch.
+    expired_before: u64,
     /// State that holds for the user now.
     holding: StateMap,
     /// Senders met, and whether they asked to be forgotten.
@@ -62,6 +64,7 @@ impl Rooms {
             ignored: self.inner.accounts.ignored(snap, viewer.user)?,
             now_ms: self.inner.clock.now_ms(),
             membership,
+            expired_before: self.expired_before(snap, room)?,
             holding: StateMap::new(),
             erased: HashMap::new(),
         })
@@ -175,12 +178,18 @@ impl View {
         key.is_some_and(|key| self.holding.get(key) == Some(event.nid))
     }
 
-    /// Whether the user may see an event by the history visibility of the room.
+    /// Whether the user may see an event by the history visibility of the room, and it has not
+    /// expired.
     ///
     /// # Errors
     /// The store's.
     pub fn may_see(&mut self, event: &Placed) -> Result<bool, StoreError> {
-        self.reader.may_see(&self.rooms, &self.snap, event)
+        Ok(!self.is_expired(event) && self.reader.may_see(&self.rooms, &self.snap, event)?)
+    }
+
+    /// Whether the room keeps an event no longer; state is kept.
+    pub(crate) fn is_expired(&self, event: &Placed) -> bool {
+        event.event.origin_server_ts() < self.expired_before && !event.event.is_state()
     }
 
     /// The event as the user is to get it: nothing where they may not see it or ignore its

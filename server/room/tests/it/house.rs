@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 use skerry_account::{AccountSettings, Accounts, PasswordCost, TxnKey};
 use skerry_core::fixtures::{FakeClock, SeededSource, signing_key};
 use skerry_core::{EventNid, Membership, RoomNid, RoomVersion};
-use skerry_room::{CreateRoom, Held, Message, Move, Preset, RoomError, Rooms, RoomsConfig};
-use skerry_room::{StateEvent, Who};
+use skerry_room::{CreateRoom, Held, Message, Move, Preset, Retention, RoomError, Rooms};
+use skerry_room::{RoomsConfig, StateEvent, Who};
 use skerry_store::schema::room as t;
 use skerry_store::{Scan, Snapshot, Store, StoreOptions};
 
@@ -20,14 +20,25 @@ pub struct House {
     pub store: Arc<Store>,
     dir: tempfile::TempDir,
     starts: u64,
+    retention: Option<Retention>,
 }
 
 impl House {
     pub fn new() -> House {
-        House::open(tempfile::tempdir().unwrap(), Arc::new(FakeClock::new()), 1)
+        House::with_retention(None)
     }
 
-    fn open(dir: tempfile::TempDir, clock: Arc<FakeClock>, starts: u64) -> House {
+    pub fn with_retention(retention: Option<Retention>) -> House {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(FakeClock::new()));
+        House::open(dir, clock, 1, retention)
+    }
+
+    fn open(
+        dir: tempfile::TempDir,
+        clock: Arc<FakeClock>,
+        starts: u64,
+        retention: Option<Retention>,
+    ) -> House {
         let store = Store::open(dir.path(), StoreOptions::for_tests()).unwrap();
         let dice = Arc::new(SeededSource::new(starts));
         let mut settings = AccountSettings::new(SERVER, [7; 32]);
@@ -43,6 +54,7 @@ impl House {
             search_all_users: false,
             cache_bytes: 16 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
+            retention,
         };
         let rooms =
             Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();
@@ -53,11 +65,17 @@ impl House {
             store,
             dir,
             starts,
+            retention,
         }
     }
 
     /// The same directory under a new server.
     pub fn restart(self) -> House {
+        let retention = self.retention;
+        self.restart_with(retention)
+    }
+
+    pub fn restart_with(self, retention: Option<Retention>) -> House {
         let House {
             rooms,
             accounts,
@@ -65,10 +83,11 @@ impl House {
             store,
             dir,
             starts,
+            ..
         } = self;
         store.close();
         drop((rooms, accounts, store));
-        House::open(dir, clock, starts + 1)
+        House::open(dir, clock, starts + 1, retention)
     }
 
     pub fn person(&self, name: &str) -> Who {

@@ -10,6 +10,7 @@ mod reading;
 mod receipts;
 mod relations;
 mod restricted;
+mod retention;
 mod search;
 mod send;
 mod state;

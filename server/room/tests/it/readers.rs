@@ -41,6 +41,7 @@ impl House {
             search_all_users: false,
             cache_bytes: 16 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
+            retention: None,
         };
         let rooms =
             Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();

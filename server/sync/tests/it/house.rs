@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use skerry_account::{AccountSettings, Accounts, LoginRequest, NewDevice, PasswordCost};
+use skerry_account::{AccountSettings, Accounts, LoginName, LoginRequest, NewDevice, PasswordCost};
 use skerry_account::{PasswordLogin, PresenceState};
 use skerry_core::fixtures::{FakeClock, SeededSource, signing_key};
 use skerry_core::{RoomVersion, UserNid};
@@ -56,6 +56,7 @@ impl House {
             search_all_users: false,
             cache_bytes: 8 << 20,
             redacted_keep_ms: 7 * 24 * 3_600_000,
+            retention: None,
         };
         let rooms =
             Rooms::open(store.clone(), accounts.clone(), config, clock.clone(), dice).unwrap();
@@ -114,7 +115,7 @@ impl House {
     /// One more device of somebody.
     pub async fn device(&self, name: &str, device: &str) -> Person {
         let by = PasswordLogin {
-            user: name.to_owned(),
+            who: LoginName::User(name.to_owned()),
             password: PASSWORD.to_owned(),
         };
         let device_id = Some(device.to_owned());

@@ -66,7 +66,13 @@ impl Scene {
         assert_eq!(status, 200, "{answer}");
     }
 
-    async fn refused(&self, method: Method, root: &str, body: Option<Value>, expected: (u16, &str)) {
+    async fn refused(
+        &self,
+        method: Method,
+        root: &str,
+        body: Option<Value>,
+        expected: (u16, &str),
+    ) {
         let (status, answer) = self.ask(method, root, body).await;
         let got = (status, answer["errcode"].as_str().unwrap_or_default());
         assert_eq!(got, expected, "{root}: {answer}");
@@ -142,7 +148,12 @@ async fn what_is_refused() {
     for method in [Method::GET, Method::PUT, Method::DELETE] {
         let body = (method == Method::PUT).then(|| json!({}));
         scene
-            .refused(method.clone(), "$nothing", body.clone(), (404, "M_NOT_FOUND"))
+            .refused(
+                method.clone(),
+                "$nothing",
+                body.clone(),
+                (404, "M_NOT_FOUND"),
+            )
             .await;
         scene
             .refused(method, "nothing", body, (400, "M_INVALID_PARAM"))
@@ -169,8 +180,8 @@ async fn lists_go_back_in_pages() {
     let scene = Scene::new().await;
     let mut roots = vec![scene.root.clone()];
     for n in 0..4 {
-        let root = scene.server.say(&scene.alice, &scene.room, &n.to_string());
-        roots.push(root.await);
+        let text = n.to_string();
+        roots.push(scene.server.say(&scene.alice, &scene.room, &text).await);
     }
     for root in &roots {
         scene.subscribe(root, json!({})).await;
@@ -192,7 +203,9 @@ async fn lists_go_back_in_pages() {
             let roots = page[list][&scene.room].as_object();
             seen.extend(roots.into_iter().flat_map(|map| map.keys().cloned()));
         }
-        let Some(end) = page["end"].as_str() else { break };
+        let Some(end) = page["end"].as_str() else {
+            break;
+        };
         from = format!("&from={end}");
     }
     seen.sort();
@@ -205,7 +218,13 @@ async fn lists_go_back_in_pages() {
         .to_owned();
     let none = scene.list(&format!("dir=b&to={since}")).await;
     assert_eq!(none, json!({}));
-    for wrong in ["dir=f", "limit=1", "dir=b&limit=0", "dir=b&from=x", "dir=b&limit=-1"] {
+    for wrong in [
+        "dir=f",
+        "limit=1",
+        "dir=b&limit=0",
+        "dir=b&from=x",
+        "dir=b&limit=-1",
+    ] {
         let path =
             format!("/_matrix/client/unstable/io.element.msc4308/thread_subscriptions?{wrong}");
         let token = Some(scene.bob.token.as_str());
@@ -224,7 +243,11 @@ async fn threads_notify_those_who_follow_them() {
     scene.subscribe(&scene.root, json!({})).await;
     scene.reply(&scene.root, "b").await;
     scene.reply(&other, "c").await;
-    assert_eq!(scene.unread().await, 4, "only what was said in the thread followed");
+    assert_eq!(
+        scene.unread().await,
+        4,
+        "only what was said in the thread followed"
+    );
     scene.ask(Method::DELETE, &scene.root, None).await;
     scene.reply(&scene.root, "d").await;
     assert_eq!(scene.unread().await, 4);
