@@ -42,6 +42,8 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc4143",
     // Sticky events.
     "org.matrix.msc4354",
+    // Subscriptions to threads.
+    "org.matrix.msc4306",
     // Account data is deleted.
     "org.matrix.msc3391",
     // Accounts are locked and suspended by the client API.
