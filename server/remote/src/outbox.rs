@@ -187,3 +187,6 @@ impl Outbox {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -87,6 +87,44 @@ fn the_default_rules() {
 }
 
 #[test]
+fn polls_notify_as_messages_do_and_votes_do_not() {
+    let rules = defaults();
+    for (kind, count, notify) in [
+        ("org.matrix.msc3381.poll.start", 2, true),
+        ("org.matrix.msc3381.poll.start", 3, true),
+        ("org.matrix.msc3381.poll.end", 2, true),
+        ("org.matrix.msc3381.poll.end", 3, true),
+        ("org.matrix.msc3381.poll.response", 2, false),
+        ("org.matrix.msc3381.poll.response", 3, false),
+    ] {
+        let line = format!(r#"alice send {kind} {{"x":1}}"#);
+        assert_eq!(
+            check(&rules, &line, count),
+            (notify, false),
+            "{kind} {count}"
+        );
+    }
+}
+
+#[test]
+fn creators_may_mention_the_room_whatever_its_levels_say() {
+    let rules = defaults();
+    let mut room = room("bob carol");
+    room.add(
+        r#"alice state m.room.power_levels "" {"users":{"@carol:example.org":100},"notifications":{"room":1000}}"#,
+    );
+    for (name, highlight) in [("alice", true), ("carol", false)] {
+        let shout = format!(
+            r#"{name} send m.room.message {{"body":"x","msgtype":"m.text","m.mentions":{{"room":true}}}}"#
+        );
+        let event = room.add(&shout);
+        let facts = EventFacts::new(&event, 3, power(&room));
+        let verdict = evaluate(&rules, &facts, None, BOB, None);
+        assert_eq!(verdict.highlight, highlight, "{name}");
+    }
+}
+
+#[test]
 fn users_own_rules() {
     let mut rules = defaults();
     let silence = NewPatternedPushRule::new("quiet".into(), "lun?h*".into(), vec![]);
