@@ -4,6 +4,7 @@ mod keys;
 mod process;
 mod reading;
 mod sending;
+mod sliding;
 
 use crate::Outcome;
 use crate::report::Report;
@@ -17,7 +18,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in an order in which one makes what the next ones read.
-pub(crate) const ALL: [Figure; 15] = [
+pub(crate) const ALL: [Figure; 16] = [
     Figure {
         name: "idle",
         what: "100 accounts, nothing to do",
@@ -62,6 +63,11 @@ pub(crate) const ALL: [Figure; 15] = [
         name: "members",
         what: "/members and /state of 1,000",
         run: reading::members,
+    },
+    Figure {
+        name: "sliding",
+        what: "sliding sync: 20 rooms of 500, one change",
+        run: sliding::sliding,
     },
     Figure {
         name: "keys",

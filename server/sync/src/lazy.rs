@@ -83,6 +83,17 @@ impl LazyMemory {
         told.is_some_and(|told| told.event == member.2)
     }
 
+    /// Forgets what a device was told of a room, since it is told of it anew: it may have thrown
+    /// away what it knew when its user left.
+    pub(crate) fn forget(&self, user: UserNid, device: &Arc<str>, room: RoomNid) {
+        let inner = &mut *self.inner.lock();
+        if let Some(known) = inner.devices.get_mut(&(user, Arc::clone(device))) {
+            let before = known.members.len();
+            known.members.retain(|(of, _), _| *of != room);
+            inner.total -= before - known.members.len();
+        }
+    }
+
     /// Remembers what an answer carries that leads from `since` to `next`. An answer that leads
     /// nowhere is not remembered: its loss could not be told from its arrival.
     pub(crate) fn told(
@@ -163,6 +174,17 @@ mod tests {
             !memory.knows(ALICE, &"TABLET".into(), bob),
             "another device"
         );
+    }
+
+    #[test]
+    fn a_room_that_is_told_anew_is_forgotten() {
+        let memory = LazyMemory::default();
+        let (here, there) = ((ROOM, BOB, EventNid(5)), (RoomNid(2), BOB, EventNid(6)));
+        memory.begin(ALICE, &phone(), Some(Pos(10)));
+        memory.told((ALICE, &phone()), Some(Pos(10)), Pos(20), &[here, there]);
+        memory.forget(ALICE, &phone(), ROOM);
+        assert!(!memory.knows(ALICE, &phone(), here) && memory.knows(ALICE, &phone(), there));
+        assert_eq!(memory.inner.lock().total, 1);
     }
 
     #[test]

@@ -8,21 +8,26 @@ mod channel;
 mod locals;
 mod recent;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use skerry_account::{Accounts, EphemeralPos};
 use skerry_core::{Membership, Pos, RoomNid, UserNid};
 use skerry_room::Rooms;
 use skerry_store::{Change, Snapshot, Store, StoreError};
+use tokio::time::Instant;
 
 use channel::Channel;
 use channel::Notes;
 pub(crate) use channel::{About, Bell};
-use locals::Locals;
+use locals::{Locals, Members};
 use recent::Recent;
 
+/// How often presence is told at most.
+const PRESENCE_EVERY: Duration = Duration::from_millis(300);
 /// Channels kept at most while nobody listens on them.
 const CHANNELS_MAX: usize = 10_000;
 
@@ -34,8 +39,12 @@ pub(crate) struct Notifier {
     channels: Mutex<HashMap<UserNid, Channel>>,
     recent: RwLock<Recent>,
     locals: Mutex<Locals>,
-    /// Typing and presence up to here have been told.
-    ephemeral: Mutex<(u64, EphemeralPos)>,
+    /// Typing up to here has been told.
+    typing: Mutex<u64>,
+    /// Presence up to here has been told.
+    presence: Mutex<EphemeralPos>,
+    /// Notes left for users, counted.
+    notes: AtomicU64,
 }
 
 /// What concerns one user.
@@ -64,28 +73,41 @@ impl Notifier {
             channels: Mutex::default(),
             recent,
             locals: Mutex::default(),
-            ephemeral: Mutex::default(),
+            typing: Mutex::default(),
+            presence: Mutex::default(),
+            notes: AtomicU64::new(0),
         })
     }
 
     /// Follows until the store closes.
+    ///
+    /// Presence is told at most every so often, then all that changed at once: where everybody
+    /// shares a room with everybody, each change concerns all of them.
     pub(crate) async fn run(self: Arc<Self>) {
         let mut published = self.store.published();
         let mut typing = self.rooms.typing().watch();
         let mut presence = self.accounts.ephemeral().subscribe();
+        let mut next = Instant::now();
         loop {
             published.borrow_and_update();
             typing.borrow_and_update();
             presence.borrow_and_update();
+            let due = Instant::now() >= next;
             let this = Arc::clone(&self);
-            let advanced = skerry_store::blocking(move || this.advance()).await;
-            if let Ok(Err(error)) | Err(error) = advanced {
-                tracing::error!(%error, "the notifier cannot read the log");
+            let advanced = skerry_store::blocking(move || this.advance(due)).await;
+            match advanced {
+                Ok(Ok(true)) => next = Instant::now() + PRESENCE_EVERY,
+                Ok(Ok(false)) => {}
+                Ok(Err(error)) | Err(error) => {
+                    tracing::error!(%error, "the notifier cannot read the log");
+                }
             }
+            let late = self.accounts.ephemeral().current() != self.presence_told();
             let open = tokio::select! {
                 open = published.changed() => open,
                 open = typing.changed() => open,
-                open = presence.changed() => open,
+                open = presence.changed(), if !late => open,
+                () = tokio::time::sleep_until(next), if late => Ok(()),
             };
             if open.is_err() {
                 return;
@@ -93,10 +115,42 @@ impl Notifier {
         }
     }
 
-    /// Follows everything up to now.
-    fn advance(&self) -> Result<(), StoreError> {
+    /// Follows everything up to now; presence only where it is due. Says whether presence was
+    /// told.
+    fn advance(&self, due: bool) -> Result<bool, StoreError> {
         self.advance_log()?;
-        self.advance_ephemeral()
+        self.advance_typing()?;
+        if due {
+            self.advance_presence()
+        } else {
+            Ok(false)
+        }
+    }
+
+    /// Presence up to here has been told to those who wait.
+    pub(crate) fn presence_told(&self) -> EphemeralPos {
+        *self.presence.lock()
+    }
+
+    /// How many notes were left for users since the start.
+    pub(crate) fn notes(&self) -> u64 {
+        self.notes.load(Ordering::Relaxed)
+    }
+
+    /// The local users who share a room with a user; `None` if what a snapshot shows is not
+    /// followed yet.
+    pub(crate) fn friends(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+    ) -> Result<Option<Members>, StoreError> {
+        if self.recent.read().upto() < snap.head() {
+            return Ok(None);
+        }
+        self.locals
+            .lock()
+            .friends(&self.rooms, snap, user)
+            .map(Some)
     }
 
     /// A user's channel. Subscribe first, take the snapshot after.
@@ -205,36 +259,44 @@ impl Notifier {
         Ok(())
     }
 
-    /// Wakes everybody here who shares a room with a user, and the user.
-    fn nudge_friends(&self, snap: &Snapshot, user: UserNid) -> Result<(), StoreError> {
-        if self.channels.lock().is_empty() {
+    /// Wakes those whom new typing concerns.
+    fn advance_typing(&self) -> Result<(), StoreError> {
+        let typing = self.rooms.typing().pos();
+        let told = std::mem::replace(&mut *self.typing.lock(), typing);
+        if typing == told || self.channels.lock().is_empty() {
             return Ok(());
         }
-        self.nudge(user);
-        for room in self.joined_rooms(snap, user)? {
-            self.nudge_room(snap, room)?;
+        let snap = self.store.snapshot();
+        for room in self.rooms.typing().rooms_since(told) {
+            self.nudge_room(&snap, room)?;
         }
         Ok(())
     }
 
-    /// Wakes those whom new typing and presence concern.
-    fn advance_ephemeral(&self) -> Result<(), StoreError> {
-        let (typing, presence) = (
-            self.rooms.typing().pos(),
-            self.accounts.ephemeral().current(),
-        );
-        let told = std::mem::replace(&mut *self.ephemeral.lock(), (typing, presence));
-        if (typing, presence) == told || self.channels.lock().is_empty() {
-            return Ok(());
+    /// Wakes those whom new presence concerns, each once. Says whether there was any.
+    fn advance_presence(&self) -> Result<bool, StoreError> {
+        let presence = self.accounts.ephemeral().current();
+        let told = std::mem::replace(&mut *self.presence.lock(), presence);
+        if presence == told {
+            return Ok(false);
+        }
+        if self.channels.lock().is_empty() {
+            return Ok(true);
         }
         let snap = self.store.snapshot();
-        for room in self.rooms.typing().rooms_since(told.0) {
-            self.nudge_room(&snap, room)?;
+        let mut concerned = HashSet::new();
+        for view in self.accounts.presence().changed_since(told) {
+            concerned.insert(view.user);
+            let friends = self.locals.lock().friends(&self.rooms, &snap, view.user)?;
+            concerned.extend(friends.iter().copied());
         }
-        for view in self.accounts.presence().changed_since(told.1) {
-            self.nudge_friends(&snap, view.user)?;
+        let channels = self.channels.lock();
+        for user in &concerned {
+            if let Some(channel) = channels.get(user) {
+                channel.nudge();
+            }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Reads the log up to the published head and raises whom it concerns.
@@ -288,14 +350,12 @@ impl Notifier {
         if self.channels.lock().is_empty() {
             return Ok(None);
         }
-        let Concerns {
-            mut users,
-            mut rooms,
-        } = concerns;
+        let Concerns { mut users, rooms } = concerns;
         for (pos, fact) in facts {
             if let Change::DeviceList { user } = fact {
-                for room in self.joined_rooms(snap, *user)? {
-                    last(rooms.entry(room).or_default(), *pos, About::List(*user));
+                let friends = locals.friends(&self.rooms, snap, *user)?;
+                for friend in friends.iter() {
+                    last(users.entry(*friend).or_default(), *pos, About::List(*user));
                 }
             }
         }
@@ -304,15 +364,9 @@ impl Notifier {
                 users.entry(*user).or_default().extend_from_slice(&news);
             }
         }
+        let notes: usize = users.values().map(Vec::len).sum();
+        self.notes.fetch_add(notes as u64, Ordering::Relaxed);
         Ok(Some(users))
-    }
-
-    fn joined_rooms(&self, snap: &Snapshot, user: UserNid) -> Result<Vec<RoomNid>, StoreError> {
-        let rooms = self.rooms.rooms_of(snap, user)?.into_iter();
-        Ok(rooms
-            .filter(|(_, m)| m.membership == Membership::Join)
-            .map(|(room, _)| room)
-            .collect())
     }
 }
 

@@ -142,6 +142,12 @@ impl Sync {
         }
     }
 
+    /// How many notes of what changed were left for users who listen, since the start.
+    #[must_use]
+    pub fn notes(&self) -> u64 {
+        self.inner.notifier.notes()
+    }
+
     /// Wakes those who wait, until the store closes. To be spawned once.
     pub async fn run(self) {
         Arc::clone(&self.inner.notifier).run().await;
@@ -197,7 +203,7 @@ impl Sync {
             bell.borrow_and_update();
             let over = Instant::now() >= deadline;
             if over || !(first && self.is_quiet(&request)) {
-                let delta = self.at_once(&request).await?;
+                let delta = self.at_once(&request, !over).await?;
                 if over || request.since.is_none() || request.full_state || !delta.is_empty() {
                     return Ok(delta);
                 }
@@ -216,20 +222,23 @@ impl Sync {
             return false;
         };
         let ephemeral = inner.accounts.ephemeral();
+        let told = inner.notifier.presence_told();
         token.to_device == token.pos
             && token.sticky == token.pos
             && token.typing_in(ephemeral.boot()) == Some(inner.rooms.typing().pos())
-            && token.presence_in(ephemeral.boot()) == Some(ephemeral.current().0)
+            && token
+                .presence_in(ephemeral.boot())
+                .is_some_and(|seen| seen >= told.0)
             && inner
                 .notifier
                 .is_quiet(request.user, token.pos, inner.store.snapshot().head())
     }
 
     /// What is new for a device on the newest published snapshot.
-    async fn at_once(&self, request: &Arc<Request>) -> Result<Delta, SyncError> {
+    async fn at_once(&self, request: &Arc<Request>, waits: bool) -> Result<Delta, SyncError> {
         let is_long = request.since.is_none() || request.full_state;
         let (this, request) = (self.clone(), Arc::clone(request));
-        let work = move || this.delta(&request);
+        let work = move || this.delta(&request, waits && !is_long);
         let turns = &self.inner.turns;
         if is_long {
             turns.long(work).await?
@@ -238,7 +247,7 @@ impl Sync {
         }
     }
 
-    fn delta(&self, request: &Request) -> Result<Delta, SyncError> {
+    fn delta(&self, request: &Request, waits: bool) -> Result<Delta, SyncError> {
         let inner = &*self.inner;
         let snap = inner.store.snapshot();
         let query = Query::new(inner, &snap, request);
@@ -249,6 +258,9 @@ impl Sync {
             inner
                 .keys
                 .acknowledge(request.user, device, token.to_device)?;
+        }
+        if waits {
+            return query.patient().run();
         }
         query.run()
     }

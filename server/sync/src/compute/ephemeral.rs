@@ -129,11 +129,18 @@ impl Query<'_> {
         let seen = self.req.since.and_then(|token| token.presence_in(boot));
         let board = self.sync.accounts.presence();
         let mut sharing = Sharing::from([(self.req.user, true)]);
+        let friends = self.sync.notifier.friends(self.snap, self.req.user)?;
         let mut found = BTreeMap::new();
         for view in board.changed_since(EphemeralPos(seen.unwrap_or(0))) {
             // To a new client everybody is offline anyway.
             let news = self.req.since.is_some() || view.state != PresenceState::Offline;
-            if news && self.shares(view.user, &mut sharing)? {
+            let shares = match &friends {
+                Some(friends) => {
+                    view.user == self.req.user || friends.binary_search(&view.user).is_ok()
+                }
+                None => news && self.shares(view.user, &mut sharing)?,
+            };
+            if news && shares && view.pos <= self.presence_upto {
                 found.insert(view.user, view);
             }
         }

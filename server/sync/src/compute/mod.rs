@@ -19,7 +19,7 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use skerry_account::{data, e2e};
+use skerry_account::{EphemeralPos, data, e2e};
 use skerry_core::{Membership, Pos, RoomNid};
 use skerry_room::{MemberOf, Placed, RoomHead};
 use skerry_store::{Snapshot, StoreError};
@@ -35,6 +35,8 @@ pub(crate) struct Query<'a> {
     pub(crate) sync: &'a Inner,
     pub(crate) snap: &'a Snapshot,
     pub(crate) req: &'a Request,
+    /// Presence is told up to here.
+    presence_upto: EphemeralPos,
     /// Memberships of the user looked up so far.
     members: RefCell<HashMap<RoomNid, Option<MemberOf>>>,
     /// Ends of rooms looked up so far.
@@ -69,9 +71,21 @@ impl<'a> Query<'a> {
             sync,
             snap,
             req,
+            presence_upto: sync.accounts.ephemeral().current(),
             members: RefCell::default(),
             heads: RefCell::default(),
         }
+    }
+
+    /// For a reader who waits: presence comes with the others', not one change at a time.
+    pub(crate) fn patient(mut self) -> Query<'a> {
+        let seen = self.req.since.and_then(|token| {
+            let boot = self.sync.accounts.ephemeral().boot();
+            token.presence_in(boot)
+        });
+        let told = self.sync.notifier.presence_told();
+        self.presence_upto = told.max(EphemeralPos(seen.unwrap_or(0)));
+        self
     }
 }
 
@@ -117,7 +131,7 @@ impl Query<'_> {
             sticky: pos,
             boot: ephemeral.boot(),
             typing: self.sync.rooms.typing().pos(),
-            presence: ephemeral.current().0,
+            presence: self.presence_upto.0,
         }
     }
 

@@ -90,6 +90,8 @@ impl Query<'_> {
     ) -> Result<Recent, StoreError> {
         if ask.after.is_none() {
             view.show_state(self.sync.rooms.state_map(self.snap, head.state)?);
+            let (user, device) = (self.req.user, &self.req.device);
+            self.sync.lazy.forget(user, device, ask.room);
         }
         let mut recent = self.recent(view, ask, Order::MAX)?;
         let known = self.known_state(ask, head.state, head.state_pos)?;

@@ -204,7 +204,9 @@ impl Slide<'_> {
                         self.view(wanted)?.receipts_since(before)?
                     }
                 }
-                _ => {
+                // What the client shows was told before.
+                (None, None) => self.view(wanted)?.receipts_since(Pos::ZERO)?,
+                (_, Some(_)) => {
                     let shown = told.map_or(&[][..], |told| &told.shown);
                     let first = told.and_then(|told| told.first);
                     self.view(wanted)?.receipts_at(shown, first)?

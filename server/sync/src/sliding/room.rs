@@ -107,8 +107,13 @@ impl Slide<'_> {
     fn sent(&self, how: &How<'_>, recent: Option<&Recent>) -> Sent {
         let wanted = how.wanted.limit;
         let before = how.sent.filter(|_| !how.fresh);
-        // With a gap, nothing before it counts any more.
-        let gap = recent.is_some_and(|recent| recent.limited);
+        // With a gap, nothing before it counts any more. Without a timeline, anything new is one.
+        let gap = match recent {
+            Some(recent) => recent.limited,
+            None => {
+                before.is_some_and(|sent| self.q.sync.rooms.last_pos(how.wanted.room) > sent.events)
+            }
+        };
         let limit = match before {
             Some(sent) if !gap => sent.limit.max(wanted),
             _ => wanted,

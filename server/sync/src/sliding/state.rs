@@ -170,6 +170,10 @@ impl Slide<'_> {
                 new.push((user, change.event));
             }
         }
+        if span.before.is_some_and(|before| !before.lazy) {
+            // The client did not want members for a while, and may have those of before.
+            new.extend(self.changed_members(end, sent)?);
+        }
         let mut shown: BTreeSet<&str> = timeline.iter().map(|e| e.event.sender()).collect();
         let of_members = timeline.iter().filter(|e| e.event.event_type() == MEMBER);
         shown.extend(of_members.filter_map(|event| event.event.state_key()));
@@ -186,6 +190,22 @@ impl Slide<'_> {
         told.extend(new.iter().map(|(_, event)| *event));
         sent.members.add(&new);
         Ok(())
+    }
+
+    /// The members that the client has of whom it has an event that does not hold any more.
+    fn changed_members(
+        &self,
+        end: &StateMap,
+        sent: &Sent,
+    ) -> Result<Vec<(UserNid, EventNid)>, StoreError> {
+        let store = self.q.sync.rooms.store();
+        let mut changed = Vec::new();
+        for (user, event) in sent.members.told.iter().flat_map(|told| told.iter()) {
+            let key = store.state_key_nid(MEMBER, &store.user_id(*user)?)?;
+            let now = key.and_then(|key| end.get(key));
+            changed.extend(now.filter(|now| now != event).map(|now| (*user, now)));
+        }
+        Ok(changed)
     }
 
     /// A non-empty text in the content of a state event.

@@ -8,11 +8,13 @@
 #![allow(missing_docs)]
 
 mod basics;
+mod crowd;
 mod house;
 mod lazy;
 mod leaving;
 mod model;
 
 mod private;
+mod slider;
 mod state;
 mod waiting;

@@ -1,5 +1,6 @@
 //! Random histories of several people, and clients that know only what sync tells them. Answers
-//! get lost, limits and filters differ; in the end each client holds what is true.
+//! get lost, limits and filters differ; in the end each client holds what is true. Of each person
+//! one device uses `GET /sync`, another sliding sync (`slider`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -7,16 +8,21 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use skerry_account::e2e::{Messages, Sender};
 use skerry_account::{PresenceState, TxnKey};
-use skerry_core::Membership;
 use skerry_core::fixtures::SeededDice;
+use skerry_core::{Membership, RoomNid};
 use skerry_room::{Cut, Move, Preset, ReadMarks, Redaction, StateEvent, View};
 use skerry_sync::{Delta, RoomDelta, Token};
 
 use crate::house::{House, Person, state, timeline};
+use crate::slider::Slider;
 
-const PEOPLE: usize = 4;
+pub const PEOPLE: usize = 4;
 const ROOMS_MAX: usize = 4;
-const STEPS: usize = 160;
+const STEPS: usize = 90;
+/// Histories gone through.
+const SEEDS: u64 = 200;
+/// Histories in one store.
+const PER_HOUSE: u64 = 10;
 
 const FILTERS: &[&str] = &[
     "{}",
@@ -33,6 +39,7 @@ struct Known {
     state: BTreeMap<(String, String), String>,
     timeline: Vec<Value>,
     receipts: BTreeMap<(String, String), String>,
+    data: BTreeMap<String, String>,
     unread: u64,
     members: u64,
 }
@@ -47,11 +54,11 @@ struct Client {
     told: Vec<u64>,
 }
 
-fn text(value: &Value) -> String {
+pub fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-fn id(event: &Value) -> String {
+pub fn id(event: &Value) -> String {
     text(&event["event_id"])
 }
 
@@ -124,12 +131,15 @@ impl Known {
             let event: Value = serde_json::from_slice(event).unwrap();
             note_receipts(&event, &mut self.receipts);
         }
+        for event in &room.account_data {
+            self.data.insert(event.kind.clone(), event.content.clone());
+        }
         self.unread = room.unread.as_ref().unwrap().total().notify;
         self.members = room.summary.joined.unwrap_or(self.members);
     }
 }
 
-fn note_receipts(event: &Value, receipts: &mut BTreeMap<(String, String), String>) {
+pub fn note_receipts(event: &Value, receipts: &mut BTreeMap<(String, String), String>) {
     if event["type"] != "m.receipt" {
         return;
     }
@@ -142,22 +152,25 @@ fn note_receipts(event: &Value, receipts: &mut BTreeMap<(String, String), String
     }
 }
 
-struct World {
-    house: House,
-    dice: SeededDice,
+pub struct World {
+    pub house: House,
+    pub dice: SeededDice,
     clients: Vec<Client>,
+    sliders: Vec<Slider>,
     rooms: Vec<String>,
     sent: Vec<Vec<u64>>,
     messages: Vec<(String, String)>,
 }
 
 impl World {
-    async fn new(seed: u64) -> World {
-        let house = House::new();
+    /// New people in a house where others may be already.
+    async fn new(house: House, seed: u64) -> World {
         let mut dice = SeededDice::new(seed);
-        let mut clients = Vec::new();
+        let (mut clients, mut sliders) = (Vec::new(), Vec::new());
         for n in 0..PEOPLE {
-            let person = house.person(&format!("person{n}")).await;
+            let name = format!("person{n}of{seed}");
+            let person = house.person(&name).await;
+            sliders.push(Slider::new(house.device(&name, "TABLET").await, &mut dice));
             let filter = FILTERS[dice.below(FILTERS.len() as u64) as usize];
             let state_after = dice.below(2) == 0;
             clients.push(Client {
@@ -175,13 +188,14 @@ impl World {
             house,
             dice,
             clients,
+            sliders,
             rooms: Vec::new(),
             sent,
             messages: Vec::new(),
         }
     }
 
-    fn pick(&mut self, n: usize) -> usize {
+    pub fn pick(&mut self, n: usize) -> usize {
         self.dice.below(n as u64) as usize
     }
 
@@ -203,7 +217,7 @@ impl World {
         let room = self.rooms[at].clone();
         let rooms = self.house.rooms.clone();
         let how = Move::default;
-        match self.pick(24) {
+        match self.pick(29) {
             0..=2 => drop(rooms.join(who.who(), &room, how()).await),
             3 => drop(rooms.leave(who.who(), &room, how()).await),
             4 => drop(rooms.invite(who.who(), &room, &whom.id, how()).await),
@@ -234,6 +248,11 @@ impl World {
             12 => self.redact(&who).await,
             13 | 14 => self.read(&who, &room).await,
             15 | 16 => self.tell(&who, &whom, n as u64).await,
+            17 => self.tag(&who, &room, n).await,
+            18 => {
+                let content = json!({"name": format!("room {n}")});
+                self.state(&who, &room, "m.room.name", "", content).await;
+            }
             _ => {
                 let content = format!("{{\"msgtype\":\"m.text\",\"body\":\"{n}\"}}").into_bytes();
                 let kind = "m.room.message".to_owned();
@@ -294,6 +313,18 @@ impl World {
             };
             let _ = self.house.rooms.mark_read(who.viewer(), room, marks).await;
         }
+    }
+
+    async fn tag(&mut self, who: &Person, room: &str, n: usize) {
+        let (kind, content) = match self.pick(3) {
+            0 => ("m.tag", json!({"tags": {"u.a": {}}})),
+            1 => ("m.tag", json!({"tags": {}})),
+            _ => ("x.data", json!({"n": n})),
+        };
+        let accounts = &self.house.accounts;
+        let _ = accounts
+            .set_account_data(who.user, Some(room), kind, content)
+            .await;
     }
 
     async fn tell(&mut self, who: &Person, whom: &Person, n: u64) {
@@ -363,6 +394,8 @@ impl World {
                     let viewer = client.person.viewer();
                     let mut view = self.house.rooms.view(&snap, &viewer, room).unwrap();
                     self.check_room(client, &client.rooms[&*id], &mut view);
+                    let known = &client.rooms[&*id].data;
+                    assert_eq!(known, &self.data(&client.person, view.room()));
                 }
             }
             let known: BTreeSet<_> = client.rooms.keys().cloned().collect();
@@ -372,14 +405,30 @@ impl World {
         }
     }
 
-    fn check_room(&self, client: &Client, known: &Known, view: &mut View) {
+    /// The state that a room has, as types, keys and ids.
+    pub fn state_of(&self, room: RoomNid) -> BTreeMap<(String, String), String> {
         let snap = self.house.store.snapshot();
         let mut truth = BTreeMap::new();
-        for (key, event) in self.house.rooms.state_now(&snap, view.room()).unwrap() {
+        for (key, event) in self.house.rooms.state_now(&snap, room).unwrap() {
             let (kind, key) = self.house.store.state_key(key).unwrap();
             let id = self.house.store.event_id(event).unwrap();
             truth.insert((kind.to_string(), key.to_string()), id.to_string());
         }
+        truth
+    }
+
+    /// Somebody's account data of a room.
+    pub fn data(&self, person: &Person, room: RoomNid) -> BTreeMap<String, String> {
+        let snap = self.house.store.snapshot();
+        let data = skerry_account::data::all(&snap, person.user, Some(room)).unwrap();
+        data.into_iter()
+            .map(|datum| (datum.kind, datum.json))
+            .collect()
+    }
+
+    fn check_room(&self, client: &Client, known: &Known, view: &mut View) {
+        let snap = self.house.store.snapshot();
+        let truth = self.state_of(view.room());
         if client.is_lazy() {
             for (key, id) in &known.state {
                 assert_eq!(truth.get(key), Some(id), "{key:?} of {}", client.person.id);
@@ -427,21 +476,28 @@ impl World {
     }
 }
 
-async fn live(seed: u64) {
-    let mut world = World::new(seed).await;
+/// Lets one history happen.
+async fn live(house: House, seed: u64) -> House {
+    let mut world = World::new(house, seed).await;
     for n in 0..STEPS {
         world.step(n).await;
-        if world.pick(3) == 0 {
-            let at = world.pick(PEOPLE);
-            world.sync(at, true).await;
+        let at = world.pick(PEOPLE);
+        match world.pick(6) {
+            0 | 1 => world.sync(at, true).await,
+            2 | 3 => world.slide(at, true).await,
+            _ => {}
         }
     }
     for at in 0..PEOPLE {
         world.sync(at, false).await;
         world.sync(at, false).await;
+        for _ in 0..3 {
+            world.slide(at, false).await;
+        }
     }
     world.check();
     for at in 0..PEOPLE {
+        world.sliders[at].check(&world, &world.sent[at]);
         // Whoever begins anew comes to know the same.
         let client = &mut world.clients[at];
         client.since = None;
@@ -453,12 +509,30 @@ async fn live(seed: u64) {
         world.clients[at].told = told;
     }
     world.check();
+    world.house
+}
+
+impl World {
+    /// A client slides; the answer may be lost.
+    async fn slide(&mut self, at: usize, may_lose: bool) {
+        let request = self.sliders[at].request(&mut self.dice, may_lose);
+        let sync = self.sliders[at].server(&self.house);
+        let at_once = sync.slide(request, PresenceState::Offline, Duration::ZERO);
+        let answer = at_once.await.unwrap();
+        if !(may_lose && self.pick(4) == 0) {
+            self.sliders[at].apply(answer);
+        }
+    }
 }
 
 #[tokio::test]
 async fn clients_come_to_know_what_is_true() {
-    for seed in 0..40 {
+    let mut house = House::new();
+    for seed in 0..SEEDS {
         println!("seed {seed}");
-        live(seed).await;
+        if seed % PER_HOUSE == 0 {
+            house = House::new();
+        }
+        house = live(house, seed).await;
     }
 }
