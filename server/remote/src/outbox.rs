@@ -12,6 +12,7 @@ mod deliver;
 mod drain;
 mod queues;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use skerry_core::{Clock, DiceSource};
 use skerry_store::outbox::Dest;
 use skerry_store::{Store, StoreError, blocking, outbox};
 use tokio::sync::{Notify, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
 
 pub use backoff::Backoff;
 pub use deliver::{Deliver, Next, Report, Row};
@@ -34,6 +35,8 @@ pub const MAX_RUNNING: usize = 64;
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long deliveries get to end when the server stops.
 const END_WITHIN: Duration = Duration::from_secs(5);
+/// How long a destination is left alone when sending to it broke off by a fault of ours, in ms.
+const BROKEN_PAUSE_MS: u64 = 60_000;
 /// How long what is known of a destination is kept after its last use, in ms.
 const FORGET_AFTER_MS: u64 = 30 * 24 * 3_600_000;
 
@@ -41,6 +44,13 @@ const FORGET_AFTER_MS: u64 = 30 * 24 * 3_600_000;
 #[derive(Clone)]
 pub struct Outbox {
     inner: Arc<Inner>,
+}
+
+/// What is being sent, and to whom.
+#[derive(Default)]
+struct Tasks {
+    running: JoinSet<Ended>,
+    dests: HashMap<Id, Dest>,
 }
 
 struct Inner {
@@ -92,7 +102,7 @@ impl Outbox {
         let store = &self.inner.store;
         let (mut bell, mut head) = (store.queued_bell(), store.published());
         let mut queues = Queues::default();
-        let mut tasks: JoinSet<(Dest, Ended)> = JoinSet::new();
+        let mut tasks = Tasks::default();
         if let Err(error) = self.begin(&mut queues).await {
             tracing::error!(%error, "what waits to be sent cannot be read");
         }
@@ -105,7 +115,7 @@ impl Outbox {
                 queues.hurry(&dest);
             }
             let now_ms = self.inner.clock.now_ms();
-            while tasks.len() < MAX_RUNNING
+            while tasks.running.len() < MAX_RUNNING
                 && let Some(dest) = queues.next(now_ms)
             {
                 self.start(&mut tasks, &mut queues, dest);
@@ -114,41 +124,46 @@ impl Outbox {
             tokio::select! {
                 _ = bell.changed() => {}
                 _ = head.changed(), if more => {}
-                Some(ended) = tasks.join_next() => self.ended(&mut queues, ended),
+                Some(ended) = tasks.running.join_next_with_id() => {
+                    self.ended(&mut tasks, &mut queues, ended);
+                }
                 () = tokio::time::sleep(sleep.unwrap_or_default()), if sleep.is_some() => {}
                 () = self.inner.look.notified() => {}
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         }
-        let rest = async { while tasks.join_next().await.is_some() {} };
+        let rest = async { while tasks.running.join_next().await.is_some() {} };
         if tokio::time::timeout(END_WITHIN, rest).await.is_err() {
             tracing::info!("what is being sent did not end in time and is sent again later");
         }
-        tasks.shutdown().await;
+        tasks.running.shutdown().await;
     }
 
-    fn start(&self, tasks: &mut JoinSet<(Dest, Ended)>, queues: &mut Queues, dest: Dest) {
+    fn start(&self, tasks: &mut Tasks, queues: &mut Queues, dest: Dest) {
         let inner = Arc::clone(&self.inner);
         let deliver = inner.delivers.iter().find(|deliver| deliver.serves(&dest));
         let Some(deliver) = deliver.cloned() else {
             queues.ended(&dest, None);
             return;
         };
-        tasks.spawn(async move {
-            let ended = drain(&inner, &*deliver, &dest).await;
-            (dest, ended)
-        });
+        let to = dest.clone();
+        let task = async move { drain(&inner, &*deliver, &to).await };
+        let id = tasks.running.spawn(task).id();
+        tasks.dests.insert(id, dest);
     }
 
-    fn ended(&self, queues: &mut Queues, ended: Result<(Dest, Ended), tokio::task::JoinError>) {
-        match ended {
-            Ok((dest, Ended::Empty)) => queues.ended(&dest, None),
-            Ok((dest, Ended::Until(at_ms))) => queues.ended(&dest, Some(at_ms)),
+    fn ended(&self, tasks: &mut Tasks, queues: &mut Queues, ended: Result<(Id, Ended), JoinError>) {
+        let (id, until_ms) = match ended {
+            Ok((id, Ended::Empty)) => (id, None),
+            Ok((id, Ended::Until(at_ms))) => (id, Some(at_ms)),
             Err(error) => {
-                // Which queue it was is not known; it stays marked as running, and all of them
-                // are looked at after the next start.
                 tracing::error!(%error, "sending broke off");
+                let later = self.inner.clock.now_ms().saturating_add(BROKEN_PAUSE_MS);
+                (error.id(), Some(later))
             }
+        };
+        if let Some(dest) = tasks.dests.remove(&id) {
+            queues.ended(&dest, until_ms);
         }
     }
 

@@ -20,7 +20,8 @@ pub use held::HeldPushes;
 pub use send::Pushes;
 pub use web::{VapidKey, WebPushError};
 
-/// How long notifications are held back while their user is active, in ms.
-pub const HOLD_MS: u64 = 5_000;
+/// How long notifications are held back while their user is active, in ms. A client on which the
+/// room is open says within a moment that it was read.
+pub const HOLD_MS: u64 = 2_000;
 /// How long a notification is worth sending, in ms.
 const WORTH_MS: u64 = 24 * 3_600_000;

@@ -23,12 +23,27 @@ pub(super) enum Ended {
     Until(u64),
 }
 
+/// A destination for the log. The path of a push service's URL is a secret of its subscriber.
+fn shown(dest: &Dest) -> String {
+    match dest {
+        Dest::Push(url) => {
+            let end = url
+                .match_indices('/')
+                .nth(2)
+                .map_or(url.len(), |(at, _)| at);
+            url.get(..end).unwrap_or_default().to_owned()
+        }
+        other => format!("{other:?}"),
+    }
+}
+
 /// Sends what is in a queue until it is empty or the destination fails.
 pub(super) async fn drain(inner: &Arc<Inner>, deliver: &dyn Deliver, dest: &Dest) -> Ended {
     match drained(inner, deliver, dest).await {
         Ok(ended) => ended,
         Err(error) => {
-            tracing::warn!(%error, ?dest, "a queue cannot be read or shortened");
+            let dest = shown(dest);
+            tracing::warn!(%error, dest, "a queue cannot be read or shortened");
             Ended::Until(inner.clock.now_ms().saturating_add(STORE_PAUSE_MS))
         }
     }
@@ -71,8 +86,9 @@ async fn read(
             && max < usize::MAX
             && let Some(last) = surplus(&snap, &dest, max)?
         {
+            let shown = shown(&dest);
             tracing::warn!(
-                ?dest,
+                dest = shown,
                 "a queue became too long; its oldest rows are dropped"
             );
             let mut w = store.write();
@@ -129,7 +145,9 @@ async fn settle(
             }
         }
         Next::Failed { why, after } => {
-            let failures = before.as_ref().map_or(0, |s| s.failures).saturating_add(1);
+            // Where something arrived, it fails for the first time again.
+            let again = before.as_ref().filter(|_| report.done.is_empty());
+            let failures = again.map_or(0, |s| s.failures).saturating_add(1);
             let asked = after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(0));
             let pause = after_ms(failures).max(asked.min(super::Backoff::LONGEST_MS));
             let at_ms = now_ms.saturating_add(pause);
@@ -137,7 +155,12 @@ async fn settle(
             Some(Ended::Until(at_ms))
         }
         Next::GiveUp { why } => {
-            tracing::info!(?dest, why, "a destination is gone; its queue is dropped");
+            let gone = shown(dest);
+            tracing::info!(
+                dest = gone,
+                why,
+                "a destination is gone; its queue is dropped"
+            );
             outbox::clear(&mut w, dest);
             Some(Ended::Empty)
         }
@@ -155,7 +178,11 @@ async fn settle(
 
 fn succeeded(w: &mut Write, dest: &Dest, before: Option<&Standing>, now_ms: u64) {
     if let Some(before) = before.filter(|before| before.failures > 0) {
-        tracing::info!(?dest, failures = before.failures, "reached again");
+        tracing::info!(
+            dest = shown(dest),
+            failures = before.failures,
+            "reached again"
+        );
     }
     let standing = Standing {
         failures: 0,
@@ -175,9 +202,9 @@ fn failed(
     why: &str,
 ) {
     if failures == 1 {
-        tracing::info!(?dest, why, "not reached; tried again later");
+        tracing::info!(dest = shown(dest), why, "not reached; tried again later");
     } else {
-        tracing::debug!(?dest, failures, why, "still not reached");
+        tracing::debug!(dest = shown(dest), failures, why, "still not reached");
     }
     let since = before.as_ref().map_or(0, |before| before.failing_since_ms);
     let standing = Standing {
@@ -199,7 +226,7 @@ fn set_aside(
 ) -> Result<(), StoreError> {
     for row in rows.iter().filter(|row| bad.contains(&row.pos)) {
         tracing::error!(
-            ?dest,
+            dest = shown(dest),
             pos = row.pos.0,
             "an item of a queue is not understood; set aside"
         );
