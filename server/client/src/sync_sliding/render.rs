@@ -34,17 +34,16 @@ pub(crate) fn render(answer: &SlidingAnswer, txn_id: Option<&str>) -> Vec<u8> {
 
 fn window(out: &mut Object<'_>, window: &SlidingList) {
     out.plain("count", window.count);
-    list(
-        &window.ranges,
-        out.key("ops"),
-        |((from, to), rooms), out| {
-            let mut op = Object::begin(out);
-            op.raw("op", b"\"SYNC\"");
-            op.raw("range", format!("[{from},{to}]").as_bytes());
-            op.strings("room_ids", rooms);
-            op.end();
-        },
-    );
+    list(&window.ranges, out.key("ops"), |places, out| {
+        let mut op = Object::begin(out);
+        op.raw("op", b"\"SYNC\"");
+        op.raw(
+            "range",
+            format!("[{},{}]", places.from, places.to).as_bytes(),
+        );
+        op.strings("room_ids", &places.rooms);
+        op.end();
+    });
 }
 
 fn room(out: &mut Object<'_>, room: &SlidingRoom) {
@@ -199,7 +198,7 @@ fn size_guess(answer: &SlidingAnswer) -> usize {
         768 + timeline + stripped + room.required_state.json.len()
     };
     let ranges = answer.lists.iter().flat_map(|list| &list.ranges);
-    let listed: usize = ranges.map(|(_, rooms)| 48 * rooms.len()).sum();
+    let listed: usize = ranges.map(|places| 48 * places.rooms.len()).sum();
     let to_device = answer.extensions.to_device.as_ref();
     let to_device: usize = to_device.map_or(0, |part| part.events.iter().map(String::len).sum());
     1_024 + listed + to_device + answer.rooms.iter().map(room).sum::<usize>()

@@ -31,8 +31,19 @@ pub struct SlidingList {
     pub name: String,
     /// How many rooms it has in all.
     pub count: u64,
-    /// The rooms at the places asked for, by id.
-    pub ranges: Vec<((u64, u64), Vec<Arc<str>>)>,
+    /// The places asked for.
+    pub ranges: Vec<SlidingRange>,
+}
+
+/// The rooms at some places of a list.
+#[derive(Debug)]
+pub struct SlidingRange {
+    /// The first place.
+    pub from: u64,
+    /// The last place.
+    pub to: u64,
+    /// The rooms there, by id.
+    pub rooms: Vec<Arc<str>>,
 }
 
 /// What is told of a room.

@@ -11,6 +11,7 @@ mod answer;
 mod ask;
 mod connections;
 mod extensions;
+mod filters;
 mod lists;
 mod memory;
 mod required;
@@ -36,8 +37,8 @@ use lists::Window;
 use memory::Own;
 
 pub use answer::{
-    AccountData, E2ee, Extensions, Hero, SlidingAnswer, SlidingList, SlidingRoom, SlidingTimeline,
-    Sticky, ToDevice,
+    AccountData, E2ee, Extensions, Hero, SlidingAnswer, SlidingList, SlidingRange, SlidingRoom,
+    SlidingTimeline, Sticky, ToDevice,
 };
 pub use ask::{BadAsk, SlidingAsk};
 pub(crate) use memory::SlidingMemory;
