@@ -46,13 +46,15 @@ impl Rooms {
         self.query(move |this, snap| {
             let shared = this.shared(snap, &who, other)?;
             let first = from.map_or(0, |from| shared.partition_point(|room| *room <= from));
-            let page = shared.iter().skip(first).take(PAGE);
-            let last = page.clone().last().copied();
-            let joined = page.map(|room| this.store().room_id(*room).map(|id| id.to_string()));
+            let end = shared.len().min(first + PAGE);
+            let page = shared.get(first..end).unwrap_or_default();
+            let joined = page
+                .iter()
+                .map(|room| this.store().room_id(*room).map(|id| id.to_string()));
             Ok(MutualRooms {
                 joined: joined.collect::<Result<_, _>>()?,
                 count: shared.len(),
-                next: last.filter(|_| first + PAGE < shared.len()),
+                next: page.last().copied().filter(|_| end < shared.len()),
             })
         })
         .await

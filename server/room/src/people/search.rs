@@ -1,11 +1,12 @@
 //! Finding people.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use skerry_account::user;
 use skerry_core::fold::{fold, words};
 use skerry_core::{Membership, RoomNid, UserNid, names};
 use skerry_store::schema::directory::{People, Person, PersonWords};
+use skerry_store::schema::room::MemberTable;
 use skerry_store::{Scan, Snapshot, StoreError};
 
 use crate::{RoomError, Rooms, Who};
@@ -84,10 +85,14 @@ impl Rooms {
         term: &Term,
         limit: usize,
     ) -> Result<FoundPeople, StoreError> {
-        let mut ranked = self.fitting(snap, term)?;
-        ranked.sort_by(|a, b| a.0.cmp(&b.0));
         let mut sight = Sight::of(self, snap, asker)?;
-        let mut found = FoundPeople::default();
+        let (users, all) = self.candidates(snap, term, &sight.own)?;
+        let mut ranked = self.fitting(snap, term, users)?;
+        ranked.sort_by(|a, b| a.0.cmp(&b.0));
+        let mut found = FoundPeople {
+            limited: !all,
+            ..FoundPeople::default()
+        };
         for ((_, _, _, user_id), user, person) in ranked {
             if !sight.shows(user, &user_id)? {
                 continue;
@@ -111,40 +116,65 @@ impl Rooms {
         services.all().iter().any(|one| *one.sender == *user_id)
     }
 
-    /// Who fits a term, each with a rank.
-    fn fitting(
+    /// Who may fit a term, and whether these are all. Where a word is that of too many people,
+    /// those in rooms of the asking user's own are looked at all the same.
+    fn candidates(
         &self,
         snap: &Snapshot,
         term: &Term,
-    ) -> Result<Vec<(Rank, UserNid, Person)>, StoreError> {
-        let mut users = Vec::new();
-        let exact = match &term.id {
-            Some(id) => self.store().user_nid(id)?,
-            None => None,
-        };
-        users.extend(exact);
+        own: &HashSet<RoomNid>,
+    ) -> Result<(BTreeSet<UserNid>, bool), StoreError> {
+        let mut users = BTreeSet::new();
         if let Some(word) = term.words.first() {
-            let from = Scan::all()
-                .from(&(word.clone(), UserNid(0)))
-                .limit(MAX_ROWS);
-            for row in snap.scan::<PersonWords>(from) {
+            let from = Scan::all().from(&(word.clone(), UserNid(0)));
+            for row in snap.scan::<PersonWords>(from.limit(MAX_ROWS)) {
                 let ((found, user), ()) = row?;
                 if !found.starts_with(word.as_str()) || users.len() >= MAX_PEOPLE {
                     break;
                 }
-                users.push(user);
+                users.insert(user);
             }
         }
-        users.sort_unstable();
-        users.dedup();
-        let mut fitting = Vec::new();
+        let all = users.len() < MAX_PEOPLE;
+        if !all {
+            let mut left = MAX_ROWS;
+            for room in own {
+                for row in snap.scan::<MemberTable>(Scan::prefix(room).limit(left)) {
+                    let ((_, user), member) = row?;
+                    left -= 1;
+                    if member.membership == Membership::Join {
+                        users.insert(user);
+                    }
+                }
+            }
+        }
+        if let Some(id) = &term.id {
+            users.extend(self.store().user_nid(id)?);
+        }
+        Ok((users, all))
+    }
+
+    /// Those who do fit a term, each with a rank.
+    fn fitting(
+        &self,
+        snap: &Snapshot,
+        term: &Term,
+        users: BTreeSet<UserNid>,
+    ) -> Result<Vec<(Rank, UserNid, Person)>, StoreError> {
+        let users: Vec<UserNid> = users.into_iter().collect();
         let people = snap.get_many::<People>(&users)?;
+        let mut fitting = Vec::new();
         for (user, person) in users.into_iter().zip(people) {
             let Some(person) = person else { continue };
-            let is_exact = Some(user) == exact;
-            if let Some(inexact) = term.fits(&person).or(is_exact.then_some(0)) {
-                let id = self.store().user_id(user)?.to_string();
-                let rank = (!is_exact, inexact, person.display_name.is_none(), id);
+            let fits = term.fits(&person);
+            if fits.is_none() && term.id.is_none() {
+                continue;
+            }
+            let id = self.store().user_id(user)?;
+            let is_exact = term.id.as_deref() == Some(&*id);
+            if let Some(inexact) = fits.or(is_exact.then_some(0)) {
+                let nameless = person.display_name.is_none();
+                let rank = (!is_exact, inexact, nameless, id.to_string());
                 fitting.push((rank, user, person));
             }
         }

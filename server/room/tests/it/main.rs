@@ -5,6 +5,7 @@ mod aliases;
 mod create;
 mod house;
 mod membership;
+mod people;
 mod readers;
 mod reading;
 mod receipts;

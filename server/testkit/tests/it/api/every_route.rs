@@ -32,6 +32,7 @@ fn all() -> Vec<Known> {
     }
     let mut all = known(&skerry_client::routes());
     all.extend(known(skerry_media::ROUTES));
+    all.extend(known(skerry_admin::TOKEN_ROUTES));
     assert!(all.len() > 50, "only {} routes", all.len());
     all
 }

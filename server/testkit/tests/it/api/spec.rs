@@ -48,19 +48,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "/_matrix/media/v3/thumbnail",
         "deprecated; media needs a token (v1.11)",
     ),
-    (
-        "/_matrix/client/v1/mutual_rooms",
-        "comes with the user directory",
-    ),
-    (
-        "/_matrix/client/v3/user_directory",
-        "comes with the user directory",
-    ),
-    ("/_matrix/client/v1/room_summary", "comes with spaces"),
-    (
-        "/_matrix/client/v1/rooms/{roomId}/hierarchy",
-        "comes with spaces",
-    ),
     ("POST /_matrix/client/v3/account/3pid", "comes with e-mail"),
     (
         "/_matrix/client/v3/account/password/email",
@@ -74,14 +61,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("/_matrix/client/v3/register/msisdn", "comes with e-mail"),
     ("/_matrix/client/v3/notifications", "comes with push"),
     ("/_matrix/client/v3/pushers", "comes with push"),
-    (
-        "/_matrix/client/v3/rooms/{roomId}/report",
-        "comes with moderation",
-    ),
-    (
-        "/_matrix/client/v3/users/{userId}/report",
-        "comes with moderation",
-    ),
     ("/_matrix/client/v3/search", "comes with search"),
     (
         "/_matrix/client/v3/user/{userId}/openid",
@@ -121,6 +100,7 @@ fn served() -> BTreeMap<Endpoint, Auth> {
     let mut all = BTreeMap::new();
     add(&mut all, &skerry_client::routes());
     add(&mut all, skerry_media::ROUTES);
+    add(&mut all, skerry_admin::TOKEN_ROUTES);
     add(&mut all, skerry_app::ROUTES);
     all
 }
