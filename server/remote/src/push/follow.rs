@@ -216,6 +216,10 @@ impl PushFollower {
         let Some(alert) = view.alert(event)? else {
             return Ok(());
         };
+        // Also what came before the user joined counts as read.
+        if view.has_read(event)? {
+            return Ok(());
+        }
         let user = viewer.user;
         let actions = serde_json::to_string(&alert.actions).unwrap_or_default();
         let place = (event.meta.room, event.nid);

@@ -80,7 +80,7 @@ async fn answer(
         _ => {
             let (parts, body) = request.into_parts();
             let host = parts.headers.get(HOST).map(|host| host.to_str().unwrap());
-            let host = host.map_or_else(|| parts.uri.authority().unwrap().as_str(), |host| host);
+            let host = host.unwrap_or_else(|| parts.uri.authority().unwrap().as_str());
             let body = body.collect().await.unwrap().to_bytes();
             let body = String::from_utf8_lossy(&body).into_owned();
             let version = format!("{:?}", parts.version);
