@@ -176,8 +176,8 @@ pub const DOCS: &[Doc] = &[
     ),
     used(
         "user_directory.search_all_users",
-        "Whether people find everybody of this server by name: false: only those with whom they\n\
-         share a room, or who are in a public one.",
+        "Whether people find everybody of this server by name; otherwise only those with whom\n\
+         they share a room, or who are in a public one.",
     ),
     used(
         "server_notices.localpart",
