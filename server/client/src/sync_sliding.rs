@@ -5,6 +5,7 @@ mod render;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Map, Value};
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_sync::SyncError;
 use skerry_sync::sliding::{SlidingAsk, SlidingRequest};
@@ -14,7 +15,9 @@ use crate::sync::{presence_of, refusal};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
-    route!(POST "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Token, Free, post),
+    // Guests may use it as they may use the other sync.
+    route!(POST "/_matrix/client/unstable/org.matrix.simplified_msc3575/sync", Token, Free, post)
+        .guests(),
 ];
 
 /// `POST ../org.matrix.simplified_msc3575/sync`
@@ -43,7 +46,10 @@ async fn post(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 
 fn request_of(call: &Call) -> Result<SlidingRequest, ApiError> {
     let requester = call.requester()?;
-    let ask: SlidingAsk = call.json()?;
+    // Read as an object first: a list would do for it in serde's eyes.
+    let body: Map<String, Value> = call.json()?;
+    let ask = serde_json::from_value(Value::Object(body));
+    let ask: SlidingAsk = ask.map_err(|error| ApiError::bad_json(error.to_string()))?;
     ask.check()
         .map_err(|error| ApiError::invalid_param(error.to_string()))?;
     Ok(SlidingRequest {

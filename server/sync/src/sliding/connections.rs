@@ -113,7 +113,7 @@ impl Connections {
 
     /// Remembers what a client will know once it has an answer; gives the answer's number.
     pub(super) fn remember(&self, device: &DeviceKey, name: &str, mut known: Known) -> u64 {
-        if known.rooms.is_empty() {
+        if known.rooms.is_empty() && known.counts.values().all(|count| *count == 0) {
             return 0;
         }
         known.shrink();
@@ -301,6 +301,17 @@ mod tests {
             connections.remember(&phone(), "", known(1));
         }
         assert!(connections.known(&phone(), "", first).is_some());
+    }
+
+    #[test]
+    fn what_is_nothing_is_not_kept() {
+        let connections = Connections::default();
+        let mut known = known(0);
+        known.counts.insert("a".to_owned(), 0);
+        assert_eq!(connections.remember(&phone(), "", known.clone()), 0);
+        assert!(connections.known(&phone(), "", 0).is_some());
+        known.counts.insert("a".to_owned(), 1);
+        assert_ne!(connections.remember(&phone(), "", known), 0);
     }
 
     #[test]
