@@ -96,7 +96,7 @@ impl Query<'_> {
             presence.extend(self.presence_of(&BTreeSet::from([self.req.user]))?);
         }
         Ok(Overview {
-            end: self.from_here(),
+            end: self.place_after(),
             rooms,
             presence,
             account_data: data.into_iter().map(account_event).collect(),
@@ -187,7 +187,7 @@ impl Query<'_> {
                 count: recent.events.len(),
             },
             start: recent.prev_batch.to_string(),
-            end: departed.map_or_else(|| self.from_here().to_string(), |cut| cut.to_string()),
+            end: departed.map_or_else(|| self.place_after().to_string(), |cut| cut.to_string()),
             state: EventList { json: state, count },
             receipts,
             presence: Vec::new(),
@@ -195,7 +195,7 @@ impl Query<'_> {
     }
 
     /// Where a client stands that was told everything but what was sent to its device.
-    fn from_here(&self) -> Token {
+    fn place_after(&self) -> Token {
         Token {
             to_device: skerry_core::Pos::ZERO,
             ..self.next()
