@@ -3,6 +3,7 @@
 mod keys;
 mod process;
 mod reading;
+mod searching;
 mod sending;
 mod sliding;
 
@@ -18,7 +19,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in an order in which one makes what the next ones read.
-pub(crate) const ALL: [Figure; 16] = [
+pub(crate) const ALL: [Figure; 17] = [
     Figure {
         name: "idle",
         what: "100 accounts, nothing to do",
@@ -68,6 +69,11 @@ pub(crate) const ALL: [Figure; 16] = [
         name: "sliding",
         what: "sliding sync: 20 rooms of 500, one change",
         run: sliding::sliding,
+    },
+    Figure {
+        name: "search",
+        what: "searching 100,000 messages",
+        run: searching::search,
     },
     Figure {
         name: "keys",

@@ -13,6 +13,7 @@ mod relations;
 mod restricted;
 mod retention;
 mod search;
+mod search_speed;
 mod send;
 mod state;
 mod upgrade;

@@ -2,8 +2,8 @@
 
 mod accounts;
 mod admin;
-mod auth;
 mod appservice;
+mod auth;
 mod directory;
 mod e2e;
 mod every_route;
@@ -18,6 +18,7 @@ mod push;
 mod reading;
 mod redaction;
 mod reports;
+mod retention;
 mod search;
 mod settings;
 mod sliding;
@@ -27,6 +28,7 @@ mod sticky;
 mod sync;
 mod talk;
 mod thread_subscriptions;
+mod threads;
 mod threepid;
 mod unsigned;
 mod user_directory;
