@@ -194,11 +194,11 @@ async fn an_encrypted_conversation_survives_a_restart_and_reaches_a_new_device()
         (second.encryption().recovery().state() == RecoveryState::Enabled).then_some(())
     })
     .await;
-    let own = second.encryption().get_own_device().await.unwrap().unwrap();
-    assert!(
-        own.is_cross_signed_by_owner(),
-        "the new device is signed by its owner"
-    );
+    until("the new device to be signed by its owner", || async {
+        let own = second.encryption().get_own_device().await.ok()??;
+        own.is_cross_signed_by_owner().then_some(())
+    })
+    .await;
     room_of(&second, &id).await;
     second
         .encryption()
