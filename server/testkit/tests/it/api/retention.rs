@@ -65,8 +65,9 @@ async fn expired_messages_are_nowhere() {
         let found = server.ok(Method::POST, path, token, Some(body)).await;
         assert_eq!(found["search_categories"]["room_events"]["count"], 1);
         if !purged {
-            let gone = server.house.rooms.purge_expired(&mut Default::default());
-            assert_eq!(gone.await.unwrap(), 1);
+            let mut purge = Default::default();
+            let gone = server.house.rooms.purge_expired(&mut purge).await;
+            assert_eq!(gone.unwrap(), 1);
         }
     }
     let server = server.restart().await;
