@@ -1,7 +1,7 @@
 //! Which invites reach a user: by their own rules, and by whom they ignore.
 
 use skerry_account::{InviteRule, invite_rule};
-use skerry_core::{EventNid, UserNid};
+use skerry_core::{EventNid, Membership, UserNid};
 use skerry_store::{Snapshot, StoreError};
 
 use crate::change::Change;
@@ -35,6 +35,27 @@ impl Rooms {
             return Ok(false);
         }
         Ok(invite_rule(snap, user, &inviter)? != InviteRule::Allow)
+    }
+
+    /// Whether a member event only ended an invite that was hidden from the user: nothing that
+    /// they are to learn of.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn ended_hidden_invite(
+        &self,
+        snap: &Snapshot,
+        user: UserNid,
+        end: EventNid,
+    ) -> Result<bool, StoreError> {
+        let replaced = self.meta(snap, end)?.and_then(|meta| meta.replaces);
+        let Some(invite) = replaced else {
+            return Ok(false);
+        };
+        let held = self.event(snap, invite)?;
+        let was_invite =
+            held.is_some_and(|held| held.event.membership() == Some(Membership::Invite));
+        Ok(was_invite && self.is_invite_hidden(snap, user, invite)?)
     }
 }
 

@@ -67,6 +67,7 @@ impl Rooms {
         for (room, member) in self.rooms_of(snap, viewer.user)? {
             total += match member.membership {
                 Membership::Join => self.view(snap, viewer, room)?.unread()?.total().notify,
+                Membership::Invite if self.is_invite_hidden(snap, viewer.user, member.event)? => 0,
                 Membership::Invite => 1,
                 _ => 0,
             };
@@ -92,6 +93,11 @@ impl Rooms {
                 None => None,
             },
             _ => None,
+        };
+        // Whoever does not want to see an invite is not told of it either.
+        let invited = match invited {
+            Some(user) if self.is_invite_hidden(snap, user, event.nid)? => None,
+            invited => invited,
         };
         let mut found = Vec::new();
         if users.len() <= FEW {

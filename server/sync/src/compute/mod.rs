@@ -315,7 +315,8 @@ impl Query<'_> {
             Membership::Leave | Membership::Ban => {
                 let recent = since.is_some_and(|since| ask.member.since > since);
                 let all = self.req.filter.room.include_leave;
-                if recent || (all && (since.is_none() || self.req.full_state)) {
+                let due = recent || (all && (since.is_none() || self.req.full_state));
+                if due && !self.is_end_of_hidden(ask)? {
                     delta.left.push(self.left(ask, data, handed)?);
                 }
             }
@@ -334,6 +335,13 @@ impl Query<'_> {
             room_id: Arc::clone(&ask.room_id),
             state,
         })
+    }
+
+    /// Whether all that ended is an invitation that the user does not want to see.
+    pub(crate) fn is_end_of_hidden(&self, ask: &RoomAsk) -> Result<bool, StoreError> {
+        self.sync
+            .rooms
+            .ended_hidden_invite(self.snap, self.req.user, ask.member.event)
     }
 
     /// Whether the user does not want to see the invitation.

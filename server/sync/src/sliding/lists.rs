@@ -97,11 +97,14 @@ impl Slide<'_> {
         Ok(match member.membership {
             Membership::Join | Membership::Knock | Membership::Ban => true,
             Membership::Invite => !self.q.is_invited_by_ignored(&self.bare(room, member)?)?,
-            Membership::Leave if self.since.is_some_and(|since| member.pos > since) => true,
+            Membership::Leave if self.since.is_some_and(|since| member.pos > since) => {
+                !self.q.is_end_of_hidden(&self.bare(room, member)?)?
+            }
             Membership::Leave => {
                 let (memory, rooms) = (&self.q.sync.sliding, &self.q.sync.rooms);
                 let sender = memory.sender(rooms, self.q.snap, member.event)?;
                 was_sent_away(member.membership, sender, self.q.req.user)
+                    && !self.q.is_end_of_hidden(&self.bare(room, member)?)?
             }
         })
     }

@@ -151,6 +151,9 @@ async fn invites_are_filtered_by_patterns() {
         scene
             .post(&scene.alice, &kick, json!({ "user_id": scene.bob.user_id }))
             .await;
+        let sync = scene.server.sync(&scene.bob, since.as_str()).await;
+        let left = &sync["rooms"]["leave"];
+        assert_eq!(left[&room].is_object(), shown, "{content}: {left}");
     }
     scene.settings(filter, json!({})).await;
     let ignored = json!({ "ignored_users": { scene.alice.user_id.clone(): {} } });
