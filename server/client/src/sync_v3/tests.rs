@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use skerry_core::{Pos, RoomNid};
 use skerry_sync::{
-    Count, Delta, DeviceLists, EventList, KeyCounts, Presence, Summary, Timeline, Token,
+    AccountEvent, Count, Delta, DeviceLists, EventList, KeyCounts, Presence, Summary, Timeline,
+    Token,
 };
 
 use super::*;
