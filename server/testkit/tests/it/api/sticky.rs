@@ -70,7 +70,10 @@ async fn an_event_says_how_long_it_is_sticky_still() {
     );
     let refused = server.req(Method::PUT, &path, Some(&alice.token), Some(json!({})));
     let (status, answer) = refused.await;
-    assert_eq!((status, &answer["errcode"]), (400, &json!("M_INVALID_PARAM")));
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (400, &json!("M_INVALID_PARAM"))
+    );
     // State may be sticky, and says the same again to stay it.
     let path = format!(
         "/_matrix/client/v3/rooms/{room}/state/org.example.call/k\
@@ -78,7 +81,9 @@ async fn an_event_says_how_long_it_is_sticky_still() {
     );
     let set = async || {
         let body = Some(json!({ "on": true }));
-        let set = server.ok(Method::PUT, &path, Some(&alice.token), body).await;
+        let set = server
+            .ok(Method::PUT, &path, Some(&alice.token), body)
+            .await;
         set["event_id"].as_str().unwrap().to_owned()
     };
     let (first, second) = (set().await, set().await);
@@ -87,7 +92,9 @@ async fn an_event_says_how_long_it_is_sticky_still() {
     assert_eq!(shown["msc4354_sticky"]["duration_ms"], 5000);
     // Redacted, it is an event as any other.
     let path = format!("/_matrix/client/v3/rooms/{room}/redact/{id}/r");
-    server.ok(Method::PUT, &path, Some(&alice.token), Some(json!({}))).await;
+    server
+        .ok(Method::PUT, &path, Some(&alice.token), Some(json!({})))
+        .await;
     let redacted = event(&server, &alice, &room, &id).await;
     assert_eq!(redacted["msc4354_sticky"], Value::Null);
     assert_eq!(redacted["unsigned"][TTL], Value::Null);
@@ -97,7 +104,9 @@ async fn an_event_says_how_long_it_is_sticky_still() {
 async fn sync_tells_those_that_the_timeline_does_not_show() {
     let server = TestServer::start();
     let alice = server.person("alice").await;
-    let room = server.room(&alice, json!({ "preset": "public_chat" })).await;
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
     let first = stick(&server, &alice, &room, "a", MINUTE).await;
     let start = server.sync(&alice, None).await;
     assert!(ids(&start, &room, "timeline").contains(&first));
@@ -156,7 +165,9 @@ async fn who_joins_is_told_whatever_the_history_visibility() {
     assert_eq!(ids(&answer, &room, "msc4354_sticky"), [""; 0]);
     ignore(json!({})).await;
     let path = format!("/_matrix/client/v3/rooms/{room}/redact/{id}/r");
-    server.ok(Method::PUT, &path, Some(&alice.token), Some(json!({}))).await;
+    server
+        .ok(Method::PUT, &path, Some(&alice.token), Some(json!({})))
+        .await;
     let answer = server.sync(&bob, None).await;
     assert_eq!(ids(&answer, &room, "msc4354_sticky"), [""; 0]);
 }
