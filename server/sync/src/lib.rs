@@ -4,6 +4,9 @@
 //! news in types of our own, with events already written as bytes. A door renders it in one of
 //! the formats that clients know. The same computation serves every format.
 //!
+//! [`Sync::slide`] does the same for sliding sync, where the client names the rooms it wants and
+//! the server remembers what it was told: see [`sliding`].
+//!
 //! What it deliberately does not know: HTTP, the shape of an answer, the tables (it asks
 //! `skerry-room` and `skerry-account`), and who may see what (`skerry-room` decides).
 //!

@@ -15,8 +15,9 @@ use skerry_core::{EventNid, Pos, RoomNid, UserNid};
 
 use super::required::Required;
 
-/// Memory of all connections together, in bytes: some two hundred of a thousand rooms each.
-const BYTES_MAX: usize = 48 << 20;
+/// Memory of all connections together, in bytes: some hundred and twenty with two memories of a
+/// thousand rooms each.
+const BYTES_MAX: usize = 32 << 20;
 /// Connections that one device may have.
 const PER_DEVICE_MAX: usize = 8;
 /// Answers of a connection remembered that the client may come back with.
