@@ -100,7 +100,7 @@ impl Rooms {
         let mut interest = Interest::new(known, room_id);
         for (user, member) in self.members(snap, room)? {
             if member.membership == Membership::Join {
-                interest.count(&*self.store().user_id(user)?, 1);
+                interest.count(&self.store().user_id(user)?, 1);
             }
         }
         Ok(interest)

@@ -2,7 +2,7 @@
 //!
 //! The index follows the log (`follow.rs`), so that sending costs nothing; a search first lets it
 //! catch up with what its asker has been told (`find.rs`), then takes the places of the terms
-//! from it (`postings.rs`), then looks at the events themselves through the asker's [`View`]s:
+//! from it (`hits.rs`, `postings.rs`), then looks at the events themselves through the asker's [`View`]s:
 //! who may see what is decided there, as for every other reader.
 //!
 //! [`View`]: crate::View
@@ -10,6 +10,7 @@
 mod answer;
 mod find;
 mod follow;
+mod hits;
 mod postings;
 mod token;
 
