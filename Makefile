@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run build check lint deny fast test rust clients sdk web commander bench clean setup-build setup-test
+.PHONY: help run build check lint deny fast test rust clients sdk web commander bridge bench clean setup-build setup-test
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 CACHE := $(TARGET)/clients
@@ -69,7 +69,15 @@ commander: debug-binary
 	cd tests/commander
 	SKERRY_BIN="$(TARGET)/debug/skerry" COMMANDER="$(CACHE)/venv/bin/matrix-commander" python3 -m unittest -v
 
-clients: sdk web commander
+bridge: debug-binary
+	@test -d "$(CACHE)/bridge/lib" || {
+		python3 -m venv "$(CACHE)/bridge"
+		"$(CACHE)/bridge/bin/pip" install --quiet --disable-pip-version-check -r tests/bridge/requirements.txt
+	}
+	cd tests/bridge
+	SKERRY_BIN="$(TARGET)/debug/skerry" "$(CACHE)/bridge/bin/python" -m unittest -v
+
+clients: sdk web commander bridge
 
 test: lint deny rust clients
 

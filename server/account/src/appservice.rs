@@ -78,14 +78,15 @@ impl Appservice {
     /// of this server in its namespace.
     #[must_use]
     pub fn has_user(&self, user_id: &str) -> bool {
-        *user_id == *self.sender || self.registration.users.has(user_id) && self.is_local(user_id)
+        self.is_local(user_id)
+            && (*user_id == *self.sender || self.registration.users.has(user_id))
     }
 
     /// Whether nobody else may make this user.
     #[must_use]
     pub fn has_user_alone(&self, user_id: &str) -> bool {
-        *user_id == *self.sender
-            || self.registration.users.has_alone(user_id) && self.is_local(user_id)
+        self.is_local(user_id)
+            && (*user_id == *self.sender || self.registration.users.has_alone(user_id))
     }
 
     /// Whether anything is sent to it.

@@ -88,6 +88,13 @@ impl Inner {
         self.outbox.try_now(dest);
     }
 
+    /// The same for all of them.
+    fn reached_all(&self) {
+        for one in self.accounts.appservices().all() {
+            self.reached(one);
+        }
+    }
+
     /// One question, among a bounded number of them at a time.
     async fn ask(&self, request: Request) -> Result<Response, HttpError> {
         let _turn = self.asking.acquire().await;

@@ -87,10 +87,7 @@ async fn list(line: &mut Line) -> Result<(), String> {
 /// One line about an application service.
 fn summary(one: &Value) -> String {
     let text = |key: &str| one[key].as_str().unwrap_or_default();
-    let place = match one["url"].as_str() {
-        Some(url) => url,
-        None => "nothing is sent",
-    };
+    let place = one["url"].as_str().unwrap_or("nothing is sent");
     let waiting = one["waiting"].as_u64().unwrap_or(0);
     let state = match one["failing_since_ts"].as_u64() {
         Some(since) => format!("not reached since {}, {waiting} waiting", show::day(since)),

@@ -235,3 +235,41 @@ fn a_server_keeps_its_name() {
     other(&["user", "list"]);
     assert!(prints(dir, &["user", "list"]).contains("@alice:localhost"));
 }
+
+#[test]
+fn bridges_come_and_go_on_a_running_server_and_on_a_stopped_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let write = |file: &str, id: &str, token: &str| {
+        let text = format!(
+            "id: {id}\nurl: null\nas_token: {token}\nhs_token: other\nsender_localpart: {id}-bot\n\
+             namespaces:\n  users:\n    - {{ regex: '@{id}_.*', exclusive: true }}\n"
+        );
+        std::fs::write(dir.join(file), text).unwrap();
+    };
+    write("irc.yaml", "irc", "a-token");
+    write("xmpp.yaml", "xmpp", "b-token");
+    let register = |file| ["appservice", "register", file];
+    assert_eq!(prints(dir, &register("irc.yaml")), "registered irc\n");
+    let running = Running::start(dir);
+    assert_eq!(prints(dir, &register("xmpp.yaml")), "registered xmpp\n");
+    let list = prints(dir, &["appservice", "list"]);
+    assert_eq!(
+        list,
+        "irc  @irc-bot:localhost  nothing is sent  0 waiting  (registered)\n\
+         xmpp  @xmpp-bot:localhost  nothing is sent  0 waiting  (registered)\n"
+    );
+    let shown = prints(dir, &["appservice", "show", "irc"]);
+    assert!(shown.contains("\"sender_localpart\": \"irc-bot\""), "{shown}");
+    assert!(!shown.contains("token"), "{shown}");
+    write("again.yaml", "again", "a-token");
+    let said = complains(dir, &register("again.yaml"));
+    assert!(said.contains("\"irc\" has the same one"), "{said}");
+    let said = complains(dir, &register("none.yaml"));
+    assert!(said.contains("none.yaml: cannot be read"), "{said}");
+    running.ends_well("-INT");
+    let unregister = ["appservice", "unregister", "irc"];
+    assert_eq!(prints(dir, &unregister), "unregistered irc\n");
+    assert!(complains(dir, &unregister).contains("No such application service"));
+    assert!(!prints(dir, &["appservice", "list"]).contains("irc"));
+}

@@ -32,9 +32,10 @@ impl Authenticator for Guards {
         &'a self,
         credentials: Credentials<'a>,
     ) -> BoxFuture<'a, Result<Requester, ApiError>> {
+        let bridge = credentials.token == "bridge";
         let answer = match credentials.token {
-            "good" => Ok(Requester {
-                user_id: "@a:b".into(),
+            "good" | "bridge" => Ok(Requester {
+                user_id: credentials.acts_as.unwrap_or("@a:b").into(),
                 user: UserNid(1),
                 device: "D".into(),
                 token_hash: [0; 32],
@@ -42,8 +43,8 @@ impl Authenticator for Guards {
                 locked: false,
                 suspended: false,
                 admin: false,
-                appservice: None,
-                unlimited: false,
+                appservice: bridge.then(|| "bridge".into()),
+                unlimited: bridge,
             }),
             "old" => Err(ApiError::unknown_token("old").soft_logout()),
             _ => Err(ApiError::unknown_token("unknown")),
@@ -87,7 +88,8 @@ const ROUTES: &[Route<()>] = &[
     route!(POST "/number", None, Free, number),
     route!(PUT "/number", Token, Free, number),
     route!(POST "/small", None, Free, number).max_body(20),
-    route!(POST "/login", None, Login, number),
+    route!(POST "/login", Bridge, Login, number),
+    route!(GET "/bridge/{name}", Bridge, Free, echo),
     route!(POST "/count", None, Free, count).stream(),
     route!(GET "/fall", None, Free, fall),
 ];
@@ -311,4 +313,28 @@ async fn limits_answer_429_with_the_time_to_wait() {
     assert_eq!(body["retry_after_ms"], 2000);
     assert_eq!(response.headers()["retry-after"], "2");
     assert_eq!(send(&free, request()).await.0, 200);
+}
+
+#[tokio::test]
+async fn where_bridges_are_known_other_tokens_are_not_looked_at() {
+    for token in ["good", "old", "unknown"] {
+        let (status, body) = ask_as(token, "/bridge/x").await;
+        assert_eq!((status, &body["user"]), (200, &Value::Null), "{token}");
+    }
+    let (_, body) = ask_as("bridge", "/bridge/x?user_id=@other:b").await;
+    assert_eq!(body["user"], "@a:b", "it is itself there");
+    let (_, body) = ask_as("bridge", "/closed/x?user_id=%40other%3Ab").await;
+    assert_eq!(body["user"], "@other:b");
+}
+
+#[tokio::test]
+async fn some_are_not_limited() {
+    let limited = router_with(Options::default());
+    for _ in 0..100 {
+        let request = Request::post("/login")
+            .header("authorization", "Bearer bridge")
+            .body(Body::from("{\"number\":1}"))
+            .unwrap();
+        assert_eq!(send(&limited, request).await.0, 200);
+    }
 }

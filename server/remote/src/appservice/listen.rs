@@ -74,7 +74,11 @@ impl Bridges {
                 open = head.changed(), if wanted => if open.is_err() { return },
                 _ = typing.changed(), if wanted => {}
                 _ = presence.changed(), if wanted => {}
-                open = list.changed() => if open.is_err() { return },
+                open = list.changed() => match open {
+                    // One that was registered anew may be elsewhere now.
+                    Ok(()) => self.inner.reached_all(),
+                    Err(_) => return,
+                },
                 _ = stop.wait_for(|stop| *stop) => {}
             }
         }

@@ -43,10 +43,12 @@ impl Entity {
     }
 }
 
-/// What application services said of protocols: by id and protocol, with when, in ms since the
-/// epoch, and under which list of application services.
+/// What application services said of protocols, by id and protocol.
 #[derive(Default)]
-pub(super) struct Cache(Mutex<HashMap<(Arc<str>, String), (u64, u64, Value)>>);
+pub(super) struct Cache(Mutex<HashMap<(Arc<str>, String), Said>>);
+
+/// Until when it counts, in ms since the epoch; under which list; what was said.
+type Said = (u64, u64, Value);
 
 impl Bridges {
     /// All protocols that application services speak for, as each of them describes them.
