@@ -70,7 +70,7 @@ async fn search(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let Some(criteria) = body.search_categories.room_events else {
         return Answer::json(&json!({ "search_categories": {} }));
     };
-    let ask = asked(criteria, call.query("next_batch").map(Into::into))?;
+    let ask = asked(criteria, call.query("next_batch"))?;
     let found = ctx.rooms.search(viewer(&call)?, ask);
     let found = found.await.map_err(in_room::refusal)?;
     let mut json = b"{\"search_categories\":{\"room_events\":".to_vec();

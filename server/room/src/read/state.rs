@@ -104,7 +104,8 @@ impl View {
         let Some(event) = self.rooms.placed(&self.snap, self.room, *nid)? else {
             return Ok(None);
         };
-        if !self.may_see(&event)? {
+        // The state of a time is not over when what was said then is.
+        if !self.reader.may_see(&self.rooms, &self.snap, &event)? {
             let text = "You may not see the members at this place";
             return Err(RoomError::Forbidden(text.to_owned()));
         }

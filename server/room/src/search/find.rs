@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use skerry_core::search::{Key, Query, text_of};
-use skerry_core::{EventNid, Pos, RoomNid};
+use skerry_core::{EventNid, Membership, Pos, RoomNid};
 use skerry_store::schema::room::Timeline;
 use skerry_store::{Snapshot, StoreError};
 
@@ -154,9 +154,10 @@ impl Rooms {
         filter: &EventFilter,
     ) -> Result<Vec<RoomNid>, StoreError> {
         let mut rooms = Vec::new();
-        for (room, _) in self.rooms_of(snap, viewer.user)? {
-            let (standing, _) = self.standing(snap, room, viewer.user)?;
-            if standing != Standing::Outside {
+        for (room, member) in self.rooms_of(snap, viewer.user)? {
+            if member.membership == Membership::Join
+                || self.standing(snap, room, viewer.user)?.0 != Standing::Outside
+            {
                 rooms.push(room);
             }
         }
