@@ -161,8 +161,8 @@ async fn sfu_get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         openid_token: OpenId,
         device_id: String,
     }
-    let livekit = livekit(&ctx)?;
     let body: Get = call.json()?;
+    let livekit = livekit(&ctx)?;
     let user_id = shown(&ctx, &body.openid_token, &body.room).await?;
     let grant = Grant {
         room: &pseudonym(&[&body.room, ROOM_CALL]),
@@ -188,8 +188,8 @@ async fn service_get_token(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError
         openid_token: OpenId,
         member: Claimed,
     }
-    let livekit = livekit(&ctx)?;
     let body: Get = call.json()?;
+    let livekit = livekit(&ctx)?;
     let user_id = shown(&ctx, &body.openid_token, &body.room_id).await?;
     let member = body.member;
     if member.claimed_user_id != *user_id {

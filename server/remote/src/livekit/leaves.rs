@@ -57,10 +57,9 @@ impl Leaves {
         self.away
             .retain(|id, _| all.iter().any(|one| one.what.delay_id == *id));
         for one in all {
-            match self.look_at(&one).await {
-                // Over meanwhile, or not to be sent: its time comes without us.
-                Err(RoomError::Store(error)) => return Err(error.into()),
-                Err(_) | Ok(()) => {}
+            // A refusal says that it is over meanwhile, or not to be sent: its time comes anyway.
+            if let Err(RoomError::Store(error)) = self.look_at(&one).await {
+                return Err(error.into());
             }
         }
         Ok(())

@@ -224,6 +224,13 @@ fn wrong_types() -> Value {
         "first_message_index",
         "session_data",
         "third_party_signed",
+        "next_batch",
+        "delay",
+        "action",
+        "sequence_token",
+        "url",
+        "openid_token",
+        "device_data",
     ] {
         body[name] = true.into();
     }
@@ -256,6 +263,10 @@ const FREE_BODIES: &[&str] = &[
     "/receipt/{receiptType}/{eventId}",
     "/profile/{userId}/{keyName}",
     "/keys/signatures/upload",
+    "/delayed_events/{delayId}/restart",
+    "/delayed_events/{delayId}/send",
+    "/delayed_events/{delayId}/cancel",
+    "/livekit/jwt/sfu_webhook",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
