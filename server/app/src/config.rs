@@ -7,6 +7,7 @@ mod calls;
 mod docs;
 mod people;
 mod raw;
+mod rooms;
 mod units;
 mod web;
 
@@ -292,13 +293,13 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         },
         query_tokens: raw.access_tokens.in_query,
         mail: people::mail(raw, &base_url(raw)?)?,
-        default_room_version: room_version(&raw.rooms.default_version)?,
-        redacted_keep_ms: redacted_keep_ms(&raw.rooms.keep_redacted)?,
-        retention: retention(&raw.retention)?,
+        default_room_version: rooms::room_version(&raw.rooms.default_version)?,
+        redacted_keep_ms: rooms::redacted_keep_ms(&raw.rooms.keep_redacted)?,
+        retention: rooms::retention(&raw.retention)?,
         guests: raw.guests.enabled,
         directory_without_auth: raw.room_directory.public_without_auth,
         search_all_users: raw.user_directory.search_all_users,
-        notices: notices(raw)?,
+        notices: rooms::notices(raw)?,
         password_cost: match raw.password.cost.as_str() {
             "default" => PasswordCost::Default,
             "minimal" => PasswordCost::Minimal,
@@ -439,66 +440,6 @@ fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigE
 /// What is wrong with an option.
 fn wrong(key: &str, what: &dyn std::fmt::Display) -> ConfigError {
     ConfigError(format!("{key}: {what}"))
-}
-
-fn redacted_keep_ms(text: &str) -> Result<u64, ConfigError> {
-    let keep = units::duration(text).map_err(|e| wrong("rooms.keep_redacted", &e))?;
-    Ok(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn retention(raw: &raw::RawRetention) -> Result<Option<Retention>, ConfigError> {
-    let ms = |name: &str, text: &str| {
-        let time = units::duration(text).map_err(|e| wrong(&format!("retention.{name}"), &e))?;
-        Ok(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-    };
-    let some = |ms: u64| Some(ms).filter(|ms| *ms > 0);
-    let default_ms = some(ms("default_lifetime", &raw.default_lifetime)?);
-    let shortest_ms = ms("shortest_lifetime", &raw.shortest_lifetime)?;
-    let longest_ms = some(ms("longest_lifetime", &raw.longest_lifetime)?).unwrap_or(u64::MAX);
-    if shortest_ms > longest_ms {
-        let text = "retention.shortest_lifetime is longer than retention.longest_lifetime";
-        return Err(ConfigError(text.into()));
-    }
-    Ok(raw.enabled.then_some(Retention {
-        default_ms,
-        shortest_ms,
-        longest_ms,
-    }))
-}
-
-fn room_version(text: &str) -> Result<RoomVersion, ConfigError> {
-    RoomVersion::parse(text)
-        .ok_or_else(|| ConfigError(format!("rooms.default_version: \"{text}\" is not known")))
-}
-
-fn notices(raw: &RawConfig) -> Result<Option<NoticeSettings>, ConfigError> {
-    let raw_notices = &raw.server_notices;
-    if raw_notices.localpart.is_empty() {
-        return Ok(None);
-    }
-    let localpart = &raw_notices.localpart;
-    skerry_core::names::new_user_id(localpart, &raw.server_name)
-        .map_err(|e| ConfigError(format!("server_notices.localpart: \"{localpart}\": {e}")))?;
-    for (key, url) in [
-        ("avatar_url", &raw_notices.avatar_url),
-        ("room_avatar_url", &raw_notices.room_avatar_url),
-    ] {
-        if !url.is_empty() && !url.starts_with("mxc://") {
-            return Err(ConfigError(format!(
-                "server_notices.{key}: \"{url}\" is not an mxc: URI"
-            )));
-        }
-    }
-    let set = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
-    Ok(Some(NoticeSettings {
-        localpart: localpart.clone(),
-        display_name: set(&raw_notices.display_name),
-        avatar_url: set(&raw_notices.avatar_url),
-        room_name: raw_notices.room_name.clone(),
-        room_topic: set(&raw_notices.room_topic),
-        room_avatar_url: set(&raw_notices.room_avatar_url),
-        auto_join: raw_notices.auto_join,
-    }))
 }
 
 fn http_client(raw: &RawConfig) -> Result<HttpClient, ConfigError> {
