@@ -32,6 +32,8 @@ const FEATURES: &[&str] = &[
     // A channel between two devices for signing in by QR code, in both forms.
     "org.matrix.msc4108",
     "io.element.msc4388",
+    // Application services ask to be pinged.
+    "fi.mau.msc2659.stable",
     // Pushers are switched on and off from other devices.
     "org.matrix.msc3881",
     // Pushers that do not want to know how much is unread.
