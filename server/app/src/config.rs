@@ -267,7 +267,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
     units::duration(&raw.media.prune.remote_older_than)
         .map_err(|e| wrong("media.prune.remote_older_than", &e))?;
     let memory_budget = match raw.memory_budget.as_str() {
-        "auto" => quarter_of_memory(),
+        "auto" => units::quarter_of_memory(),
         text => bytes("memory_budget", text)?,
     };
     if memory_budget < 32 << 20 {
@@ -318,7 +318,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
             }
         },
         calls: calls::check(raw)?,
-        http_client: http_client(raw)?,
+        http_client: web::http_client(raw)?,
         web: web::web(raw, &data_dir),
         well_known: web::well_known(raw)?,
         rate_limit: raw.rate_limit.enabled,
@@ -442,18 +442,6 @@ fn wrong(key: &str, what: &dyn std::fmt::Display) -> ConfigError {
     ConfigError(format!("{key}: {what}"))
 }
 
-fn http_client(raw: &RawConfig) -> Result<HttpClient, ConfigError> {
-    let raw = &raw.http_client;
-    skerry_remote::http::Guard::new(raw.allow_private_addresses, &raw.allowed_private)
-        .map_err(|e| ConfigError(format!("http_client.allowed_private: {e}")))?;
-    let ca_file = Some(&raw.ca_file).filter(|file| !file.is_empty());
-    Ok(HttpClient {
-        ca_file: ca_file.map(PathBuf::from),
-        allow_private: raw.allow_private_addresses,
-        allowed_private: raw.allowed_private.clone(),
-    })
-}
-
 fn base_url(raw: &RawConfig) -> Result<String, ConfigError> {
     let given = raw.public.base_url.trim_end_matches('/');
     if given.is_empty() {
@@ -501,15 +489,4 @@ fn ignored(raw: &RawConfig) -> Vec<&'static str> {
         .filter(|doc| docs::lookup(&given, doc.key) != docs::lookup(&defaults, doc.key))
         .map(|doc| doc.key)
         .collect()
-}
-
-/// A quarter of this machine's memory, at least 128 MiB and at most 1 GiB.
-fn quarter_of_memory() -> u64 {
-    let total = std::fs::read_to_string("/proc/meminfo")
-        .ok()
-        .and_then(|text| {
-            let line = text.lines().find(|line| line.starts_with("MemTotal:"))?;
-            line.split_ascii_whitespace().nth(1)?.parse::<u64>().ok()
-        });
-    (total.unwrap_or(2 << 20) * 1024 / 4).clamp(128 << 20, 1 << 30)
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 use toml::Table;
 
-use super::ConfigError;
 use super::raw::RawConfig;
+use super::{ConfigError, HttpClient};
 
 /// A web client served by this server.
 #[derive(Clone, Debug)]
@@ -52,4 +52,17 @@ fn json(key: &str, table: &Table) -> Result<Map<String, Value>, ConfigError> {
         Ok(Value::Object(map)) => Ok(map),
         _ => Err(ConfigError(format!("{key}: it cannot be written as JSON"))),
     }
+}
+
+/// How other machines are reached.
+pub(super) fn http_client(raw: &RawConfig) -> Result<HttpClient, ConfigError> {
+    let raw = &raw.http_client;
+    skerry_remote::http::Guard::new(raw.allow_private_addresses, &raw.allowed_private)
+        .map_err(|e| ConfigError(format!("http_client.allowed_private: {e}")))?;
+    let ca_file = Some(&raw.ca_file).filter(|file| !file.is_empty());
+    Ok(HttpClient {
+        ca_file: ca_file.map(PathBuf::from),
+        allow_private: raw.allow_private_addresses,
+        allowed_private: raw.allowed_private.clone(),
+    })
 }
