@@ -7,7 +7,7 @@
 //! connections than it may, or when all memories together are too many: the client then begins
 //! anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -18,6 +18,8 @@ use super::required::Required;
 /// Memory of all connections together, in bytes: some hundred and twenty with two memories of a
 /// thousand rooms each.
 const BYTES_MAX: usize = 32 << 20;
+/// Memory of the connections of one device, in bytes; the last one is kept whatever it weighs.
+const DEVICE_BYTES_MAX: usize = 4 << 20;
 /// Connections that one device may have.
 const PER_DEVICE_MAX: usize = 8;
 /// Answers of a connection remembered that the client may come back with.
@@ -90,8 +92,16 @@ struct Device {
 
 struct Connection {
     name: Box<str>,
-    /// By number, the oldest first.
-    memories: Vec<(u64, Arc<Known>)>,
+    /// The oldest first.
+    memories: Vec<Memory>,
+}
+
+/// What the client knows once it has an answer.
+struct Memory {
+    /// The answer's number.
+    id: u64,
+    known: Arc<Known>,
+    bytes: usize,
 }
 
 impl Connections {
@@ -105,9 +115,9 @@ impl Connections {
         let inner = &mut *self.0.lock();
         let found = inner.devices.get_mut(device)?;
         let connection = found.connections.iter_mut().find(|c| *c.name == *name)?;
-        let known = connection.memories.iter().find(|memory| memory.0 == id)?;
-        let known = Arc::clone(&known.1);
-        connection.memories.retain(|memory| memory.0 == id);
+        let known = connection.memories.iter().find(|memory| memory.id == id)?;
+        let known = Arc::clone(&known.known);
+        connection.memories.retain(|memory| memory.id == id);
         inner.touch(device);
         Some(known)
     }
@@ -118,6 +128,7 @@ impl Connections {
             return 0;
         }
         known.shrink();
+        let bytes = known.bytes();
         let inner = &mut *self.0.lock();
         inner.last_id += 1;
         let id = inner.last_id;
@@ -134,14 +145,27 @@ impl Connections {
             // Not the first: the client is known to have it.
             connection.memories.remove(1);
         }
-        connection.memories.push((id, Arc::new(known)));
-        if of.connections.len() >= PER_DEVICE_MAX {
+        connection.memories.push(Memory {
+            id,
+            known: Arc::new(known),
+            bytes,
+        });
+        of.connections.push(connection);
+        while of.connections.len() > PER_DEVICE_MAX
+            || (of.connections.len() > 1 && of.weight() > DEVICE_BYTES_MAX)
+        {
             of.connections.remove(0);
         }
-        of.connections.push(connection);
         inner.touch(device);
         inner.shrink();
         id
+    }
+}
+
+impl Device {
+    fn weight(&self) -> usize {
+        let memories = self.connections.iter().flat_map(|c| &c.memories);
+        memories.map(|memory| memory.bytes).sum()
     }
 }
 
@@ -155,8 +179,7 @@ impl Inner {
         self.order.remove(&device.used);
         device.used = self.clock;
         self.order.insert(self.clock, key.clone());
-        let memories = device.connections.iter().flat_map(|c| &c.memories);
-        let bytes = memories.map(|memory| memory.1.bytes()).sum();
+        let bytes = device.weight();
         self.bytes = self.bytes + bytes - device.bytes;
         device.bytes = bytes;
     }
@@ -174,12 +197,17 @@ impl Inner {
 
 impl Known {
     fn bytes(&self) -> usize {
-        let room = |sent: &Sent| {
+        // Mostly the same set for all rooms.
+        let mut sets = HashSet::new();
+        let mut bytes = 256;
+        for sent in self.rooms.values() {
             let members = sent.members.told.as_ref().map_or(0, |told| told.len());
-            // Mostly the same set for all rooms.
-            ROOM_BYTES + members * MEMBER_BYTES + sent.required.bytes() / 16
-        };
-        256 + self.rooms.values().map(room).sum::<usize>()
+            bytes += ROOM_BYTES + members * MEMBER_BYTES;
+            if sets.insert(Arc::as_ptr(&sent.required)) {
+                bytes += sent.required.bytes();
+            }
+        }
+        bytes
     }
 
     /// Forgets what is too much. A forgotten room is new to the client once it is told again,

@@ -193,6 +193,7 @@ impl Slide<'_> {
         window: &mut Window,
     ) -> Result<(), StoreError> {
         let mut places: Option<HashMap<RoomNid, &Candidate>> = None;
+        let mut last: Option<(&Vec<(String, String)>, Arc<Required>)> = None;
         for (room_id, ask) in self.ask.subscriptions() {
             let Some(room) = self.q.sync.rooms.store().room_nid(room_id)? else {
                 continue;
@@ -217,7 +218,13 @@ impl Slide<'_> {
                 }
             };
             window.listed.insert(room);
-            window.want(candidate, &Arc::new(self.required(ask)), ask.limit(), None);
+            // Mostly the same is asked of all.
+            let required = match &last {
+                Some((same, required)) if **same == ask.required_state => Arc::clone(required),
+                _ => Arc::new(self.required(ask)),
+            };
+            window.want(candidate, &required, ask.limit(), None);
+            last = Some((&ask.required_state, required));
         }
         Ok(())
     }
@@ -265,7 +272,8 @@ impl Window {
             return;
         };
         wanted.limit = wanted.limit.max(limit);
-        if !wanted.required.covers(required) {
+        let same = Arc::ptr_eq(&wanted.required, required);
+        if !same && !wanted.required.covers(required) {
             Arc::make_mut(&mut wanted.required).extend(required);
         }
         if let Some(list) = list.filter(|list| !wanted.lists.contains(list)) {

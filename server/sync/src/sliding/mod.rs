@@ -18,6 +18,7 @@ mod required;
 mod room;
 mod state;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,7 @@ use connections::Known;
 use extensions::Answered;
 use lists::Window;
 use memory::Own;
+use required::Required;
 
 pub use answer::{
     AccountData, E2ee, Extensions, Hero, SlidingAnswer, SlidingList, SlidingRange, SlidingRoom,
@@ -76,6 +78,8 @@ pub(crate) struct Slide<'a> {
     head: Pos,
     changes: Changes,
     own: Arc<Own>,
+    /// Which sets of wanted state were found to have all of which others.
+    covered: RefCell<HashMap<(*const Required, *const Required), bool>>,
 }
 
 /// What a request comes back with.
@@ -201,6 +205,7 @@ impl Inner {
             since: token.map(|token| token.pos),
             head: snap.head(),
             ask: &request.ask,
+            covered: RefCell::default(),
             q,
         };
         let (answer, known) = slide.run(mine)?;

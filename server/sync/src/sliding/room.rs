@@ -11,6 +11,7 @@ use super::answer::{SlidingRoom, SlidingTimeline};
 use super::connections::Sent;
 use super::filters::Stripped;
 use super::lists::Wanted;
+use super::required::Required;
 use super::state::{News, Span};
 use crate::compute::RoomAsk;
 use crate::delta::EventList;
@@ -68,7 +69,7 @@ impl Slide<'_> {
             return Ok(true);
         };
         let wanted = how.wanted;
-        let grown = how.expanded || !sent.required.covers(&wanted.required);
+        let grown = how.expanded || !self.has_all(&sent.required, &wanted.required);
         let rooms = &self.q.sync.rooms;
         Ok(match wanted.member.membership {
             Membership::Join => {
@@ -85,6 +86,13 @@ impl Slide<'_> {
             Membership::Invite | Membership::Knock => wanted.member.pos > sent.events,
             Membership::Leave | Membership::Ban => grown || wanted.member.pos > sent.events,
         })
+    }
+
+    /// Whether all that is wanted was wanted before; found out once for all rooms of a list.
+    fn has_all(&self, before: &Arc<Required>, wanted: &Arc<Required>) -> bool {
+        let pair = (Arc::as_ptr(before), Arc::as_ptr(wanted));
+        let mut covered = self.covered.borrow_mut();
+        *covered.entry(pair).or_insert_with(|| before.covers(wanted))
     }
 
     /// Whether a receipt of the user's own moved, which changes what is unread.
@@ -121,7 +129,10 @@ impl Slide<'_> {
         };
         Sent {
             events: self.head,
-            receipts: how.sent.and_then(|sent| sent.receipts),
+            // Where the timeline is told anew, so are the receipts, now or when they are asked for.
+            receipts: before
+                .filter(|_| !how.expanded)
+                .and_then(|sent| sent.receipts),
             data: how.sent.and_then(|sent| sent.data),
             limit,
             required: before.map_or_else(Arc::default, |sent| Arc::clone(&sent.required)),
