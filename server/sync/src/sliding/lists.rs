@@ -193,7 +193,7 @@ impl Slide<'_> {
         window: &mut Window,
     ) -> Result<(), StoreError> {
         let mut places: Option<HashMap<RoomNid, &Candidate>> = None;
-        let mut last: Option<(&Vec<(String, String)>, Arc<Required>)> = None;
+        let mut last: Option<(&DetailAsk, Arc<Required>)> = None;
         for (room_id, ask) in self.ask.subscriptions() {
             let Some(room) = self.q.sync.rooms.store().room_nid(room_id)? else {
                 continue;
@@ -220,11 +220,13 @@ impl Slide<'_> {
             window.listed.insert(room);
             // Mostly the same is asked of all.
             let required = match &last {
-                Some((same, required)) if **same == ask.required_state => Arc::clone(required),
+                Some((same, required)) if same.required_state == ask.required_state => {
+                    Arc::clone(required)
+                }
                 _ => Arc::new(self.required(ask)),
             };
             window.want(candidate, &required, ask.limit(), None);
-            last = Some((&ask.required_state, required));
+            last = Some((ask, required));
         }
         Ok(())
     }
