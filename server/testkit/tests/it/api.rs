@@ -10,6 +10,7 @@ mod directory;
 mod e2e;
 mod every_route;
 mod guests;
+mod identity;
 mod invites;
 mod moderation;
 mod notices;

@@ -40,7 +40,11 @@ pub(super) async fn get(server: &TestServer, who: &Person, path: &str) -> Value 
 }
 
 /// Requests that have to be refused, each with the status and errcode.
-pub(super) async fn refused(server: &TestServer, who: &Person, cases: &[(Method, &str, Value, u16, &str)]) {
+pub(super) async fn refused(
+    server: &TestServer,
+    who: &Person,
+    cases: &[(Method, &str, Value, u16, &str)],
+) {
     for (method, path, body, status, errcode) in cases {
         let got = ask(server, Some(who), method.clone(), path, body.clone()).await;
         assert_eq!(

@@ -46,7 +46,11 @@ async fn login_token(server: &TestServer, who: &Person) -> String {
         "identifier": { "type": "m.id.user", "user": who.user_id },
         "password": "correct horse" });
     let (status, _, made) = post(server, TOKEN, Some(&who.token), json!({ "auth": auth })).await;
-    assert_eq!((status, &made["expires_in_ms"]), (200, &json!(120_000)), "{made}");
+    assert_eq!(
+        (status, &made["expires_in_ms"]),
+        (200, &json!(120_000)),
+        "{made}"
+    );
     // What was proved is used up.
     let again = json!({ "auth": { "session": asks["session"] } });
     assert_eq!(post(server, TOKEN, Some(&who.token), again).await.0, 401);
@@ -59,12 +63,19 @@ async fn a_device_lets_another_in_once() {
     let alice = server.person("alice").await;
     let flows = server.ok(Method::GET, LOGIN, None, None).await;
     let by_token = json!({ "type": "m.login.token", "get_login_token": true });
-    assert!(flows["flows"].as_array().unwrap().contains(&by_token), "{flows}");
+    assert!(
+        flows["flows"].as_array().unwrap().contains(&by_token),
+        "{flows}"
+    );
     let token = login_token(&server, &alice).await;
     let body = json!({ "type": "m.login.token", "token": token, "device_id": "PHONE",
         "initial_device_display_name": "mine" });
     let (status, _, made) = post(&server, LOGIN, None, body.clone()).await;
-    assert_eq!((status, &made["device_id"]), (200, &json!("PHONE")), "{made}");
+    assert_eq!(
+        (status, &made["device_id"]),
+        (200, &json!("PHONE")),
+        "{made}"
+    );
     assert_eq!(made["user_id"], alice.user_id);
     let (status, errcode, _) = post(&server, LOGIN, None, body).await;
     assert_eq!((status, errcode.as_str()), (403, "M_FORBIDDEN"));
@@ -94,8 +105,16 @@ async fn identifiers_are_users_and_addresses_but_no_phones() {
     };
     for (identifier, status, errcode) in [
         (json!({ "type": "m.id.user", "user": "alice" }), 200, ""),
-        (json!({ "type": "m.id.user", "user": "@alice:test.example" }), 200, ""),
-        (json!({ "type": "m.id.user", "user": "@alice:other.example" }), 403, "M_FORBIDDEN"),
+        (
+            json!({ "type": "m.id.user", "user": "@alice:test.example" }),
+            200,
+            "",
+        ),
+        (
+            json!({ "type": "m.id.user", "user": "@alice:other.example" }),
+            403,
+            "M_FORBIDDEN",
+        ),
         (
             json!({ "type": "m.id.thirdparty", "medium": "email", "address": "a@b.example" }),
             403,
@@ -131,10 +150,11 @@ const BY_INVITATION: &str = r#"
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stages_are_passed_on_pages_by_clients_that_do_not_know_them() {
     let server = TestServer::start_as(BY_INVITATION);
-    let made = server
-        .house
-        .accounts
-        .create_registration_token(Some("letmein".into()), Some(1), None);
+    let made =
+        server
+            .house
+            .accounts
+            .create_registration_token(Some("letmein".into()), Some(1), None);
     made.await.unwrap();
     let wanted = json!({ "username": "alice", "password": "correct horse" });
     let (status, _, asks) = post(&server, REGISTER, None, wanted).await;
@@ -170,12 +190,19 @@ async fn stages_are_passed_on_pages_by_clients_that_do_not_know_them() {
     assert!(text.contains("role=\"alert\"") && !text.contains("onAuthDone"));
     let auth = json!({ "session": session });
     let (status, _, asks) = post(&server, REGISTER, None, json!({ "auth": auth })).await;
-    assert_eq!((status, &asks["completed"]), (401, &json!(["m.login.terms"])));
+    assert_eq!(
+        (status, &asks["completed"]),
+        (401, &json!(["m.login.terms"]))
+    );
     let right = format!("session={session}&token=letmein");
     let (status, text) = page(&server, Method::POST, &token, &right).await;
     assert!(status == 200 && text.contains("onAuthDone"));
     let (status, _, made) = post(&server, REGISTER, None, json!({ "auth": auth })).await;
-    assert_eq!((status, &made["user_id"]), (200, &json!("@alice:test.example")), "{made}");
+    assert_eq!(
+        (status, &made["user_id"]),
+        (200, &json!("@alice:test.example")),
+        "{made}"
+    );
 
     let lost = path("m.login.terms", "nonsense");
     for method in [Method::GET, Method::POST] {
@@ -183,7 +210,10 @@ async fn stages_are_passed_on_pages_by_clients_that_do_not_know_them() {
     }
     for stage in ["m.login.sso", "m.login.password", "m.login.dummy"] {
         let (status, text) = page(&server, Method::GET, &path(stage, session), "").await;
-        assert!(status == 404 && text.contains("M_UNRECOGNIZED"), "{stage}: {text}");
+        assert!(
+            status == 404 && text.contains("M_UNRECOGNIZED"),
+            "{stage}: {text}"
+        );
     }
 }
 
@@ -208,7 +238,10 @@ async fn there_is_a_page_to_log_in_on() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_in_the_query_string_are_one_switch() {
     let path = |who: &Person| {
-        format!("/_matrix/client/v3/account/whoami?access_token={}", who.token)
+        format!(
+            "/_matrix/client/v3/account/whoami?access_token={}",
+            who.token
+        )
     };
     let server = TestServer::start();
     let alice = server.person("alice").await;
@@ -216,7 +249,10 @@ async fn tokens_in_the_query_string_are_one_switch() {
     let server = TestServer::start_with("[access_tokens]\nin_query = false");
     let alice = server.person("alice").await;
     let (status, answer) = server.req(Method::GET, &path(&alice), None, None).await;
-    assert_eq!((status, &answer["errcode"]), (401, &json!("M_MISSING_TOKEN")));
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (401, &json!("M_MISSING_TOKEN"))
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -253,6 +289,8 @@ async fn new_accounts_are_called_by_their_names() {
         "/_matrix/client/v3/rooms/{room}/state/m.room.member/{}",
         alice.user_id
     );
-    let member = server.ok(Method::GET, &member, Some(&alice.token), None).await;
+    let member = server
+        .ok(Method::GET, &member, Some(&alice.token), None)
+        .await;
     assert_eq!(member["displayname"], "alice");
 }

@@ -32,8 +32,14 @@ async fn who_is_locked_keeps_the_session_and_can_only_log_out() {
         "v1/admin/lock/@bob:test.example",
         "unstable/uk.timedout.msc4323/admin/lock/@bob:test.example",
     ] {
-        let (status, _, answer) =
-            asked(&server, &admin, Method::PUT, lock, json!({ "locked": true })).await;
+        let (status, _, answer) = asked(
+            &server,
+            &admin,
+            Method::PUT,
+            lock,
+            json!({ "locked": true }),
+        )
+        .await;
         assert_eq!((status, answer), (200, json!({ "locked": true })));
         let (_, _, answer) = asked(&server, &admin, Method::GET, lock, json!({})).await;
         assert_eq!(answer, json!({ "locked": true }));
@@ -49,17 +55,38 @@ async fn who_is_locked_keeps_the_session_and_can_only_log_out() {
             .req(Method::POST, &path("v3/login"), None, Some(login))
             .await;
         assert_eq!((status, &answer["errcode"]), (401, &json!("M_USER_LOCKED")));
-        asked(&server, &admin, Method::PUT, lock, json!({ "locked": false })).await;
+        asked(
+            &server,
+            &admin,
+            Method::PUT,
+            lock,
+            json!({ "locked": false }),
+        )
+        .await;
         server.sync(&bob, None).await;
     }
     let lock = "v1/admin/lock/@bob:test.example";
-    asked(&server, &admin, Method::PUT, lock, json!({ "locked": true })).await;
+    asked(
+        &server,
+        &admin,
+        Method::PUT,
+        lock,
+        json!({ "locked": true }),
+    )
+    .await;
     let server = server.restart().await;
     let sync = asked(&server, &bob, Method::GET, "v3/sync?timeout=0", json!({})).await;
     assert_eq!(sync.0, 401);
     let (status, _, _) = asked(&server, &bob, Method::POST, "v3/logout", json!({})).await;
     assert_eq!(status, 200);
-    asked(&server, &admin, Method::PUT, lock, json!({ "locked": false })).await;
+    asked(
+        &server,
+        &admin,
+        Method::PUT,
+        lock,
+        json!({ "locked": false }),
+    )
+    .await;
     let (_, errcode, answer) = asked(&server, &bob, Method::GET, "v3/devices", json!({})).await;
     assert_eq!(errcode, "M_UNKNOWN_TOKEN");
     assert!(answer.get("soft_logout").is_none());
@@ -103,7 +130,11 @@ async fn only_administrators_hold_accounts_and_not_each_others() {
     let may = &own.2["capabilities"]["m.account_moderation"];
     assert_eq!(may, &json!({ "lock": true, "suspend": true }));
     let others = asked(&server, &bob, Method::GET, "v3/capabilities", json!({})).await;
-    assert!(others.2["capabilities"].get("m.account_moderation").is_none());
+    assert!(
+        others.2["capabilities"]
+            .get("m.account_moderation")
+            .is_none()
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -112,15 +143,26 @@ async fn who_is_suspended_reads_and_tidies_up() {
     let admin = server.person("admin").await;
     let bob = server.person("bob").await;
     let room = server
-        .room(&bob, json!({ "preset": "public_chat", "invite": ["@admin:test.example"] }))
+        .room(
+            &bob,
+            json!({ "preset": "public_chat", "invite": ["@admin:test.example"] }),
+        )
         .await;
     server.join(&admin, &room).await;
-    let other = server.room(&admin, json!({ "preset": "public_chat" })).await;
+    let other = server
+        .room(&admin, json!({ "preset": "public_chat" }))
+        .await;
     let own = server.say(&bob, &room, "hello").await;
     let foreign = server.say(&admin, &room, "hello").await;
     let put = "v1/admin/suspend/@bob:test.example";
-    let (status, _, answer) =
-        asked(&server, &admin, Method::PUT, put, json!({ "suspended": true })).await;
+    let (status, _, answer) = asked(
+        &server,
+        &admin,
+        Method::PUT,
+        put,
+        json!({ "suspended": true }),
+    )
+    .await;
     assert_eq!((status, answer), (200, json!({ "suspended": true })));
 
     let user = "v3/profile/@bob:test.example";
@@ -144,8 +186,16 @@ async fn who_is_suspended_reads_and_tidies_up() {
             format!("v3/rooms/{room}/state/m.room.topic"),
             json!({ "topic": "x" }),
         ),
-        (Method::PUT, format!("v3/rooms/{room}/redact/{foreign}/1"), json!({})),
-        (Method::PUT, format!("{user}/displayname"), json!({ "displayname": "x" })),
+        (
+            Method::PUT,
+            format!("v3/rooms/{room}/redact/{foreign}/1"),
+            json!({}),
+        ),
+        (
+            Method::PUT,
+            format!("{user}/displayname"),
+            json!({ "displayname": "x" }),
+        ),
     ] {
         let got = asked(&server, &bob, method, &rest, body).await;
         assert_eq!((got.0, got.1.as_str()), (403, "M_USER_SUSPENDED"), "{rest}");
@@ -153,8 +203,16 @@ async fn who_is_suspended_reads_and_tidies_up() {
     let seen = server.sync(&bob, None).await;
     assert!(seen["rooms"]["join"][&room].is_object());
     for (method, rest, body) in [
-        (Method::PUT, format!("v3/rooms/{room}/redact/{own}/2"), json!({})),
-        (Method::GET, format!("v3/rooms/{room}/messages?dir=b"), json!({})),
+        (
+            Method::PUT,
+            format!("v3/rooms/{room}/redact/{own}/2"),
+            json!({}),
+        ),
+        (
+            Method::GET,
+            format!("v3/rooms/{room}/messages?dir=b"),
+            json!({}),
+        ),
         (Method::POST, format!("v3/rooms/{room}/leave"), json!({})),
     ] {
         let got = asked(&server, &bob, method, &rest, body).await;
@@ -163,7 +221,14 @@ async fn who_is_suspended_reads_and_tidies_up() {
     let again = server.log_in("bob").await;
     let refused = asked(&server, &again, Method::POST, "v3/createRoom", json!({})).await;
     assert_eq!(refused.1, "M_USER_SUSPENDED");
-    asked(&server, &admin, Method::PUT, put, json!({ "suspended": false })).await;
+    asked(
+        &server,
+        &admin,
+        Method::PUT,
+        put,
+        json!({ "suspended": false }),
+    )
+    .await;
     server.room(&again, json!({})).await;
 }
 
@@ -178,7 +243,10 @@ async fn whois_tells_devices_to_their_owner_and_to_administrators() {
         let (status, _, answer) = asked(&server, who, Method::GET, rest, json!({})).await;
         assert_eq!((status, &answer["user_id"]), (200, &json!(bob.user_id)));
         let seen = &answer["devices"][&bob.device]["sessions"][0]["connections"][0];
-        assert!(seen["last_seen"].is_u64() && seen["ip"].is_string(), "{answer}");
+        assert!(
+            seen["last_seen"].is_u64() && seen["ip"].is_string(),
+            "{answer}"
+        );
         assert!(seen["user_agent"].is_string());
     }
     let about = "v3/admin/whois/@admin:test.example";

@@ -228,7 +228,10 @@ async fn account_data_is_deleted_and_every_device_is_told() {
     let user = escape(&alice.user_id);
     let stable = format!("v3/user/{user}");
     let unstable = format!("unstable/org.matrix.msc3391/user/{user}");
-    for place in ["account_data".to_owned(), format!("rooms/{room}/account_data")] {
+    for place in [
+        "account_data".to_owned(),
+        format!("rooms/{room}/account_data"),
+    ] {
         let of = |answer: &Value| {
             let events = match place.starts_with("rooms") {
                 true => &answer["rooms"]["join"][&room]["account_data"]["events"],

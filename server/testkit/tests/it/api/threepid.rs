@@ -1,20 +1,18 @@
 //! E-mail addresses of accounts: validated by mail, for registration, for log-in, for a new
-//! password; and identity servers.
+//! password.
 
 use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
-use skerry_core::canonical::{Mode, Object};
-use skerry_core::keys::SigningKey;
-use skerry_testkit::{Gateway, MailSink, Person, TestServer};
+use skerry_testkit::{MailSink, Person, TestServer};
 
 const REGISTER: &str = "/_matrix/client/v3/register";
 const LOGIN: &str = "/_matrix/client/v3/login";
-const ADDRESSES: &str = "/_matrix/client/v3/account/3pid";
+pub(super) const ADDRESSES: &str = "/_matrix/client/v3/account/3pid";
 const PASSWORD: &str = "/_matrix/client/v3/account/password";
 const SECRET: &str = "monkeys_are_GREAT.=-";
 
-async fn post(
+pub(super) async fn post(
     server: &TestServer,
     path: &str,
     token: Option<&str>,
@@ -49,12 +47,14 @@ fn by_email(sid: &str) -> Value {
     json!({ "type": "m.login.email.identity", "threepid_creds": creds(sid) })
 }
 
-fn owner(password: &str) -> Value {
+pub(super) fn owner(password: &str) -> Value {
     json!({ "type": "m.login.password", "password": password })
 }
 
 async fn addresses(server: &TestServer, who: &Person) -> Vec<String> {
-    let told = server.ok(Method::GET, ADDRESSES, Some(&who.token), None).await;
+    let told = server
+        .ok(Method::GET, ADDRESSES, Some(&who.token), None)
+        .await;
     let told = told["threepids"].as_array().unwrap().clone();
     told.iter()
         .map(|one| {
@@ -83,14 +83,26 @@ async fn an_address_is_validated_added_used_to_log_in_and_removed() {
     let server = TestServer::start_with(&sink.config());
     let alice = server.person("alice").await;
     let told = server
-        .ok(Method::GET, "/_matrix/client/v3/capabilities", Some(&alice.token), None)
+        .ok(
+            Method::GET,
+            "/_matrix/client/v3/capabilities",
+            Some(&alice.token),
+            None,
+        )
         .await;
-    assert_eq!(told["capabilities"]["m.3pid_changes"], json!({ "enabled": true }));
+    assert_eq!(
+        told["capabilities"]["m.3pid_changes"],
+        json!({ "enabled": true })
+    );
 
     let sid = request(&server, ADDRESSES, "Alice@Example.org", 1).await;
     let mail = sink.wait(1).await;
     assert_eq!(mail.to, "alice@example.org");
-    assert!(mail.headers.contains("Auto-Submitted: auto-generated"), "{}", mail.headers);
+    assert!(
+        mail.headers.contains("Auto-Submitted: auto-generated"),
+        "{}",
+        mail.headers
+    );
     let mut body = creds(&sid);
     let path = format!("{ADDRESSES}/add");
     let asks = post(&server, &path, Some(&alice.token), body.clone()).await;
@@ -117,7 +129,11 @@ async fn an_address_is_validated_added_used_to_log_in_and_removed() {
             "medium": "email", "address": "alice@example.org" }),
     ] {
         let (status, _, made) = post(&server, LOGIN, None, login).await;
-        assert_eq!((status, &made["user_id"]), (200, &json!(alice.user_id)), "{made}");
+        assert_eq!(
+            (status, &made["user_id"]),
+            (200, &json!(alice.user_id)),
+            "{made}"
+        );
     }
     let known = json!({ "medium": "email", "address": "alice@example.org" });
     let path = format!("{ADDRESSES}/delete");
@@ -138,13 +154,22 @@ async fn a_forgotten_password_is_replaced_by_a_link() {
     let nobody = request(&server, PASSWORD, "nobody@example.org", 1).await;
     let sid = request(&server, PASSWORD, "alice@example.org", 1).await;
     let mail = sink.wait(2).await;
-    assert_eq!((nobody.len(), mail.to.as_str()), (sid.len(), "alice@example.org"));
+    assert_eq!(
+        (nobody.len(), mail.to.as_str()),
+        (sid.len(), "alice@example.org")
+    );
     let (status, page) = open(&server, Method::GET, &mail.link()).await;
-    assert!(status == 200 && page.contains("<form method=\"post\">"), "{page}");
+    assert!(
+        status == 200 && page.contains("<form method=\"post\">"),
+        "{page}"
+    );
     let new = json!({ "new_password": "better horse", "auth": by_email(&sid) });
     let (status, errcode, asks) = post(&server, PASSWORD, None, new.clone()).await;
     assert_eq!((status, errcode.as_str()), (401, "M_THREEPID_AUTH_FAILED"));
-    assert_eq!(asks["flows"], json!([{ "stages": ["m.login.email.identity"] }]));
+    assert_eq!(
+        asks["flows"],
+        json!([{ "stages": ["m.login.email.identity"] }])
+    );
     // Looking at the link is not enough: programs that look at mail do that.
     assert_eq!(open(&server, Method::POST, &mail.link()).await.0, 200);
     let for_nobody = json!({ "new_password": "x", "auth": by_email(&nobody) });
@@ -152,17 +177,30 @@ async fn a_forgotten_password_is_replaced_by_a_link() {
     // Good for a password, and for nothing else.
     let mut register = json!({ "username": "eve", "password": "x" });
     register["auth"] = by_email(&sid);
-    assert_eq!(post(&server, REGISTER, None, register).await.1, "M_THREEPID_AUTH_FAILED");
+    assert_eq!(
+        post(&server, REGISTER, None, register).await.1,
+        "M_THREEPID_AUTH_FAILED"
+    );
     let (status, _, answer) = post(&server, PASSWORD, None, new.clone()).await;
     assert_eq!(status, 200, "{answer}");
     assert_eq!(post(&server, PASSWORD, None, new).await.0, 401, "once");
     let whoami = "/_matrix/client/v3/account/whoami";
-    assert_eq!(server.req(Method::GET, whoami, Some(&alice.token), None).await.0, 401);
-    let login = |password: &str| {
-        json!({ "type": "m.login.password", "user": "alice", "password": password })
-    };
-    assert_eq!(post(&server, LOGIN, None, login("correct horse")).await.0, 403);
-    assert_eq!(post(&server, LOGIN, None, login("better horse")).await.0, 200);
+    assert_eq!(
+        server
+            .req(Method::GET, whoami, Some(&alice.token), None)
+            .await
+            .0,
+        401
+    );
+    let login = |password: &str| json!({ "type": "m.login.password", "user": "alice", "password": password });
+    assert_eq!(
+        post(&server, LOGIN, None, login("correct horse")).await.0,
+        403
+    );
+    assert_eq!(
+        post(&server, LOGIN, None, login("better horse")).await.0,
+        200
+    );
     assert_eq!(sink.mails().len(), 2);
 }
 
@@ -175,7 +213,12 @@ async fn registration_offers_and_may_demand_an_address() {
     let flows = json!([{ "stages": ["m.login.dummy"] }, { "stages": ["m.login.email.identity"] }]);
     assert_eq!(asks["flows"], flows);
     let sid = request(&server, REGISTER, "alice@example.org", 1).await;
-    assert_eq!(open(&server, Method::GET, &sink.wait(1).await.link()).await.0, 200);
+    assert_eq!(
+        open(&server, Method::GET, &sink.wait(1).await.link())
+            .await
+            .0,
+        200
+    );
     let mut auth = by_email(&sid);
     auth["session"] = asks["session"].clone();
     let mut body = wanted;
@@ -195,7 +238,10 @@ async fn registration_offers_and_may_demand_an_address() {
     let mail = sink.wait(2).await;
     assert!(mail.text.contains("@alice:test.example") && !mail.text.contains("://"));
     let body = json!({ "username": "eve", "password": "x", "auth": by_email(&sid) });
-    assert_eq!(post(&server, REGISTER, None, body).await.1, "M_THREEPID_AUTH_FAILED");
+    assert_eq!(
+        post(&server, REGISTER, None, body).await.1,
+        "M_THREEPID_AUTH_FAILED"
+    );
 
     let strict = format!(
         "server_name = \"test.example\"\n[registration]\nopen = true\nemail_required = true\n{}",
@@ -203,7 +249,10 @@ async fn registration_offers_and_may_demand_an_address() {
     );
     let server = TestServer::start_as(&strict);
     let (_, _, asks) = post(&server, REGISTER, None, json!({ "username": "bob" })).await;
-    assert_eq!(asks["flows"], json!([{ "stages": ["m.login.email.identity"] }]));
+    assert_eq!(
+        asks["flows"],
+        json!([{ "stages": ["m.login.email.identity"] }])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -236,7 +285,12 @@ async fn mails_are_counted_repeated_and_wait_for_the_mail_server() {
     let server = server.restart().await;
     assert_eq!(sink.wait(6).await.to, "b@example.org");
 
-    assert_eq!(open(&server, Method::GET, &link.replace("token=", "token=0")).await.0, 400);
+    assert_eq!(
+        open(&server, Method::GET, &link.replace("token=", "token=0"))
+            .await
+            .0,
+        400
+    );
     server.clock.advance(24 * 3_600_000);
     assert_eq!(open(&server, Method::GET, &link).await.0, 400, "too old");
 }
@@ -250,7 +304,12 @@ async fn a_link_leads_nowhere_unseen() {
         json!({ "client_secret": SECRET, "email": "a@example.org", "send_attempt": 1,
             "next_link": next })
     };
-    for wrong in ["javascript:alert(1)", "file:///etc/passwd", "ftp://x", "//x"] {
+    for wrong in [
+        "javascript:alert(1)",
+        "file:///etc/passwd",
+        "ftp://x",
+        "//x",
+    ] {
         let got = post(&server, &path, None, ask(wrong)).await;
         assert_eq!((got.0, got.1.as_str()), (400, "M_INVALID_PARAM"), "{wrong}");
     }
@@ -258,7 +317,10 @@ async fn a_link_leads_nowhere_unseen() {
     assert_eq!(post(&server, &path, None, ask(next)).await.0, 200);
     let (status, page) = open(&server, Method::GET, &sink.wait(1).await.link()).await;
     assert_eq!(status, 200);
-    assert!(page.contains("https://app.example.org/?a=1&amp;b=&quot;&lt;script&gt;"), "{page}");
+    assert!(
+        page.contains("https://app.example.org/?a=1&amp;b=&quot;&lt;script&gt;"),
+        "{page}"
+    );
     assert!(!page.contains("<script>"), "{page}");
     for wrong in [
         json!({ "client_secret": "", "email": "a@b.example", "send_attempt": 1 }),
@@ -282,245 +344,75 @@ async fn without_a_mail_server_it_is_said_so() {
         (PASSWORD, 403, "M_THREEPID_DENIED"),
         (ADDRESSES, 400, "M_THREEPID_MEDIUM_NOT_SUPPORTED"),
     ] {
-        let got = post(&server, &format!("{base}/email/requestToken"), None, email.clone()).await;
+        let got = post(
+            &server,
+            &format!("{base}/email/requestToken"),
+            None,
+            email.clone(),
+        )
+        .await;
         assert_eq!((got.0, got.1.as_str()), (status, errcode), "{base}");
-        let got = post(&server, &format!("{base}/msisdn/requestToken"), None, phone.clone()).await;
-        assert_eq!((got.0, got.1.as_str()), (400, "M_THREEPID_MEDIUM_NOT_SUPPORTED"), "{base}");
+        let got = post(
+            &server,
+            &format!("{base}/msisdn/requestToken"),
+            None,
+            phone.clone(),
+        )
+        .await;
+        assert_eq!(
+            (got.0, got.1.as_str()),
+            (400, "M_THREEPID_MEDIUM_NOT_SUPPORTED"),
+            "{base}"
+        );
     }
     let new = json!({ "new_password": "x", "auth": by_email("x") });
-    assert_eq!(post(&server, PASSWORD, None, new).await.1, "M_THREEPID_DENIED");
-    let got = post(&server, &format!("{ADDRESSES}/add"), Some(&alice.token), creds("x")).await;
+    assert_eq!(
+        post(&server, PASSWORD, None, new).await.1,
+        "M_THREEPID_DENIED"
+    );
+    let got = post(
+        &server,
+        &format!("{ADDRESSES}/add"),
+        Some(&alice.token),
+        creds("x"),
+    )
+    .await;
     assert_eq!(got.1, "M_THREEPID_MEDIUM_NOT_SUPPORTED");
     assert!(addresses(&server, &alice).await.is_empty());
 }
 
-/// An identity server: answers in the order in which it is asked.
-struct IdentityServer {
-    gateway: Gateway,
-    name: String,
-    key: SigningKey,
-    _dir: tempfile::TempDir,
-    config: String,
-}
-
-impl IdentityServer {
-    async fn start() -> IdentityServer {
-        let dir = tempfile::tempdir().unwrap();
-        let ca = dir.path().join("ca.pem");
-        let gateway = Gateway::start_tls(&ca).await;
-        let name = gateway.url("").replace("https://", "");
-        let config = format!(
-            "[http_client]\nca_file = {:?}\nallow_private_addresses = true\n",
-            ca.display().to_string()
-        );
-        IdentityServer {
-            gateway,
-            name,
-            key: SigningKey::from_seed(&[5; 32], "0").unwrap(),
-            _dir: dir,
-            config,
-        }
-    }
-
-    fn public_key(&self) -> String {
-        skerry_core::hash::base64(&self.key.public_key())
-    }
-
-    /// What it signs about who owns an address.
-    fn signed(&self, mxid: &str, token: &str) -> Value {
-        let object = json!({ "mxid": mxid, "token": token });
-        let mut object = Object::from_json(&object, Mode::Strict).unwrap();
-        self.key.sign_object(&self.name, &mut object);
-        object.to_json()
-    }
-
-    fn answer(&self, body: Value) {
-        self.gateway.answer(200, body);
-    }
-
-    /// The next look-up finds this.
-    fn knows(&self, address: &str, found: Option<&str>) {
-        use sha2::Digest as _;
-        self.answer(json!({ "algorithms": ["none", "sha256"], "lookup_pepper": "pepper" }));
-        let hash = sha2::Sha256::digest(format!("{address} email pepper"));
-        let hash = skerry_core::hash::base64_url_safe(&hash);
-        let mappings = match found {
-            Some(user) => json!({ hash: user }),
-            None => json!({}),
-        };
-        self.answer(json!({ "mappings": mappings }));
-    }
-
-    /// The next invite is kept under this token.
-    fn keeps(&self, token: &str) {
-        let url = self.gateway.url("/_matrix/identity/v2/pubkey/isvalid");
-        let key = json!({ "public_key": self.public_key(), "key_validity_url": url });
-        self.answer(json!({ "token": token, "display_name": "b...", "public_keys": [key] }));
-    }
-
-    fn invite(&self, address: &str) -> Value {
-        json!({ "id_server": self.name, "id_access_token": "swordfish", "medium": "email",
-            "address": address })
-    }
-
-    /// The paths it was asked for, without the query.
-    fn asked(&self) -> Vec<String> {
-        let told = self.gateway.told();
-        let path = |path: &str| path.split('?').next().unwrap().to_owned();
-        told.iter()
-            .map(|told| path(&told.path).replace("/_matrix/identity/v2/", ""))
-            .collect()
-    }
-}
-
-async fn member(server: &TestServer, who: &Person, room: &str, whom: &Person) -> Value {
-    let path = format!(
-        "/_matrix/client/v3/rooms/{room}/state/m.room.member/{}",
-        whom.user_id
-    );
-    server.req(Method::GET, &path, Some(&who.token), None).await.1
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn identity_servers_are_told_of_addresses_and_told_to_forget_them() {
-    let identity = IdentityServer::start().await;
-    let server = TestServer::start_with(&identity.config);
-    let alice = server.person("alice").await;
-    let token = Some(alice.token.as_str());
-    let bound = json!({ "medium": "email", "address": "alice@example.org",
-        "mxid": alice.user_id, "ts": 1 });
-    let bind = json!({ "id_server": identity.name, "id_access_token": "swordfish",
-        "sid": "s", "client_secret": "c" });
-    let path = |what: &str| format!("{ADDRESSES}/{what}");
-    identity.answer(bound.clone());
-    assert_eq!(post(&server, &path("bind"), token, bind.clone()).await.0, 200);
-    let told = identity.gateway.told().pop().unwrap();
-    assert_eq!(told.headers["authorization"], "Bearer swordfish");
-    assert_eq!(told.json()["mxid"], alice.user_id);
-    let known = json!({ "medium": "email", "address": "alice@example.org" });
-    let (status, _, ended) = post(&server, &path("unbind"), token, known.clone()).await;
-    assert_eq!((status, &ended["id_server_unbind_result"]), (200, &json!("success")));
-    let told = identity.gateway.told().pop().unwrap();
-    let signed = told.headers["authorization"].to_str().unwrap();
-    assert!(signed.starts_with("X-Matrix origin=\"test.example\",destination="), "{signed}");
-    assert_eq!(told.json()["threepid"], known);
-    // Nobody knows of it any more.
-    let (_, _, ended) = post(&server, &path("unbind"), token, known).await;
-    assert_eq!(ended["id_server_unbind_result"], "no-support");
-    assert_eq!(identity.asked(), ["3pid/bind", "3pid/unbind"]);
-
-    // A closed account is forgotten too.
-    identity.answer(bound);
-    assert_eq!(post(&server, &path("bind"), token, bind.clone()).await.0, 200);
-    let close = json!({ "auth": owner("correct horse") });
-    let closed = post(&server, "/_matrix/client/v3/account/deactivate", token, close).await;
-    assert_eq!(closed.2, json!({ "id_server_unbind_result": "success" }));
-    assert_eq!(identity.asked().len(), 4);
-
-    let bob = server.person("bob").await;
-    let token = Some(bob.token.as_str());
-    identity.gateway.answer(400, json!({ "errcode": "M_SESSION_NOT_VALIDATED", "error": "x" }));
-    let refused = post(&server, &path("bind"), token, bind).await;
-    assert_eq!((refused.0, refused.1.as_str()), (401, "M_THREEPID_AUTH_FAILED"));
-    for (name, status) in [("not a server", 400), ("localhost:1", 502)] {
-        let bind = json!({ "id_server": name, "id_access_token": "t", "sid": "s",
-            "client_secret": "c" });
-        assert_eq!(post(&server, &path("bind"), token, bind).await.0, status, "{name}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn people_are_invited_by_address() {
-    let identity = IdentityServer::start().await;
-    let server = TestServer::start_with(&identity.config);
+async fn an_address_belongs_to_one_account_at_a_time() {
+    let sink = MailSink::start().await;
+    let server = TestServer::start_with(&sink.config());
     let alice = server.person("alice").await;
     let bob = server.person("bob").await;
-    let room = server.room(&alice, json!({ "name": "Den" })).await;
-    let invite = format!("/_matrix/client/v3/rooms/{room}/invite");
-
-    // Nobody is asked about an address for who may not invite.
-    let body = identity.invite("bob@example.org");
-    assert_eq!(post(&server, &invite, Some(&bob.token), body.clone()).await.0, 403);
-    assert!(identity.asked().is_empty());
-    identity.knows("bob@example.org", Some(&bob.user_id));
-    let invited = post(&server, &invite, Some(&alice.token), body).await;
-    assert_eq!(invited.0, 200, "{}", invited.2);
-    assert_eq!(member(&server, &alice, &room, &bob).await["membership"], "invite");
-    assert_eq!(identity.asked(), ["hash_details", "lookup"]);
-
-    let carol = server.person("carol").await;
-    identity.knows("bob@example.org", Some(&bob.user_id));
-    identity.knows("carol@example.org", None);
-    identity.keeps("7");
-    let invites = json!([identity.invite("bob@example.org"), identity.invite("carol@example.org")]);
-    let room = server.room(&alice, json!({ "invite_3pid": invites, "name": "Den" })).await;
-    assert_eq!(member(&server, &alice, &room, &bob).await["membership"], "invite");
-    let told = identity.gateway.told().pop().unwrap().json();
-    assert_eq!((&told["room_name"], &told["sender_display_name"]), (&json!("Den"), &json!("alice")));
-    let waiting = format!("/_matrix/client/v3/rooms/{room}/state/m.room.third_party_invite/7");
-    let waiting = server.ok(Method::GET, &waiting, Some(&alice.token), None).await;
-    assert_eq!(waiting["display_name"], "b...");
-    assert_eq!(waiting["public_key"], identity.public_key());
-
-    // Carol turns out to own the address: the identity server tells us.
-    let bind = |signed: Value| {
-        json!({ "address": "carol@example.org", "medium": "email", "mxid": carol.user_id,
-            "invites": [{ "address": "carol@example.org", "medium": "email",
-                "mxid": carol.user_id, "room_id": room, "sender": alice.user_id,
-                "signed": signed }] })
+    let mut sids = Vec::new();
+    for (n, secret) in ["one", "two"].into_iter().enumerate() {
+        let body = json!({ "client_secret": secret, "email": "us@example.org",
+            "send_attempt": 1 });
+        let path = format!("{ADDRESSES}/email/requestToken");
+        let (_, _, answer) = post(&server, &path, None, body).await;
+        let link = sink.wait(n + 1).await.link();
+        assert_eq!(open(&server, Method::GET, &link).await.0, 200);
+        sids.push(answer["sid"].as_str().unwrap().to_owned());
+    }
+    // The deprecated call asks for no password.
+    let add = async |who: &Person, n: usize| {
+        let secret = ["one", "two"][n];
+        let creds = json!({ "sid": sids[n], "client_secret": secret });
+        let body = json!({ "three_pid_creds": creds });
+        let (status, errcode, _) = post(&server, ADDRESSES, Some(&who.token), body).await;
+        (status, errcode)
     };
-    let on_bind = "/_matrix/federation/v1/3pid/onbind";
-    let other = SigningKey::from_seed(&[6; 32], "0").unwrap();
-    let mut forged = json!({ "mxid": carol.user_id, "token": "7" });
-    let mut object = Object::from_json(&forged, Mode::Strict).unwrap();
-    other.sign_object(&identity.name, &mut object);
-    forged = object.to_json();
-    let good = identity.signed(&carol.user_id, "7");
-    assert_eq!(post(&server, on_bind, None, bind(forged)).await.0, 200);
-    identity.answer(json!({ "valid": false }));
-    assert_eq!(post(&server, on_bind, None, bind(good.clone())).await.0, 200);
-    assert!(member(&server, &alice, &room, &carol).await["membership"].is_null());
-    identity.answer(json!({ "valid": true }));
-    let (status, _) = server
-        .req(Method::PUT, on_bind, None, Some(bind(good)))
-        .await;
-    assert_eq!(status, 200);
-    let now = member(&server, &alice, &room, &carol).await;
-    assert_eq!((&now["membership"], &now["third_party_invite"]["display_name"]),
-        (&json!("invite"), &json!("b...")));
-    server.join(&carol, &room).await;
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_invite_by_address_is_brought_along_when_joining() {
-    let identity = IdentityServer::start().await;
-    let server = TestServer::start_with(&identity.config);
-    let alice = server.person("alice").await;
-    let other = server.person("other").await;
-    let bob = server.person("bob").await;
-    let room = server.room(&alice, json!({ "invite": [other.user_id] })).await;
-    server.join(&other, &room).await;
-    let invite = format!("/_matrix/client/v3/rooms/{room}/invite");
-    identity.knows("bob@example.org", None);
-    identity.keeps("8");
-    let body = identity.invite("bob@example.org");
-    assert_eq!(post(&server, &invite, Some(&alice.token), body).await.0, 200);
-    // Who invited may have left since.
-    let leave = format!("/_matrix/client/v3/rooms/{room}/leave");
-    server.ok(Method::POST, &leave, Some(&alice.token), Some(json!({}))).await;
-    let mut signed = identity.signed(&bob.user_id, "8");
-    signed["sender"] = json!(alice.user_id);
-    let join = format!("/_matrix/client/v3/rooms/{room}/join");
-    let body = json!({ "third_party_signed": signed });
-    let stolen = post(&server, &join, Some(&other.token), body.clone()).await;
-    assert_eq!((stolen.0, stolen.1.as_str()), (403, "M_FORBIDDEN"));
-    let mut wrong = body.clone();
-    wrong["third_party_signed"]["sender"] = json!(other.user_id);
-    assert_eq!(post(&server, &join, Some(&bob.token), wrong).await.0, 403);
-    assert_eq!(post(&server, &join, Some(&bob.token), json!({})).await.0, 403);
-    identity.answer(json!({ "valid": true }));
-    let joined = post(&server, &join, Some(&bob.token), body).await;
-    assert_eq!(joined.0, 200, "{}", joined.2);
-    let now = member(&server, &other, &room, &bob).await;
-    assert_eq!(now["membership"], "join");
+    assert_eq!(add(&alice, 0).await.0, 200);
+    assert_eq!(add(&bob, 1).await, (400, "M_THREEPID_IN_USE".to_owned()));
+    let close = json!({ "auth": owner("correct horse") });
+    let path = "/_matrix/client/v3/account/deactivate";
+    assert_eq!(post(&server, path, Some(&alice.token), close).await.0, 200);
+    let login = json!({ "type": "m.login.password", "password": "correct horse",
+        "medium": "email", "address": "us@example.org" });
+    assert_eq!(post(&server, LOGIN, None, login).await.0, 403);
+    assert_eq!(add(&bob, 1).await.0, 200);
+    assert_eq!(addresses(&server, &bob).await, ["us@example.org"]);
 }
