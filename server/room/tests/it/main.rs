@@ -3,6 +3,7 @@
 
 mod aliases;
 mod create;
+mod damaged;
 mod house;
 mod membership;
 mod people;

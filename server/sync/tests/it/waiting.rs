@@ -45,9 +45,10 @@ async fn news_end_the_wait() {
                         .unwrap();
                 }
                 4 => {
-                    let data = house
-                        .accounts
-                        .set_account_data(bob.user, None, "x.y", json!({}));
+                    let data =
+                        house
+                            .accounts
+                            .set_account_data(bob.user, None, "x.y", json!({"a": 1}));
                     data.await.unwrap();
                 }
                 5 => drop(house.device("alice", "NEW").await),
