@@ -31,7 +31,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(60 * 60);
 /// How old an entry of the log may get, in ms: older sync tokens are answered more slowly.
 const LOG_AGE_MS: u64 = 7 * 24 * 3_600_000;
 /// How often sticky events that are sticky no more are taken away.
-const STICKY_EVERY: Duration = Duration::from_secs(60 * 60);
+const STICKY_EVERY: Duration = Duration::from_secs(60);
 /// How long to wait before work in damaged rooms is tried again.
 const ASIDE_AFTER: Duration = Duration::from_secs(10 * 60);
 /// How often old transactions are looked for.

@@ -96,11 +96,16 @@ impl Rooms {
         let mut rows = Vec::new();
         for (room, after) in rows_in_order(rooms) {
             let scan = Scan::prefix(&room).after(&(room, after));
-            let scan = scan.limit(limit.saturating_add(SKIP_MAX));
+            let enough = rows.len().saturating_add(limit).saturating_add(SKIP_MAX);
             for row in snap.scan::<t::Sticky>(scan) {
                 let ((_, pos), row) = row?;
-                if row.expires_ms > now_ms {
-                    rows.push((pos, room, row.event));
+                // Those that ended are few: they are swept every minute.
+                if row.expires_ms <= now_ms {
+                    continue;
+                }
+                rows.push((pos, room, row.event));
+                if rows.len() >= enough {
+                    break;
                 }
             }
         }
