@@ -21,6 +21,6 @@ pub use client::{Client, ClientOptions, Transport};
 pub use error::{HttpError, SetupError};
 pub use guard::Guard;
 pub use request::{Request, Response};
-pub use resolve::{Resolve, SystemResolver};
+pub use resolve::{Resolve, Service, SystemResolver};
 pub use target::Route;
 pub use tls::Tls;

@@ -7,6 +7,7 @@
 //! [`outbox::Outbox`], which empties the queues that changes leave in the store.
 
 pub mod appservice;
+pub mod federation;
 pub mod http;
 pub mod identity;
 pub mod livekit;

@@ -50,6 +50,12 @@ impl Request {
         }
     }
 
+    /// The URL asked for.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// `GET`.
     #[must_use]
     pub fn get(url: &str) -> Request {

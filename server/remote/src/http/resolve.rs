@@ -5,9 +5,23 @@ use std::net::IpAddr;
 use futures_util::future::BoxFuture;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::LookupIpStrategy;
+use hickory_resolver::proto::rr::{RData, Record};
 
 /// How many names are kept, for as long as their records say.
 const CACHED_NAMES: u64 = 4_096;
+
+/// An SRV record (RFC 2782).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Lower ones are tried first.
+    pub priority: u16,
+    /// Of equal priority, heavier ones are tried first.
+    pub weight: u16,
+    /// The host.
+    pub target: String,
+    /// Its port.
+    pub port: u16,
+}
 
 /// Looks names up; a seam for tests.
 pub trait Resolve: Send + Sync {
@@ -16,6 +30,12 @@ pub trait Resolve: Send + Sync {
     /// # Errors
     /// What the resolver said, in words.
     fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<IpAddr>, String>>;
+
+    /// The SRV records of a name, in any order; empty where there are none.
+    ///
+    /// # Errors
+    /// What the resolver said, in words.
+    fn services<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Service>, String>>;
 }
 
 /// The resolver of the system's configuration, with a cache. Where that cannot be read, each name
@@ -72,4 +92,32 @@ impl Resolve for SystemResolver {
             Ok(found)
         })
     }
+
+    fn services<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Vec<Service>, String>> {
+        Box::pin(async move {
+            let Some(resolver) = &self.0 else {
+                return Ok(Vec::new());
+            };
+            let found = match resolver.srv_lookup(name).await {
+                Ok(found) => found,
+                Err(error) if error.is_no_records_found() || error.is_nx_domain() => {
+                    return Ok(Vec::new());
+                }
+                Err(error) => return Err(error.to_string()),
+            };
+            Ok(found.answers().iter().filter_map(service).collect())
+        })
+    }
+}
+
+fn service(record: &Record) -> Option<Service> {
+    let RData::SRV(srv) = &record.data else {
+        return None;
+    };
+    Some(Service {
+        priority: srv.priority,
+        weight: srv.weight,
+        target: srv.target.to_utf8(),
+        port: srv.port,
+    })
 }

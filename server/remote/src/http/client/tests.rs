@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::http::{Route, Tls};
+use crate::http::{Route, Service, Tls};
 
 /// Names that a test knows.
 struct Names(Vec<(&'static str, Vec<IpAddr>)>);
@@ -23,6 +23,10 @@ impl Resolve for Names {
         let found = self.0.iter().find(|(known, _)| *known == name);
         let found = found.map(|(_, addresses)| addresses.clone());
         Box::pin(async move { found.ok_or_else(|| "no such name".to_owned()) })
+    }
+
+    fn services<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Vec<Service>, String>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 }
 

@@ -1,0 +1,7 @@
+//! What we say to other Matrix servers: where they are, and how we prove who we are.
+//!
+//! Start reading at [`Discovery`], which finds a server by its name.
+
+mod discover;
+
+pub use discover::{Discovery, Place};
