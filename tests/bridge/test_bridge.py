@@ -17,12 +17,13 @@ import unittest
 import urllib.error
 import urllib.parse
 import urllib.request
+import warnings
 
 from mautrix.appservice import AppService
 from mautrix.client import Client, MemorySyncStore
 from mautrix.client.state_store import MemoryStateStore
 from mautrix.crypto import MemoryCryptoStore, OlmMachine
-from mautrix.types import EventType, Membership, MessageType, TextMessageEventContent
+from mautrix.types import EventType, Membership, MessageType, RoomCreatePreset, TextMessageEventContent
 
 CONFIG = """
 server_name = "localhost"
@@ -194,11 +195,14 @@ class Bridge:
         ghost = self.az.intent.user(user_id)
         await ghost.ensure_registered()
         await ghost.set_displayname("The " + user_id.split(":")[0].removeprefix("@_lamp_"))
-        return {}
+        return {"made": user_id}
 
     async def query_alias(self, alias):
-        await self.az.intent.create_room(alias_localpart=alias.split(":")[0][1:], name="The lamp room")
-        return {}
+        localpart = alias.split(":")[0][1:]
+        await self.az.intent.create_room(
+            alias_localpart=localpart, name="The lamp room", preset=RoomCreatePreset.PUBLIC
+        )
+        return {"made": alias}
 
     async def handle(self, event):
         async with self.news:
@@ -236,7 +240,9 @@ class Store(MemoryStateStore):
 
 class Bridges(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self):
-        logging.getLogger("mau").setLevel(logging.WARNING)
+        # What the framework says about itself is not about the server.
+        logging.getLogger("mau").setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
         self.server = await asyncio.to_thread(Server)
         self.place = os.getcwd()
         os.chdir(self.server.home)
