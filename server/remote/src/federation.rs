@@ -3,5 +3,7 @@
 //! Start reading at [`Discovery`], which finds a server by its name.
 
 mod discover;
+mod xmatrix;
 
 pub use discover::{Discovery, Place};
+pub use xmatrix::{Proof, Signed};

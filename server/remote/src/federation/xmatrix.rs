@@ -1,0 +1,307 @@
+//! Proving who asks (server-server API, "Request Authentication"): the `Authorization: X-Matrix`
+//! header, in both directions.
+
+use skerry_core::canonical::Object;
+use skerry_core::keys::{SigningKey, verify_object};
+use skerry_core::names;
+
+/// The longest header that is looked at, in bytes.
+const HEADER_MAX: usize = 4_096;
+
+/// A request as it is signed.
+#[derive(Clone, Copy, Debug)]
+pub struct Signed<'a> {
+    /// In capitals.
+    pub method: &'a str,
+    /// Path and query as they are sent.
+    pub uri: &'a str,
+    /// Who asks.
+    pub origin: &'a str,
+    /// Who is asked.
+    pub destination: &'a str,
+    /// The body, where there is one.
+    pub content: Option<&'a Object>,
+}
+
+impl Signed<'_> {
+    /// The object that is signed. `destination` is left out for old servers that do so too.
+    fn object(&self, with_destination: bool) -> Object {
+        let mut object = Object::new();
+        object.insert("method", self.method);
+        object.insert("uri", self.uri);
+        object.insert("origin", self.origin);
+        if with_destination {
+            object.insert("destination", self.destination);
+        }
+        if let Some(content) = self.content {
+            object.insert("content", content.clone());
+        }
+        object
+    }
+
+    /// The header's value for a request of ours.
+    #[must_use]
+    pub fn authorization(&self, key: &SigningKey) -> String {
+        let mut object = self.object(true);
+        key.sign_object(self.origin, &mut object);
+        let signature = object
+            .object("signatures")
+            .and_then(|all| all.object(self.origin))
+            .and_then(|ours| ours.str(key.id()))
+            .unwrap_or_default();
+        format!(
+            "X-Matrix origin=\"{}\",destination=\"{}\",key=\"{}\",sig=\"{signature}\"",
+            self.origin,
+            self.destination,
+            key.id()
+        )
+    }
+
+    /// Whether a header's signature of this request is good under a key of the origin.
+    #[must_use]
+    pub fn is_signed(&self, proof: &Proof, public_key: &[u8; 32]) -> bool {
+        if proof.origin != self.origin {
+            return false;
+        }
+        let mut object = self.object(proof.destination.is_some());
+        let mut of_origin = Object::new();
+        of_origin.insert(&proof.key, proof.signature.as_str());
+        let mut signatures = Object::new();
+        signatures.insert(self.origin, of_origin);
+        object.insert("signatures", signatures);
+        verify_object(&object, self.origin, &proof.key, public_key)
+    }
+}
+
+/// What an `X-Matrix` header says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// Who asks.
+    pub origin: String,
+    /// Who is asked; servers from before v1.3 leave it out.
+    pub destination: Option<String>,
+    /// The id of the key.
+    pub key: String,
+    /// The signature, in base64.
+    pub signature: String,
+}
+
+impl Proof {
+    /// Reads the value of an `Authorization` header; nothing for another scheme and for anything
+    /// malformed: a parameter that is missing or there twice, a name that is none.
+    #[must_use]
+    pub fn parse(header: &str) -> Option<Proof> {
+        if header.len() > HEADER_MAX {
+            return None;
+        }
+        let (scheme, rest) = header.trim().split_once([' ', '\t'])?;
+        if !scheme.eq_ignore_ascii_case("x-matrix") {
+            return None;
+        }
+        let (mut origin, mut destination, mut key, mut signature) = (None, None, None, None);
+        let mut reader = Reader(rest.trim_start());
+        while let Some((name, value)) = reader.parameter()? {
+            let place = match name.to_ascii_lowercase().as_str() {
+                "origin" => &mut origin,
+                "destination" => &mut destination,
+                "key" => &mut key,
+                "sig" => &mut signature,
+                // Others may come with later versions.
+                _ => continue,
+            };
+            if place.replace(value).is_some() {
+                return None;
+            }
+        }
+        let proof = Proof {
+            origin: origin?,
+            destination,
+            key: key?,
+            signature: signature?,
+        };
+        let names_good = names::is_server_name(&proof.origin)
+            && proof
+                .destination
+                .as_deref()
+                .is_none_or(names::is_server_name);
+        let key_good = proof
+            .key
+            .strip_prefix("ed25519:")
+            .is_some_and(|version| !version.is_empty());
+        (names_good && key_good).then_some(proof)
+    }
+}
+
+/// Reads `name=value` pairs with commas between them (RFC 9110, section 11).
+struct Reader<'a>(&'a str);
+
+impl<'a> Reader<'a> {
+    /// The next pair; `Some(None)` at the end, `None` where there is something else.
+    #[allow(clippy::option_option)] // A fault, the end, or a pair.
+    fn parameter(&mut self) -> Option<Option<(&'a str, String)>> {
+        self.0 = self.0.trim_start_matches([' ', '\t', ',']);
+        if self.0.is_empty() {
+            return Some(None);
+        }
+        let (name, rest) = self.0.split_once('=')?;
+        let name = name.trim_end();
+        let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if name.is_empty() || !name.bytes().all(token) {
+            return None;
+        }
+        let rest = rest.trim_start();
+        let value = match rest.strip_prefix('"') {
+            Some(quoted) => self.quoted(quoted)?,
+            None => self.unquoted(rest),
+        };
+        let next = self.0.trim_start();
+        if !next.is_empty() && !next.starts_with(',') {
+            return None;
+        }
+        Some(Some((name, value)))
+    }
+
+    /// Up to the closing quote; a backslash takes the meaning of what follows.
+    fn quoted(&mut self, text: &'a str) -> Option<String> {
+        let mut value = String::new();
+        let mut chars = text.char_indices();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    self.0 = text.get(at + 1..)?;
+                    return Some(value);
+                }
+                '\\' => value.push(chars.next()?.1),
+                c => value.push(c),
+            }
+        }
+        None
+    }
+
+    /// Up to a comma or a space. Colons may stand unquoted, as old servers have it.
+    fn unquoted(&mut self, text: &'a str) -> String {
+        let end = text.find([',', ' ', '\t']).unwrap_or(text.len());
+        let (value, rest) = text.split_at(end);
+        self.0 = rest;
+        value.to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use skerry_core::canonical::Mode;
+
+    use super::*;
+
+    fn key() -> SigningKey {
+        SigningKey::from_seed(&[7; 32], "a").unwrap()
+    }
+
+    fn request(content: Option<&Object>) -> Signed<'_> {
+        Signed {
+            method: "PUT",
+            uri: "/_matrix/federation/v1/send/1?a=b",
+            origin: "one.example",
+            destination: "two.example:8448",
+            content,
+        }
+    }
+
+    #[test]
+    fn what_is_signed_here_is_believed_there_and_nothing_else_is() {
+        let body = Object::parse(b"{\"pdus\":[1],\"edus\":{}}", Mode::Strict).unwrap();
+        for content in [None, Some(&body)] {
+            let good = request(content);
+            let proof = Proof::parse(&good.authorization(&key())).unwrap();
+            assert_eq!(proof.destination.as_deref(), Some("two.example:8448"));
+            let public = key().public_key();
+            assert!(good.is_signed(&proof, &public));
+            let other = Object::parse(b"{}", Mode::Strict).unwrap();
+            for bad in [
+                Signed {
+                    method: "GET",
+                    ..good
+                },
+                Signed {
+                    uri: "/_matrix/federation/v1/send/2",
+                    ..good
+                },
+                Signed {
+                    origin: "three.example",
+                    ..good
+                },
+                Signed {
+                    destination: "three.example",
+                    ..good
+                },
+                Signed {
+                    content: Some(&other),
+                    ..good
+                },
+            ] {
+                assert!(!bad.is_signed(&proof, &public), "{bad:?}");
+            }
+            let stranger = SigningKey::from_seed(&[8; 32], "a").unwrap();
+            assert!(!good.is_signed(&proof, &stranger.public_key()));
+        }
+    }
+
+    #[test]
+    fn every_way_to_write_the_header_is_read() {
+        let proof = |destination: Option<&str>| {
+            Some(Proof {
+                origin: "a.example".to_owned(),
+                destination: destination.map(str::to_owned),
+                key: "ed25519:k".to_owned(),
+                signature: "c2ln".to_owned(),
+            })
+        };
+        for (header, expected) in [
+            (
+                "X-Matrix origin=a.example,key=\"ed25519:k\",sig=\"c2ln\"",
+                proof(None),
+            ),
+            (
+                "x-matrix ORIGIN=\"a.example\",Destination=\"b:1\",KEY=ed25519:k,Sig=c2ln",
+                proof(Some("b:1")),
+            ),
+            (
+                "X-Matrix  sig=c2ln , key = \"ed25519:k\" ,, origin = a.example , new=\"x,y\"",
+                proof(None),
+            ),
+            (
+                "X-Matrix origin=\"a\\.example\",key=ed25519:k,sig=c2ln",
+                proof(None),
+            ),
+        ] {
+            assert_eq!(Proof::parse(header), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn anything_malformed_is_no_proof() {
+        let long = format!(
+            "X-Matrix origin=a,key=ed25519:k,sig={}",
+            "a".repeat(HEADER_MAX)
+        );
+        for header in [
+            "",
+            "X-Matrix",
+            "Bearer abc",
+            "X-Matrix origin=a,key=ed25519:k",
+            "X-Matrix origin=a,origin=b,key=ed25519:k,sig=x",
+            "X-Matrix origin=\"a,key=ed25519:k,sig=x",
+            "X-Matrix origin=\"a\"key=ed25519:k,sig=x",
+            "X-Matrix origin=a b,key=ed25519:k,sig=x",
+            "X-Matrix origin=\"not a name\",key=ed25519:k,sig=x",
+            "X-Matrix origin=a,destination=\"not a name\",key=ed25519:k,sig=x",
+            "X-Matrix origin=a,key=rsa:k,sig=x",
+            "X-Matrix origin=a,key=ed25519:,sig=x",
+            "X-Matrix =a,key=ed25519:k,sig=x",
+            &long,
+        ] {
+            assert_eq!(Proof::parse(header), None, "{header}");
+        }
+    }
+}
