@@ -9,7 +9,7 @@ use skerry_account::e2e::{KeysError, NewDehydrated, Waiting};
 use skerry_core::Pos;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 
-use crate::{Ctx, keys, scope};
+use crate::{Ctx, keys};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -52,11 +52,7 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 
 /// `GET /dehydrated_device`
 async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let device = ctx
-        .accounts
-        .keys()
-        .dehydrated(scope::own(&call)?.user)
-        .await;
+    let device = ctx.accounts.keys().dehydrated(call.requester()?.user).await;
     let device = device.map_err(refusal)?;
     let data = RawValue::from_string(device.data).map_err(ApiError::internal)?;
     Answer::json(&json!({ "device_id": device.device_id, "device_data": data }))
@@ -65,7 +61,7 @@ async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `DELETE /dehydrated_device`
 async fn delete(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let keys = ctx.accounts.keys();
-    let id = keys.delete_dehydrated(scope::own(&call)?.user).await;
+    let id = keys.delete_dehydrated(call.requester()?.user).await;
     Answer::json(&json!({ "device_id": id.map_err(refusal)? }))
 }
 
@@ -103,7 +99,7 @@ async fn waiting(ctx: &Ctx, call: &Call, from: Option<&str>) -> Result<Waiting, 
         }
     };
     let limit = call.query_as("limit")?.unwrap_or(100);
-    let (user, device) = (scope::own(call)?.user, call.param("deviceId"));
+    let (user, device) = (call.requester()?.user, call.param("deviceId"));
     let keys = ctx.accounts.keys();
     let found = keys.dehydrated_messages(user, device, since, limit);
     found.await.map_err(|error| match error {

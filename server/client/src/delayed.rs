@@ -16,7 +16,7 @@ use skerry_room::{
 };
 
 use crate::in_room::{content, refusal, room_id, sticky_ms, ts, txn, who};
-use crate::{Ctx, fault, scope};
+use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -160,14 +160,14 @@ async fn act(ctx: &Ctx, call: &Call, action: DelayedAction) -> Result<Answer, Ap
 
 /// `GET /delayed_events/{delayId}`
 async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let user = scope::own(&call)?.user;
+    let user = call.requester()?.user;
     let event = ctx.rooms.delayed_event(user, call.param("delayId")).await;
     Answer::json(&shown(event.map_err(refusal)?))
 }
 
 /// `GET /delayed_events`
 async fn list(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let user = scope::own(&call)?.user;
+    let user = call.requester()?.user;
     let ask = asked(&call)?;
     let backwards = ask.backwards;
     let page = ctx.rooms.delayed_events(user, ask).await.map_err(refusal)?;

@@ -53,8 +53,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(
         POST "/_matrix/client/unstable/io.element.msc4388/rendezvous",
         TokenOptional, Login, json_create
-    )
-    .max_body(BODY_MAX),
+    ),
     route!(
         GET "/_matrix/client/unstable/io.element.msc4388/rendezvous/{sessionId}",
         None, Send, json_get
@@ -62,8 +61,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(
         PUT "/_matrix/client/unstable/io.element.msc4388/rendezvous/{sessionId}",
         None, Send, json_put
-    )
-    .max_body(BODY_MAX),
+    ),
     route!(
         DELETE "/_matrix/client/unstable/io.element.msc4388/rendezvous/{sessionId}",
         None, Send, json_delete
@@ -72,8 +70,6 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 
 /// The longest message, in bytes.
 const DATA_MAX: usize = 4_096;
-/// The longest body with a message in JSON, where each byte may be written as six.
-const BODY_MAX: usize = 6 * DATA_MAX + 1_024;
 /// Sessions kept at once; a further one takes the place of the oldest.
 const SESSIONS_MAX: usize = 1_000;
 /// Sessions that one address may have at once.

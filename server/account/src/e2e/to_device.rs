@@ -241,7 +241,7 @@ fn shorten(
         gauge.bytes = gauge.bytes.saturating_sub(row.json.len() + ROW_BYTES);
         gone += 1;
     }
-    tracing::warn!(
+    tracing::info!(
         device = slot.1,
         gone,
         "too many messages wait for a device: the oldest go"
