@@ -18,11 +18,11 @@ use crate::slider::Slider;
 
 pub const PEOPLE: usize = 4;
 const ROOMS_MAX: usize = 4;
-const STEPS: usize = 90;
+const STEPS: usize = 70;
 /// Histories gone through.
 const SEEDS: u64 = 200;
 /// Histories in one store.
-const PER_HOUSE: u64 = 10;
+const PER_HOUSE: u64 = 20;
 
 const FILTERS: &[&str] = &[
     "{}",
