@@ -78,8 +78,7 @@ impl Appservice {
     /// of this server in its namespace.
     #[must_use]
     pub fn has_user(&self, user_id: &str) -> bool {
-        self.is_local(user_id)
-            && (*user_id == *self.sender || self.registration.users.has(user_id))
+        self.is_local(user_id) && (*user_id == *self.sender || self.registration.users.has(user_id))
     }
 
     /// Whether nobody else may make this user.

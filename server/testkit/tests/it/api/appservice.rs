@@ -50,7 +50,12 @@ async fn refused(
     (status, errcode)
 }
 
-async fn admin(server: &TestServer, method: Method, rest: &str, body: Option<Value>) -> (u16, Value) {
+async fn admin(
+    server: &TestServer,
+    method: Method,
+    rest: &str,
+    body: Option<Value>,
+) -> (u16, Value) {
     let path = format!("/_skerry/admin/v1/appservices{rest}");
     server.admin(method, &path, body).await
 }
@@ -64,7 +69,10 @@ async fn registrations_come_and_go_while_the_server_runs() {
     assert_eq!(got, (401, "M_UNKNOWN_TOKEN".into()));
     register(&server, fake.registration("irc")).await;
     let who = ok(&server, "as-irc", Method::GET, whoami, json!({})).await;
-    assert_eq!(who, json!({ "user_id": "@irc-bot:test.example", "is_guest": false }));
+    assert_eq!(
+        who,
+        json!({ "user_id": "@irc-bot:test.example", "is_guest": false })
+    );
 
     let mut other = fake.registration("other");
     other["as_token"] = json!("as-irc");
@@ -76,7 +84,12 @@ async fn registrations_come_and_go_while_the_server_runs() {
     wrong["namespaces"]["users"][0]["regex"] = json!("@(");
     let (status, answer) = admin(&server, Method::POST, "", Some(wrong)).await;
     assert_eq!(status, 400);
-    assert!(answer["error"].as_str().unwrap().starts_with("namespaces.users[0].regex"));
+    assert!(
+        answer["error"]
+            .as_str()
+            .unwrap()
+            .starts_with("namespaces.users[0].regex")
+    );
 
     let server = server.restart().await;
     let mut newer = fake.registration("irc");
@@ -125,7 +138,9 @@ async fn rooms_of_a_network_are_listed_by_its_bridge() {
     let fake = Fake::start().await;
     register(&server, fake.registration("irc")).await;
     let alice = server.person("alice").await;
-    let room = server.room(&alice, json!({ "preset": "public_chat" })).await;
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
     let path = format!("v3/directory/list/appservice/freenode/{}", escape(&room));
     let listed = json!({ "visibility": "public" });
     let got = refused(&server, &alice.token, Method::PUT, &path, listed.clone()).await;
@@ -136,9 +151,22 @@ async fn rooms_of_a_network_are_listed_by_its_bridge() {
         rooms["chunk"].as_array().unwrap().len()
     };
     assert_eq!(count(json!({})).await, 0);
-    assert_eq!(count(json!({ "third_party_instance_id": "irc|freenode" })).await, 1);
-    assert_eq!(count(json!({ "third_party_instance_id": "irc|other" })).await, 0);
+    assert_eq!(
+        count(json!({ "third_party_instance_id": "irc|freenode" })).await,
+        1
+    );
+    assert_eq!(
+        count(json!({ "third_party_instance_id": "irc|other" })).await,
+        0
+    );
     assert_eq!(count(json!({ "include_all_networks": true })).await, 1);
-    ok(&server, "as-irc", Method::PUT, &path, json!({ "visibility": "private" })).await;
+    ok(
+        &server,
+        "as-irc",
+        Method::PUT,
+        &path,
+        json!({ "visibility": "private" }),
+    )
+    .await;
     assert_eq!(count(json!({ "include_all_networks": true })).await, 0);
 }

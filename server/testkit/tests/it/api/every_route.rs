@@ -225,6 +225,7 @@ fn wrong_types() -> Value {
         "session_data",
         "third_party_signed",
         "next_batch",
+        "transaction_id",
         "delay",
         "action",
         "sequence_token",

@@ -45,11 +45,32 @@ async fn users_are_made_when_they_are_asked_for() {
     assert_eq!(asked[0].path, "/_matrix/app/v1/users/@_irc_a:test.example");
     assert_eq!(asked[0].token, "Bearer hs-irc");
     let profile = |name: &str| format!("v3/profile/{}", escape(&format!("@{name}:test.example")));
-    ok(&server, &alice.token, Method::GET, &profile("_irc_a"), json!({})).await;
-    ok(&server, &alice.token, Method::GET, &profile("_irc_b"), json!({})).await;
+    ok(
+        &server,
+        &alice.token,
+        Method::GET,
+        &profile("_irc_a"),
+        json!({}),
+    )
+    .await;
+    ok(
+        &server,
+        &alice.token,
+        Method::GET,
+        &profile("_irc_b"),
+        json!({}),
+    )
+    .await;
     let made = json!({ "invite": ["@_irc_c:test.example", "@_irc_none2:test.example"] });
     ok(&server, &alice.token, Method::POST, "v3/createRoom", made).await;
-    ok(&server, &alice.token, Method::GET, &profile("_irc_c"), json!({})).await;
+    ok(
+        &server,
+        &alice.token,
+        Method::GET,
+        &profile("_irc_c"),
+        json!({}),
+    )
+    .await;
     for user in ["_irc_a", "_irc_b", "_irc_c"] {
         let path = format!("/_matrix/app/v1/users/@{user}:test.example");
         assert_eq!(to(&fake, &path), 1, "{user}");
@@ -60,11 +81,17 @@ async fn users_are_made_when_they_are_asked_for() {
         let got = refused(&server, &alice.token, Method::GET, &path, json!({})).await;
         assert_eq!(got, (404, "M_NOT_FOUND".into()));
     }
-    assert_eq!(to(&fake, "/_matrix/app/v1/users/@_irc_none:test.example"), 1);
+    assert_eq!(
+        to(&fake, "/_matrix/app/v1/users/@_irc_none:test.example"),
+        1
+    );
     server.clock.advance(10_000);
     let path = profile("_irc_none");
     refused(&server, &alice.token, Method::GET, &path, json!({})).await;
-    assert_eq!(to(&fake, "/_matrix/app/v1/users/@_irc_none:test.example"), 2);
+    assert_eq!(
+        to(&fake, "/_matrix/app/v1/users/@_irc_none:test.example"),
+        2
+    );
     let path = profile("somebody");
     refused(&server, &alice.token, Method::GET, &path, json!({})).await;
     assert_eq!(to(&fake, "/_matrix/app/v1/users/@somebody:test.example"), 0);
@@ -76,7 +103,9 @@ async fn aliases_are_made_when_they_are_asked_for() {
     let fake = Fake::start().await;
     register(&server, fake.registration("irc")).await;
     let alice = server.person("alice").await;
-    let room = server.room(&alice, json!({ "preset": "public_chat" })).await;
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
     let (maker, made) = (std::sync::Arc::downgrade(&server), room.clone());
     fake.answer(move |asked: Asked| {
         let (maker, room) = (maker.clone(), made.clone());
@@ -89,7 +118,14 @@ async fn aliases_are_made_when_they_are_asked_for() {
             }
             let path = format!("v3/directory/room/{}", escape(alias));
             let body = json!({ "room_id": room });
-            ok(&maker.upgrade().unwrap(), "as-irc", Method::PUT, &path, body).await;
+            ok(
+                &maker.upgrade().unwrap(),
+                "as-irc",
+                Method::PUT,
+                &path,
+                body,
+            )
+            .await;
             (200, json!({}))
         }
     });
@@ -99,17 +135,48 @@ async fn aliases_are_made_when_they_are_asked_for() {
     let joined = ok(&server, &bob.token, Method::POST, &join, json!({})).await;
     assert_eq!(joined["room_id"], room.as_str());
     let resolve = |name: &str| format!("v3/directory/room/{}", alias(name));
-    let found = ok(&server, &bob.token, Method::GET, &resolve("_irc_b"), json!({})).await;
+    let found = ok(
+        &server,
+        &bob.token,
+        Method::GET,
+        &resolve("_irc_b"),
+        json!({}),
+    )
+    .await;
     assert_eq!(found["room_id"], room.as_str());
-    let got = refused(&server, &bob.token, Method::GET, &resolve("_irc_none"), json!({})).await;
+    let got = refused(
+        &server,
+        &bob.token,
+        Method::GET,
+        &resolve("_irc_none"),
+        json!({}),
+    )
+    .await;
     assert_eq!(got, (404, "M_NOT_FOUND".into()));
-    refused(&server, &bob.token, Method::GET, &resolve("other"), json!({})).await;
+    refused(
+        &server,
+        &bob.token,
+        Method::GET,
+        &resolve("other"),
+        json!({}),
+    )
+    .await;
     assert_eq!(to(&fake, "/_matrix/app/v1/rooms/#other:test.example"), 0);
     // One that fails again and again is given up.
     fake.answer_all(500, json!({}));
-    let got = refused(&server, &bob.token, Method::GET, &resolve("_irc_late"), json!({})).await;
+    let got = refused(
+        &server,
+        &bob.token,
+        Method::GET,
+        &resolve("_irc_late"),
+        json!({}),
+    )
+    .await;
     assert_eq!(got.0, 408);
-    assert_eq!(to(&fake, "/_matrix/app/v1/rooms/#_irc_late:test.example"), 3);
+    assert_eq!(
+        to(&fake, "/_matrix/app/v1/rooms/#_irc_late:test.example"),
+        3
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -124,7 +191,10 @@ async fn pings_say_what_is_wrong() {
     assert!(answer["duration_ms"].is_u64());
     let asked = fake.asked();
     assert_eq!(asked[0].path, "/_matrix/app/v1/ping");
-    assert_eq!((&asked[0].body, asked[0].token.as_str()), (&body, "Bearer hs-irc"));
+    assert_eq!(
+        (&asked[0].body, asked[0].token.as_str()),
+        (&body, "Bearer hs-irc")
+    );
     let got = refused(&server, &alice.token, Method::POST, path, body.clone()).await;
     assert_eq!(got, (403, "M_FORBIDDEN".into()));
     let other = "v1/appservice/xmpp/ping";
@@ -168,7 +238,8 @@ async fn a_ping_ends_the_pause() {
     fake.wait(|asked| {
         let later = asked.iter().skip(before);
         let mut sent = later.filter(|one| one.number().is_some());
-        sent.find(|one| one.body.to_string().contains(room)).map(drop)
+        sent.find(|one| one.body.to_string().contains(room))
+            .map(drop)
     })
     .await;
 }
@@ -190,7 +261,10 @@ async fn other_networks_are_asked_through_their_bridges() {
             "icon": "mxc://a/b", "instances": [{ "desc": "a", "network_id": "n" }],
         }),
     );
-    two.answer_all(200, json!({ "user_fields": [], "instances": [{ "desc": "b" }] }));
+    two.answer_all(
+        200,
+        json!({ "user_fields": [], "instances": [{ "desc": "b" }] }),
+    );
     let protocols = "v3/thirdparty/protocols";
     let found = ok(&server, &alice.token, Method::GET, protocols, json!({})).await;
     let instances = json!([
@@ -216,7 +290,10 @@ async fn other_networks_are_asked_through_their_bridges() {
     assert_eq!(found, json!([user]));
     let asked = one.asked().pop().unwrap();
     assert_eq!(asked.path, "/_matrix/app/v1/thirdparty/user/irc");
-    assert_eq!((asked.query.as_str(), asked.token.as_str()), ("nick=x%20y", "Bearer hs-one"));
+    assert_eq!(
+        (asked.query.as_str(), asked.token.as_str()),
+        ("nick=x%20y", "Bearer hs-one")
+    );
     let place = json!({ "alias": "#a:b", "protocol": "irc", "fields": {} });
     two.answer_all(200, json!([place]));
     let path = "v3/thirdparty/location?alias=%23a%3Ab";

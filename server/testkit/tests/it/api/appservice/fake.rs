@@ -174,9 +174,7 @@ pub async fn ghost(server: &TestServer, token: &str, name: &str) -> String {
         "inhibit_login": true,
     });
     let path = "/_matrix/client/v3/register";
-    let made = server
-        .ok(Method::POST, path, Some(token), Some(body))
-        .await;
+    let made = server.ok(Method::POST, path, Some(token), Some(body)).await;
     made["user_id"].as_str().unwrap().to_owned()
 }
 
@@ -186,9 +184,7 @@ async fn serve(listener: TcpListener, asked: Arc<Mutex<Vec<Asked>>>, answers: An
         let service = service_fn(move |request| note(asked.clone(), answers.clone(), request));
         tokio::spawn(async move {
             let http = hyper::server::conn::http1::Builder::new();
-            let _ = http
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
+            let _ = http.serve_connection(TokioIo::new(stream), service).await;
         });
     }
 }

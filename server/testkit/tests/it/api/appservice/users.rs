@@ -24,7 +24,11 @@ async fn acts_as_its_users_and_nobody_else() {
     let path = format!("/_matrix/client/{me}&access_token=as-irc");
     let (status, who) = server.req(Method::GET, &path, None, None).await;
     assert_eq!((status, &who["user_id"]), (200, &json!(ghost)));
-    for other in [alice.user_id.as_str(), "@_irc_none:test.example", "@_irc_a:elsewhere"] {
+    for other in [
+        alice.user_id.as_str(),
+        "@_irc_none:test.example",
+        "@_irc_a:elsewhere",
+    ] {
         let path = whoami(&format!("user_id={}", escape(other)));
         let got = refused(&server, "as-irc", Method::GET, &path, json!({})).await;
         assert_eq!(got, (403, "M_FORBIDDEN".into()), "{other}");
@@ -57,7 +61,12 @@ async fn makes_users_without_a_password_and_logs_them_in() {
     let register_path = "/_matrix/client/v3/register";
     let body = json!({ "type": KIND, "username": "_irc_A=1", "device_id": "D" });
     let made = server
-        .ok(Method::POST, register_path, Some("as-irc"), Some(body.clone()))
+        .ok(
+            Method::POST,
+            register_path,
+            Some("as-irc"),
+            Some(body.clone()),
+        )
         .await;
     assert_eq!(made["user_id"], "@_irc_A=1:test.example");
     assert_eq!(made["device_id"], "D");
@@ -73,8 +82,18 @@ async fn makes_users_without_a_password_and_logs_them_in() {
         (None, body.clone(), 401, "M_MISSING_TOKEN"),
         (Some("no"), body.clone(), 401, "M_UNKNOWN_TOKEN"),
         (Some(alice.token.as_str()), body, 401, "M_UNKNOWN_TOKEN"),
-        (Some("as-irc"), json!({ "type": KIND }), 400, "M_MISSING_PARAM"),
-        (Some("as-irc"), json!({ "type": KIND, "username": "x" }), 400, "M_EXCLUSIVE"),
+        (
+            Some("as-irc"),
+            json!({ "type": KIND }),
+            400,
+            "M_MISSING_PARAM",
+        ),
+        (
+            Some("as-irc"),
+            json!({ "type": KIND, "username": "x" }),
+            400,
+            "M_EXCLUSIVE",
+        ),
         (
             Some("as-irc"),
             json!({ "type": KIND, "username": "_irc_a:b" }),
@@ -88,9 +107,15 @@ async fn makes_users_without_a_password_and_logs_them_in() {
     }
 
     let login_path = "/_matrix/client/v3/login";
-    let login = |user: &str| json!({ "type": KIND, "identifier": { "type": "m.id.user", "user": user } });
+    let login =
+        |user: &str| json!({ "type": KIND, "identifier": { "type": "m.id.user", "user": user } });
     let session = server
-        .ok(Method::POST, login_path, Some("as-irc"), Some(login("_irc_A=1")))
+        .ok(
+            Method::POST,
+            login_path,
+            Some("as-irc"),
+            Some(login("_irc_A=1")),
+        )
         .await;
     assert_eq!(session["user_id"], "@_irc_A=1:test.example");
     let cases = [
@@ -104,7 +129,12 @@ async fn makes_users_without_a_password_and_logs_them_in() {
         assert_eq!(got, (status, errcode.to_owned()), "{user}");
     }
     let (_, flows) = server.req(Method::GET, login_path, None, None).await;
-    assert!(flows["flows"].as_array().unwrap().contains(&json!({ "type": KIND })));
+    assert!(
+        flows["flows"]
+            .as_array()
+            .unwrap()
+            .contains(&json!({ "type": KIND }))
+    );
     // Nobody else gets in.
     let password = json!({
         "type": "m.login.password",
@@ -113,7 +143,10 @@ async fn makes_users_without_a_password_and_logs_them_in() {
     });
     assert_eq!(post(None, login_path, password).await.0, 403);
     let body = json!({ "new_password": "secret" });
-    let path = format!("v3/account/password?user_id={}", escape("@_irc_A=1:test.example"));
+    let path = format!(
+        "v3/account/password?user_id={}",
+        escape("@_irc_A=1:test.example")
+    );
     let got = refused(&server, "as-irc", Method::POST, &path, body).await;
     assert_eq!(got, (403, "M_FORBIDDEN".into()));
     // A stale token does not keep people from registering and logging in.
@@ -153,7 +186,14 @@ async fn needs_to_prove_nothing() {
     let one = format!("v3/devices/A?{acting}");
     ok(&server, "as-irc", Method::DELETE, &one, json!({})).await;
     let many = format!("v3/delete_devices?{acting}");
-    ok(&server, "as-irc", Method::POST, &many, json!({ "devices": ["B"] })).await;
+    ok(
+        &server,
+        "as-irc",
+        Method::POST,
+        &many,
+        json!({ "devices": ["B"] }),
+    )
+    .await;
     let list = format!("v3/devices?{acting}");
     let left = ok(&server, "as-irc", Method::GET, &list, json!({})).await;
     assert_eq!(left["devices"].as_array().unwrap().len(), 1);
@@ -201,17 +241,37 @@ async fn names_are_kept_for_it() {
         let (status, answer) = server
             .req(Method::POST, register_path, None, Some(body))
             .await;
-        assert_eq!((status, &answer["errcode"]), (400, &json!("M_EXCLUSIVE")), "{name}");
+        assert_eq!(
+            (status, &answer["errcode"]),
+            (400, &json!("M_EXCLUSIVE")),
+            "{name}"
+        );
         let path = format!("{register_path}/available?username={name}");
         let (status, answer) = server.req(Method::GET, &path, None, None).await;
-        assert_eq!((status, &answer["errcode"]), (400, &json!("M_EXCLUSIVE")), "{name}");
+        assert_eq!(
+            (status, &answer["errcode"]),
+            (400, &json!("M_EXCLUSIVE")),
+            "{name}"
+        );
     }
     let body = json!({ "type": KIND, "username": "_irc_a" });
-    let got = refused(&server, "as-xmpp", Method::POST, "v3/register", body.clone()).await;
+    let got = refused(
+        &server,
+        "as-xmpp",
+        Method::POST,
+        "v3/register",
+        body.clone(),
+    )
+    .await;
     assert_eq!(got, exclusive, "another one's");
     ghost(&server, "as-xmpp", "_anything").await;
 
-    let alias = |name: &str| format!("v3/directory/room/{}", escape(&format!("#{name}:test.example")));
+    let alias = |name: &str| {
+        format!(
+            "v3/directory/room/{}",
+            escape(&format!("#{name}:test.example"))
+        )
+    };
     let body = json!({ "room_id": room });
     for (token, name) in [
         (alice.token.as_str(), "_irc_x"),
@@ -222,13 +282,41 @@ async fn names_are_kept_for_it() {
         assert_eq!(got, exclusive, "{token} {name}");
     }
     // Its own alias, for a room that it is not in.
-    ok(&server, "as-irc", Method::PUT, &alias("_irc_x"), body.clone()).await;
-    let got = refused(&server, &alice.token, Method::DELETE, &alias("_irc_x"), json!({})).await;
+    ok(
+        &server,
+        "as-irc",
+        Method::PUT,
+        &alias("_irc_x"),
+        body.clone(),
+    )
+    .await;
+    let got = refused(
+        &server,
+        &alice.token,
+        Method::DELETE,
+        &alias("_irc_x"),
+        json!({}),
+    )
+    .await;
     assert_eq!(got, exclusive);
-    ok(&server, "as-irc", Method::DELETE, &alias("_irc_x"), json!({})).await;
+    ok(
+        &server,
+        "as-irc",
+        Method::DELETE,
+        &alias("_irc_x"),
+        json!({}),
+    )
+    .await;
     ok(&server, &alice.token, Method::PUT, &alias("_shared"), body).await;
     let create = json!({ "room_alias_name": "_irc_y" });
-    let got = refused(&server, &alice.token, Method::POST, "v3/createRoom", create.clone()).await;
+    let got = refused(
+        &server,
+        &alice.token,
+        Method::POST,
+        "v3/createRoom",
+        create.clone(),
+    )
+    .await;
     assert_eq!(got, exclusive);
     ok(&server, "as-irc", Method::POST, "v3/createRoom", create).await;
 }
@@ -242,7 +330,10 @@ async fn events_may_bear_another_time() {
     let room = ok(&server, "as-irc", Method::POST, "v3/createRoom", json!({})).await;
     let room = room["room_id"].as_str().unwrap();
     let send = |txn: &str, ts: &str| {
-        format!("v3/rooms/{}/send/m.room.message/{txn}?ts={ts}", escape(room))
+        format!(
+            "v3/rooms/{}/send/m.room.message/{txn}?ts={ts}",
+            escape(room)
+        )
     };
     let text = json!({ "msgtype": "m.text", "body": "long ago" });
     let ts_of = async |event: &Value| {
@@ -251,16 +342,37 @@ async fn events_may_bear_another_time() {
         let event = ok(&server, "as-irc", Method::GET, &path, json!({})).await;
         event["origin_server_ts"].clone()
     };
-    let sent = ok(&server, "as-irc", Method::PUT, &send("a", "1234"), text.clone()).await;
+    let sent = ok(
+        &server,
+        "as-irc",
+        Method::PUT,
+        &send("a", "1234"),
+        text.clone(),
+    )
+    .await;
     assert_eq!(ts_of(&sent).await, 1234);
-    let again = ok(&server, "as-irc", Method::PUT, &send("a", "1234"), text.clone()).await;
+    let again = ok(
+        &server,
+        "as-irc",
+        Method::PUT,
+        &send("a", "1234"),
+        text.clone(),
+    )
+    .await;
     assert_eq!(again, sent, "the same transaction");
     let state = format!("v3/rooms/{}/state/m.room.topic?ts=99", escape(room));
     let topic = json!({ "topic": "old" });
     let set = ok(&server, "as-irc", Method::PUT, &state, topic).await;
     assert_eq!(ts_of(&set).await, 99);
     for wrong in ["x", "-1", "9007199254740992"] {
-        let got = refused(&server, "as-irc", Method::PUT, &send("b", wrong), text.clone()).await;
+        let got = refused(
+            &server,
+            "as-irc",
+            Method::PUT,
+            &send("b", wrong),
+            text.clone(),
+        )
+        .await;
         assert_eq!(got, (400, "M_INVALID_PARAM".into()), "{wrong}");
     }
     // For people it means nothing.
