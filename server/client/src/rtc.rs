@@ -34,7 +34,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     ),
     route!(POST "/livekit/jwt/sfu/get", None, Login, sfu_get),
     route!(POST "/livekit/jwt/get_token", None, Login, service_get_token),
-    route!(POST "/livekit/jwt/sfu_webhook", None, Free, webhook),
+    route!(POST "/livekit/jwt/sfu_webhook", None, Send, webhook),
 ];
 
 /// What calls go over.
