@@ -345,8 +345,8 @@ async fn what_is_refused() {
     let alice = server.person("alice").await;
     let events = |criteria: Value| json!({ "search_categories": { "room_events": criteria } });
     for (body, next, errcode) in [
-        (json!({}), "", "M_BAD_JSON"),
-        (events(json!({})), "", "M_BAD_JSON"),
+        (json!({}), "", "M_MISSING_PARAM"),
+        (events(json!({})), "", "M_MISSING_PARAM"),
         (events(json!({ "search_term": 3 })), "", "M_BAD_JSON"),
         (
             events(json!({ "search_term": "x", "order_by": "size" })),
