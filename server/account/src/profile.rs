@@ -8,6 +8,8 @@ use skerry_core::{Pos, UserNid};
 use skerry_store::schema::account as t;
 use skerry_store::{Change, Scan, Snapshot, StoreError};
 
+pub use skerry_store::schema::account::FaceChange;
+
 use crate::job::RoomJob;
 use crate::tx::Tx;
 use crate::{AccountError, Accounts, user, username};

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use skerry_account::job::{self, Job, RoomJob};
-use skerry_account::profile;
+use skerry_account::profile::{self, FaceChange};
 use skerry_core::canonical::Object;
 use skerry_core::{Membership, RoomNid, UserNid};
-use skerry_store::schema::account::FaceChange;
 use skerry_store::{StoreError, blocking};
 
 use crate::change::Change;

@@ -290,7 +290,7 @@ async fn a_new_name_reaches_the_rooms() {
             (Method::DELETE, &path, json!({}), 403, "M_FORBIDDEN"),
             (
                 Method::GET,
-                &format!("{own}/displayname"),
+                &format!("{own}/m.tz"),
                 json!({}),
                 404,
                 "M_NOT_FOUND",
