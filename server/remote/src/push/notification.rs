@@ -76,8 +76,12 @@ impl Composer {
             return Ok(None);
         };
         let mut view = self.rooms.view(snap, &viewer, room)?;
-        let hidden = event.redacted_by.is_some() || view.has_read(&event)?;
-        if hidden || !concerns(view.membership()) || view.admit(&event)?.is_none() {
+        if event.redacted_by.is_some() || view.has_read(&event)? || !concerns(view.membership()) {
+            return Ok(None);
+        }
+        // Whoever is invited sees the invite, and nothing else yet.
+        let own = event.event.is("m.room.member", &viewer.user_id);
+        if !own && view.admit(&event)?.is_none() {
             return Ok(None);
         }
         let tweaks = tweaks(actions);

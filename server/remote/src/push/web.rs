@@ -80,6 +80,7 @@ impl VapidKey {
         let auth = data.get("auth").and_then(Value::as_str).unwrap_or_default();
         let subscription = SubscriptionInfo::new(url, &key.pushkey, auth);
         let mut proof = self.signer.clone().add_sub_info(&subscription);
+        proof.add_claim("aud", origin(url));
         proof.add_claim("sub", &*self.contact);
         proof.add_claim("exp", now_ms / 1_000 + PROOF_SECS);
         let mut message = WebPushMessageBuilder::new(&subscription);
@@ -89,6 +90,12 @@ impl VapidKey {
         message.set_vapid_signature(proof.build()?);
         message.build()
     }
+}
+
+/// Scheme, host and port of a URL: the push service for which a proof is good.
+fn origin(url: &str) -> &str {
+    let path = url.match_indices('/').nth(2).map(|(at, _)| at);
+    url.get(..path.unwrap_or(url.len())).unwrap_or_default()
 }
 
 /// Sends to push services.

@@ -68,7 +68,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("ruma-client-api", &["client"]),
     ("ruma-federation-api", &["federation", "remote"]),
     ("image", &["media"]),
-    ("rustls", &["proxy", "remote"]),
+    ("rustls", &["proxy", "remote", "testkit"]),
     ("clap", &["app", "benches"]),
 ];
 
@@ -95,6 +95,7 @@ const TABLES: &[(&str, &str)] = &[
     ("schema::room", "room"),
     ("schema::room_read", "room"),
     ("schema::media", "media"),
+    ("schema::push", "account"),
 ];
 
 /// Kinds of state that no static may hold.
