@@ -224,7 +224,7 @@ async fn changes_of_keys_are_found_when_the_log_is_gone() {
             break;
         }
     }
-    let snap = store.snapshot();
+    let snap = store.newest();
     assert!(snap.changes(known, snap.head()).unwrap().is_none());
     drop(snap);
     // What is in memory is gone too.

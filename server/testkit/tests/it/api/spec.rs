@@ -12,61 +12,13 @@ const SPEC: &str = include_str!("spec.txt");
 /// What is not served, by the beginning of its path (after the method, where one is given).
 const NOT_YET: &[(&str, &str)] = &[
     ("/.well-known/matrix/policy_server", "comes with federation"),
-    ("/.well-known/matrix/support", "comes with the web pages"),
-    ("/_matrix/client/v1/admin", "comes with moderation"),
-    ("/_matrix/client/v3/admin", "comes with moderation"),
-    (
-        "/_matrix/client/v1/appservice",
-        "comes with application services",
-    ),
-    (
-        "/_matrix/client/v3/directory/list/appservice",
-        "comes with application services",
-    ),
-    (
-        "/_matrix/client/v3/thirdparty",
-        "comes with application services",
-    ),
     ("/_matrix/client/v1/auth_metadata", "comes with OAuth 2.0"),
-    (
-        "/_matrix/client/v1/login/get_token",
-        "comes with QR code log-in",
-    ),
     ("/_matrix/client/v3/login/sso", "comes with single sign-on"),
     (
         "/_matrix/client/v1/media/preview_url",
         "comes with link previews",
     ),
     ("/_matrix/media/v3/preview_url", "comes with link previews"),
-    ("/_matrix/media/v1/create", "comes with more of media"),
-    ("PUT /_matrix/media/v3/upload", "comes with more of media"),
-    (
-        "/_matrix/media/v3/download",
-        "deprecated; media needs a token (v1.11)",
-    ),
-    (
-        "/_matrix/media/v3/thumbnail",
-        "deprecated; media needs a token (v1.11)",
-    ),
-    ("POST /_matrix/client/v3/account/3pid", "comes with e-mail"),
-    (
-        "/_matrix/client/v3/account/password/email",
-        "comes with e-mail",
-    ),
-    (
-        "/_matrix/client/v3/account/password/msisdn",
-        "comes with e-mail",
-    ),
-    ("/_matrix/client/v3/register/email", "comes with e-mail"),
-    ("/_matrix/client/v3/register/msisdn", "comes with e-mail"),
-    ("/_matrix/client/v3/notifications", "comes with push"),
-    ("/_matrix/client/v3/pushers", "comes with push"),
-    ("/_matrix/client/v3/search", "comes with search"),
-    (
-        "/_matrix/client/v3/user/{userId}/openid",
-        "comes with federation",
-    ),
-    ("/_matrix/client/v3/voip", "comes with calls"),
 ];
 
 type Endpoint = (String, String);
