@@ -252,7 +252,8 @@ impl Accounts {
         .await
     }
 
-    /// Makes an account an admin, or an ordinary one again.
+    /// Makes an account an admin, or an ordinary one again. An admin is neither locked nor
+    /// suspended, since nobody could lift that.
     ///
     /// # Errors
     /// `NotFound`, `Deactivated`.
@@ -266,6 +267,9 @@ impl Accounts {
             row.admin = admin;
             row.pos = tx.w.stamp();
             tx.w.put::<t::Accounts>(&user, &row);
+            if admin {
+                tx.w.delete::<t::Holds>(&user);
+            }
             tx.stale.push(user);
             Ok(())
         })

@@ -132,6 +132,10 @@ impl Accounts {
         remember: Option<Value>,
     ) -> Result<UiaPass, AccountError> {
         let now = self.inner.clock.now_ms();
+        let auth = auth.filter(|auth| !auth.is_null());
+        if auth.is_some_and(|auth| !auth.is_object()) {
+            return Err(AccountError::BadJson("auth must be an object"));
+        }
         let given = auth
             .and_then(|auth| auth.get("session"))
             .and_then(Value::as_str);

@@ -34,8 +34,7 @@ pub(crate) fn identity(error: IdentityError) -> ApiError {
             "M_UNAUTHORIZED" | "M_TERMS_NOT_SIGNED" | "M_FORBIDDEN" => ApiError::forbidden(text),
             _ => ApiError::unknown(text),
         },
-        IdentityError::Answer => ApiError::bad_gateway(text),
-        IdentityError::Unreachable(cause) => ApiError::bad_gateway(text).caused_by(cause),
+        IdentityError::Answer | IdentityError::Unreachable(_) => ApiError::bad_gateway(text),
     }
 }
 

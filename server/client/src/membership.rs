@@ -45,9 +45,6 @@ async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError
     let (who, how) = (who(call)?, Move { reason, content });
     let joined = match signed.filter(|signed| !signed.is_null()) {
         Some(signed) => {
-            let signed = serde_json::from_value(signed);
-            let wrong = |_| ApiError::bad_json("third_party_signed is not what it has to be");
-            let signed = signed.map_err(wrong)?;
             let joined = ctx.identity.join(who, room_id, signed, how).await;
             joined.map_err(fault::identity)?
         }

@@ -21,7 +21,7 @@ use skerry_room::{RoomError, Rooms};
 
 use crate::http::{HttpError, Request, Transport};
 
-pub use invite::{AddressInvite, BoundInvite, OnBind, SignedInvite};
+pub use invite::{AddressInvite, BoundInvite, OnBind};
 
 /// How many identity servers are told that an account is closed.
 const MAX_UNBOUND: usize = 100;

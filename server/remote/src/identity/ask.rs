@@ -36,7 +36,8 @@ impl Identity {
     /// Sends a request; gives the JSON of a good answer.
     pub(super) async fn ask(&self, request: Request) -> Result<Value, IdentityError> {
         let request = request.timeout(TIMEOUT).max_response(MAX_ANSWER);
-        let answer = self.http.send(request).await?;
+        let answer = self.http.send(request).await;
+        let answer = answer.inspect_err(|error| tracing::info!(%error, "an identity server"))?;
         let json: Option<Value> = answer.json().ok();
         if answer.status.is_success() {
             return json.ok_or(IdentityError::Answer);

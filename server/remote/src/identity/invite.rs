@@ -47,19 +47,6 @@ enum Invitee {
     Unknown(AddressInvite),
 }
 
-/// What an identity server signed about who owns an address.
-#[derive(Clone, Debug, Deserialize)]
-pub struct SignedInvite {
-    /// Who invited.
-    pub sender: String,
-    /// Who is invited.
-    pub mxid: String,
-    /// The token of the event that waits.
-    pub token: String,
-    /// The signatures.
-    pub signatures: Value,
-}
-
 /// What an identity server tells the server of a user who now has an address.
 #[derive(Clone, Debug, Deserialize)]
 pub struct OnBind {
@@ -184,21 +171,8 @@ impl Identity {
         Ok(())
     }
 
-    /// Turns a waiting event into an invite for a user who brings what the identity server signed.
-    ///
-    /// # Errors
-    /// [`IdentityError`].
-    async fn take_up(&self, room_id: &str, signed: SignedInvite) -> Result<(), IdentityError> {
-        let whole = json!({
-            "mxid": signed.mxid,
-            "token": signed.token,
-            "signatures": signed.signatures,
-        });
-        self.exchange(room_id, &signed.sender, &signed.mxid, &whole)
-            .await
-    }
-
-    /// Joins a room to which one was invited by an address, with what the identity server signed.
+    /// Joins a room to which one was invited by an address. `signed` is what the identity server
+    /// signed: `mxid`, `sender`, `token`, `signatures`.
     ///
     /// # Errors
     /// [`IdentityError`].
@@ -206,13 +180,13 @@ impl Identity {
         &self,
         who: Who,
         room_id: &str,
-        signed: SignedInvite,
+        signed: Value,
         how: Move,
     ) -> Result<String, IdentityError> {
-        if signed.mxid != *who.user_id {
-            return Err(IdentityError::Signature("The invite is for somebody else"));
-        }
-        self.take_up(room_id, signed).await?;
+        let sender = signed.get("sender").and_then(Value::as_str);
+        let sender = sender.ok_or(IdentityError::Missing("third_party_signed.sender"))?;
+        self.exchange(room_id, sender, &who.user_id, &signed)
+            .await?;
         Ok(self.rooms.join(who, room_id, how).await?)
     }
 
@@ -255,11 +229,12 @@ impl Identity {
     /// waited. Each one is good by its signature, and none holds up another.
     ///
     /// # Errors
-    /// `Name` for what is no user of this server.
+    /// `Signature` for what is no user of this server; else why the last of those failed that did.
     pub async fn on_bind(&self, told: OnBind) -> Result<(), IdentityError> {
         if !names::is_user_id(&told.mxid) || !self.rooms.is_local(&told.mxid) {
             return Err(IdentityError::Signature("Not a user of this server"));
         }
+        let mut result = Ok(());
         for invite in told.invites.into_iter().take(MAX_INVITES) {
             let BoundInvite {
                 room_id,
@@ -269,9 +244,10 @@ impl Identity {
             let taken = self.exchange(&room_id, &sender, &told.mxid, &signed).await;
             if let Err(error) = taken {
                 tracing::info!(%error, room_id, "a third-party invite was not taken up");
+                result = Err(error);
             }
         }
-        Ok(())
+        result
     }
 
     async fn exchange(

@@ -341,7 +341,7 @@ async fn deactivation_leaves_the_rooms() {
     let (status, _, done) = ask(&server, Some(&alice), Method::POST, path, body).await;
     assert_eq!(
         (status, done),
-        (200, json!({ "id_server_unbind_result": "no-support" }))
+        (200, json!({ "id_server_unbind_result": "success" }))
     );
     let login = json!({ "type": "m.login.password", "user": "alice", "password": PASSWORD });
     let (status, errcode, _) = ask(&server, None, Method::POST, "v3/login", login).await;

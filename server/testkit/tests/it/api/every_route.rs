@@ -268,6 +268,8 @@ const FREE_BODIES: &[&str] = &[
     "/delayed_events/{delayId}/send",
     "/delayed_events/{delayId}/cancel",
     "/livekit/jwt/sfu_webhook",
+    "/openid/request_token",
+    "/msisdn/requestToken",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -67,7 +67,7 @@ async fn a_token_tells_who_one_is_for_an_hour_and_opens_nothing() {
 
     let server = server.restart().await;
     server.ok(Method::GET, &userinfo(&token), None, None).await;
-    server.clock.advance(3_600_000);
+    server.clock.advance(3_700_000);
     assert_eq!(
         server
             .req(Method::GET, &userinfo(&token), None, None)

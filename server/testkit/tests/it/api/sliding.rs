@@ -354,7 +354,7 @@ async fn a_long_poll_is_answered_when_there_is_news() {
     let answer = conn.wait(&body, 200).await;
     assert!(begun.elapsed().as_millis() >= 200 && told(&answer).is_empty());
     // A change of what is asked is answered at once.
-    body["room_subscriptions"] = json!({room: {"timeline_limit": 1,
+    body["room_subscriptions"] = json!({room.clone(): {"timeline_limit": 1,
         "required_state": [["m.room.name", ""]]}});
     let answer = conn.wait(&body, 20_000).await;
     assert_eq!(
