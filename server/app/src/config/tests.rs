@@ -119,6 +119,9 @@ fn mistakes_are_named() {
     assert!(refused("[[listen]]\ntls = \"acme\"").contains("later version"));
     assert!(refused("[[listen]]\naddr = \"unix:/x\"\ntls = \"self-signed\"").contains("Unix"));
     assert!(refused("[rooms]\ndefault_version = \"99\"").contains("rooms.default_version"));
+    let notices = |rest: &str| refused(&format!("[server_notices]\nlocalpart = {rest}"));
+    assert!(notices("\"Up Per\"").contains("server_notices.localpart"));
+    assert!(notices("\"a\"\navatar_url = \"http://x\"").contains("server_notices.avatar_url"));
     assert!(refused("[public]\nbase_url = \"x.org\"").contains("https://"));
     assert!(refused("[acme]\nemail = \"a@b.c\"").contains("later version"));
     assert!(refused("[log]\nformat = \"xml\"").contains("log.format"));

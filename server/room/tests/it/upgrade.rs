@@ -262,3 +262,38 @@ async fn a_room_that_only_claims_to_come_after_another_gets_nothing() {
     house.join(&ada, &trap).await.unwrap();
     assert!(accounts.tags(ada.user, &trap).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn links_that_a_stop_left_behind_are_moved_later() {
+    use skerry_store::schema::directory::{SpaceLinks, SpaceLinksTodo};
+    let house = House::new();
+    let ada = house.person("ada");
+    let (space, old) = (house.public_room(&ada).await, house.public_room(&ada).await);
+    let upgraded = house.rooms.upgrade(ada.clone(), &old, "11", vec![]);
+    let new = upgraded.await.unwrap();
+    // As if the server had stopped before the space was looked at.
+    let link = json!({ "via": ["far.example"], "order": "a" });
+    house
+        .set(&ada, &space, "m.space.child", &old, link)
+        .await
+        .unwrap();
+    let mut w = house.store.write();
+    let links = SpaceLinks {
+        to: house.nid(&new),
+        by: ada.user,
+    };
+    w.put::<SpaceLinksTodo>(&house.nid(&old), &links);
+    let applied = house.store.commit(w).unwrap();
+    house.store.wait_durable(&applied).unwrap();
+    let house = house.restart();
+    house.rooms.run_jobs().await.unwrap();
+    let expected = json!({ "via": [SERVER], "order": "a" });
+    assert_eq!(house.content(&space, "m.space.child", &new), expected);
+    assert_eq!(house.content(&space, "m.space.child", &old), json!({}));
+    assert!(
+        !house
+            .snap()
+            .has::<SpaceLinksTodo>(&house.nid(&old))
+            .unwrap()
+    );
+}
