@@ -84,10 +84,42 @@ impl Rooms {
             begun || interest.known.generation() == known.generation()
         };
         if !tip.interest.as_ref().is_some_and(fits) {
-            let interest = self.interest(snap, tip.room, &tip.room_id, known)?;
-            tip.interest = Some(Arc::new(interest));
+            let place = (tip.room, &*tip.room_id, tip.head.state);
+            tip.interest = Some(self.held_interest(snap, place, known)?);
         }
         Ok(())
+    }
+
+    /// Keeps what a write made of a tip's interest, now that it is applied: counting the members
+    /// of a large room takes a while.
+    pub(crate) fn hold_interest(&self, tip: &Tip) {
+        if let Some(interest) = &tip.interest {
+            let bytes = 64 + 8 * interest.each.len();
+            let counted = (tip.head.state, interest.clone());
+            self.inner.interests.put(tip.room, counted, bytes);
+        }
+    }
+
+    /// What of a room concerns application services, at a state: from memory where possible.
+    fn held_interest(
+        &self,
+        snap: &Snapshot,
+        (room, room_id, state): (RoomNid, &str, StateId),
+        known: Arc<Appservices>,
+    ) -> Result<Arc<Interest>, StoreError> {
+        let held = self.inner.interests.get(room);
+        let generation = known.generation();
+        let held =
+            held.filter(|(at, interest)| *at == state && interest.known.generation() == generation);
+        if let Some((_, interest)) = held {
+            return Ok(interest);
+        }
+        let interest = Arc::new(self.interest(snap, room, room_id, known)?);
+        let bytes = 64 + 8 * interest.each.len();
+        self.inner
+            .interests
+            .put(room, (state, interest.clone()), bytes);
+        Ok(interest)
     }
 
     fn interest(
@@ -179,20 +211,8 @@ impl Rooms {
         let Some(head) = self.head(snap, room)? else {
             return Ok(Vec::new());
         };
-        let fits = |interest: &Arc<Interest>| interest.known.generation() == known.generation();
-        let held = self.inner.interests.get(room);
-        let held = held.filter(|(state, interest)| *state == head.state && fits(interest));
-        let interest = match held {
-            Some((_, interest)) => interest,
-            None => {
-                let room_id = self.store().room_id(room)?;
-                let interest = Arc::new(self.interest(snap, room, &room_id, known)?);
-                let bytes = 64 + 8 * interest.each.len();
-                let counted = (head.state, interest.clone());
-                self.inner.interests.put(room, counted, bytes);
-                interest
-            }
-        };
+        let room_id = self.store().room_id(room)?;
+        let interest = self.held_interest(snap, (room, &*room_id, head.state), known)?;
         let aliases = self.aliases_that_count(snap, room, &interest.known)?;
         Ok(interest.concerned(&aliases, |_| false).cloned().collect())
     }

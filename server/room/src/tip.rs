@@ -136,6 +136,7 @@ impl Rooms {
             self.inner.redactions.ring();
         }
         self.inner.last.set(tip.room, tip.head.last);
+        self.hold_interest(&tip);
         let ends: usize = tip.ends.iter().map(|event| event.memory_bytes()).sum();
         // The map itself is shared with the cache of states, and mostly with its neighbours.
         let bytes = 512 + ends + tip.state.memory_bytes() / 4;

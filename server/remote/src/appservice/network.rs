@@ -9,7 +9,8 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use skerry_account::appservice::Appservice;
 
-use super::{Bridges, Inner, endpoint, escape};
+use super::{Bridges, Inner, PREFIX, escape};
+use crate::http::HttpError;
 
 /// How long what an application service says of a protocol counts, in ms.
 const FRESH_MS: u64 = 3_600_000;
@@ -92,8 +93,8 @@ impl Bridges {
         query: &[(String, String)],
     ) -> Vec<Value> {
         let path = match protocol {
-            Some(protocol) => format!("/thirdparty/{}/{}", entity.path(), escape(protocol)),
-            None => format!("/thirdparty/{}", entity.path()),
+            Some(protocol) => format!("/{}/{}", entity.path(), escape(protocol)),
+            None => format!("/{}", entity.path()),
         };
         let pairs = query.iter();
         let pairs = pairs.map(|(key, value)| format!("{}={}", escape(key), escape(value)));
@@ -132,8 +133,8 @@ impl Inner {
         {
             return Some(value.clone());
         }
-        let url = endpoint(one, &format!("/thirdparty/protocol/{}", escape(protocol)))?;
-        let (status, value) = self.get(one, &url).await.ok()?;
+        let path = format!("/protocol/{}", escape(protocol));
+        let (status, value) = self.network(one, &path).await.ok()?;
         let value = (status == 200).then(|| checked(value, &one.id)).flatten()?;
         let entry = (now_ms + FRESH_MS, generation, value.clone());
         let mut cache = self.networks.0.lock();
@@ -143,11 +144,22 @@ impl Inner {
         Some(value)
     }
 
+    /// One question about networks, at the path of today or else at the one from before there
+    /// were versions ("Legacy routes").
+    async fn network(&self, one: &Appservice, path: &str) -> Result<(u16, Value), HttpError> {
+        let base = one.registration.url.as_deref().unwrap_or_default();
+        let url = format!("{base}{PREFIX}/thirdparty{path}");
+        match self.get(one, &url).await? {
+            (404 | 405, Value::Null) => {
+                let old = format!("{base}/_matrix/app/unstable/thirdparty{path}");
+                self.get(one, &old).await
+            }
+            answer => Ok(answer),
+        }
+    }
+
     async fn results(&self, one: &Appservice, entity: Entity, path: String) -> Vec<Value> {
-        let Some(url) = endpoint(one, &path) else {
-            return Vec::new();
-        };
-        match self.get(one, &url).await {
+        match self.network(one, &path).await {
             Ok((200, Value::Array(found))) => {
                 let fits = |value: &Value| is_result(value, entity);
                 found.into_iter().filter(fits).take(RESULTS_MAX).collect()
