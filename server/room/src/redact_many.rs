@@ -364,7 +364,7 @@ fn is_meant(child: &Target, kind: RelKind, rel_types: &[String]) -> bool {
 
 /// Whether a member event asks for the redaction of what its user sent: it removes somebody else,
 /// and says so.
-fn asks_for_redaction(event: &StoredEvent) -> bool {
+pub(crate) fn asks_for_redaction(event: &StoredEvent) -> bool {
     let removes = matches!(
         event.membership(),
         Some(Membership::Leave | Membership::Ban)

@@ -22,6 +22,7 @@ use skerry_store::schema::room_read::{self as t, UnreadCount, UnreadRow};
 use skerry_store::{Scan, Snapshot, StoreError};
 
 use crate::cache::Cache;
+use crate::redact_many::asks_for_redaction;
 use crate::{Placed, Rooms, View};
 
 pub use alert::Alert;
@@ -299,6 +300,9 @@ impl View {
     /// What a redaction took away notifies no more. One that is no longer remembered by itself
     /// stays counted until the counts are made anew.
     fn withdraw(&self, tally: &mut Tally, event: &Placed) -> Result<(), StoreError> {
+        if asks_for_redaction(&event.event) {
+            return self.withdraw_redacted(tally);
+        }
         if event.event.event_type() != "m.room.redaction" {
             return Ok(());
         }
@@ -311,6 +315,20 @@ impl View {
         let target = self.rooms.placed(&self.snap, self.room, target)?;
         if let Some(target) = target.filter(|target| target.redacted_by.is_some()) {
             tally.withdraw(target.order());
+        }
+        Ok(())
+    }
+
+    /// The same for all that is remembered, where many may have been redacted at once.
+    fn withdraw_redacted(&self, tally: &mut Tally) -> Result<(), StoreError> {
+        for order in tally.remembered() {
+            let Some(nid) = self.snap.get::<Timeline>(&(self.room, order))? else {
+                continue;
+            };
+            let event = self.rooms.placed(&self.snap, self.room, nid)?;
+            if event.is_some_and(|event| event.redacted_by.is_some()) {
+                tally.withdraw(order);
+            }
         }
         Ok(())
     }

@@ -115,6 +115,11 @@ impl Tally {
         self.newest <= marks.newest && self.base_upto.anchor <= head
     }
 
+    /// The places of the events that are remembered one by one.
+    pub(crate) fn remembered(&self) -> Vec<Order> {
+        self.hits.iter().map(|hit| hit.order).collect()
+    }
+
     /// Drops what was read. False if that cannot be done, because only a part was read of what
     /// is not remembered one by one.
     pub(crate) fn drop_read(&mut self, marks: &Marks) -> bool {

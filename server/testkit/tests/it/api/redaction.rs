@@ -83,6 +83,14 @@ impl Scene {
         answer["event_id"].as_str().unwrap().to_owned()
     }
 
+    async fn unread(&self, who: &Person) -> u64 {
+        let sync = self.server.sync(who, None).await;
+        let room = &sync["rooms"]["join"][&self.room];
+        room["unread_notifications"]["notification_count"]
+            .as_u64()
+            .unwrap()
+    }
+
     async fn is_redacted(&self, id: &str) -> bool {
         let event = self.event(&self.alice, id).await;
         event["content"] == json!({}) && event["unsigned"]["redacted_because"].is_object()
@@ -243,11 +251,13 @@ async fn a_removal_redacts_nothing_where_its_sender_may_not() {
     scene.put(&scene.bob, &rest, own).await;
     assert!(!scene.is_redacted(&said).await);
     scene.server.join(&scene.bob, &scene.room).await;
+    assert_eq!(scene.unread(&scene.alice).await, 1);
     let (status, _) = scene
         .call(&scene.alice, Method::POST, "kick", Some(body))
         .await;
     assert_eq!(status, 200);
     assert!(scene.is_redacted(&said).await);
+    assert_eq!(scene.unread(&scene.alice).await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
