@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use skerry_account::Accounts;
 use skerry_account::pusher::GatewayCheck;
+use skerry_account::{AccountError, Accounts};
 use skerry_core::keys::SigningKey;
 use skerry_core::{Clock, DiceSource};
 use skerry_remote::appservice::{Bridges, Transactions};
@@ -30,6 +30,8 @@ pub struct Outgoing {
     pub identity: Identity,
     /// Whom clients tell their push services to expect.
     pub vapid: VapidKey,
+    /// Turns events into notifications; for one worker.
+    pub(crate) push: PushFollower,
 }
 
 /// What outgoing requests are made from; read before the accounts are there.
@@ -97,6 +99,7 @@ impl Parts {
             Arc::clone(clock),
         );
         let held = HeldPushes::new(rooms.clone(), Arc::clone(clock));
+        let push = PushFollower::new(accounts.clone(), rooms.clone(), Arc::clone(clock));
         let mut delivers: Vec<Arc<dyn Deliver>> =
             vec![Arc::new(transactions), Arc::new(held), Arc::new(pushes)];
         if let Some(mail) = self.mail {
@@ -121,15 +124,7 @@ impl Parts {
             bridges,
             identity,
             vapid: self.vapid,
+            push: push.map_err(AccountError::from)?,
         })
     }
-}
-
-/// The follower that turns events into notifications; for one worker.
-pub(crate) fn follower(house: &crate::House) -> PushFollower {
-    PushFollower::new(
-        house.accounts.clone(),
-        house.rooms.clone(),
-        Arc::clone(&house.clock),
-    )
 }

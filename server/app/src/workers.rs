@@ -13,7 +13,7 @@ use skerry_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::{House, allocator, outgoing};
+use crate::{House, allocator};
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -130,7 +130,7 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         stop.clone(),
         index(Arc::clone(&house.store), house.rooms.clone()),
     ));
-    let (outbox, push) = (house.outgoing.outbox.clone(), outgoing::follower(house));
+    let (outbox, push) = (house.outgoing.outbox.clone(), house.outgoing.push.clone());
     workers.spawn(outbox.run(stop.clone()));
     workers.spawn(push.run(stop.clone()));
     workers.spawn(house.outgoing.bridges.clone().listen(stop.clone()));

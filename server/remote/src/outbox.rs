@@ -103,8 +103,13 @@ impl Outbox {
         let (mut bell, mut head) = (store.queued_bell(), store.published());
         let mut queues = Queues::default();
         let mut tasks = Tasks::default();
-        if let Err(error) = self.begin(&mut queues).await {
+        while let Err(error) = self.begin(&mut queues).await {
+            if *stop.borrow() || matches!(error, StoreError::Closed) {
+                return;
+            }
             tracing::error!(%error, "what waits to be sent cannot be read");
+            let stopped = stop.wait_for(|stop| *stop);
+            let _ = tokio::time::timeout(LOOK_EVERY, stopped).await;
         }
         while !*stop.borrow() {
             bell.borrow_and_update();

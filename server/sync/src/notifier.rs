@@ -98,6 +98,8 @@ impl Notifier {
             match advanced {
                 Ok(Ok(true)) => next = Instant::now() + PRESENCE_EVERY,
                 Ok(Ok(false)) => {}
+                // The server stops.
+                Ok(Err(StoreError::Closed)) | Err(StoreError::Closed) => return,
                 Ok(Err(error)) | Err(error) => {
                     tracing::error!(%error, "the notifier cannot read the log");
                 }

@@ -41,6 +41,8 @@ fn shown(dest: &Dest) -> String {
 pub(super) async fn drain(inner: &Arc<Inner>, deliver: &dyn Deliver, dest: &Dest) -> Ended {
     match drained(inner, deliver, dest).await {
         Ok(ended) => ended,
+        // The server stops.
+        Err(StoreError::Closed) => Ended::Empty,
         Err(error) => {
             let dest = shown(dest);
             tracing::warn!(%error, dest, "a queue cannot be read or shortened");

@@ -31,6 +31,7 @@ const RINGING: [&str; 4] = [
 ];
 
 /// Turns new events and receipts into rows of the outbox, for users who have pushers.
+#[derive(Clone)]
 pub struct PushFollower {
     store: Arc<Store>,
     accounts: Accounts,
@@ -48,15 +49,29 @@ struct Progress {
 }
 
 impl PushFollower {
-    /// A follower that has not begun.
-    #[must_use]
-    pub fn new(accounts: Accounts, rooms: Rooms, clock: Arc<dyn Clock>) -> PushFollower {
-        PushFollower {
-            store: Arc::clone(accounts.store()),
+    /// A follower of everything from the first call on; to be made before anybody is served.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn new(
+        accounts: Accounts,
+        rooms: Rooms,
+        clock: Arc<dyn Clock>,
+    ) -> Result<PushFollower, StoreError> {
+        let store = Arc::clone(accounts.store());
+        let snap = store.snapshot();
+        if follow::cursor(&snap, NAME)?.is_none() {
+            let mut w = store.write();
+            follow::set_cursor(&mut w, NAME, snap.head());
+            let applied = store.commit(w)?;
+            store.wait_durable(&applied)?;
+        }
+        Ok(PushFollower {
+            store,
             accounts,
             rooms,
             clock,
-        }
+        })
     }
 
     /// Follows until `stop` becomes true. To be run once. It may see a fact twice after a crash;
@@ -71,6 +86,8 @@ impl PushFollower {
             let went = blocking(move || me.catch_up(before, target)).await;
             match went.and_then(|went| went) {
                 Ok(after) => progress = Some(after),
+                // The server stops.
+                Err(StoreError::Closed) => return,
                 Err(error) => {
                     tracing::warn!(%error, "notifications have to wait");
                     let stopped = stop.wait_for(|stop| *stop);
@@ -91,22 +108,11 @@ impl PushFollower {
 
     fn begin(&self) -> Result<Progress, StoreError> {
         let snap = self.store.snapshot();
-        let owners = pusher::owners(&snap)?.into_iter().collect();
-        let at = match follow::cursor(&snap, NAME)? {
-            Some(at) => at,
-            None => {
-                // From now on; stored, so that nothing is missed from here.
-                let mut w = self.store.write();
-                follow::set_cursor(&mut w, NAME, snap.head());
-                let applied = self.store.commit(w)?;
-                self.store.wait_durable(&applied)?;
-                snap.head()
-            }
-        };
+        let at = follow::cursor(&snap, NAME)?.unwrap_or(snap.head());
         Ok(Progress {
             at,
             saved: at,
-            owners,
+            owners: pusher::owners(&snap)?.into_iter().collect(),
         })
     }
 
