@@ -8,6 +8,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use skerry_account::EphemeralPos;
@@ -27,6 +28,9 @@ const FACTS: usize = 1_000;
 /// So much further than its stored cursor the follower may be before it stores it anew though
 /// there was nothing to queue.
 const BEHIND_MAX: u64 = 10_000;
+
+/// How long it waits after the store failed.
+const PAUSE: Duration = Duration::from_secs(30);
 
 /// How far the follower has come.
 struct Place {
@@ -65,8 +69,12 @@ impl Bridges {
                         continue;
                     }
                 }
+                Ok(Err(StoreError::Closed)) | Err(StoreError::Closed) => return,
                 Ok(Err(error)) | Err(error) => {
-                    tracing::error!(%error, "what application services want cannot be followed");
+                    tracing::warn!(%error, "what application services want has to wait");
+                    let stopping = stop.wait_for(|stop| *stop);
+                    let _ = tokio::time::timeout(PAUSE, stopping).await;
+                    continue;
                 }
             }
             let wanted = place.is_some();
@@ -79,7 +87,7 @@ impl Bridges {
                     Ok(()) => self.inner.reached_all(),
                     Err(_) => return,
                 },
-                _ = stop.wait_for(|stop| *stop) => {}
+                _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     }
