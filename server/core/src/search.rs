@@ -11,6 +11,9 @@ mod tests;
 
 pub use query::{Conjunction, Query, Term, Unit};
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
 use crate::event::StoredEvent;
 use crate::fold::{fold, is_unspaced, words};
 
@@ -47,17 +50,29 @@ impl Key {
 /// encrypted and redacted ones are.
 #[must_use]
 pub fn text_of(event: &StoredEvent) -> Option<(Key, String)> {
-    let (key, name) = match (event.event_type(), event.is_state()) {
-        ("m.room.message", false) => (Key::Body, "body"),
-        ("m.room.name", true) => (Key::Name, "name"),
-        ("m.room.topic", true) => (Key::Topic, "topic"),
+    #[derive(Deserialize)]
+    struct Content<'a> {
+        #[serde(borrow)]
+        body: Option<&'a RawValue>,
+        #[serde(borrow)]
+        name: Option<&'a RawValue>,
+        #[serde(borrow)]
+        topic: Option<&'a RawValue>,
+    }
+    let key = match (event.event_type(), event.is_state()) {
+        ("m.room.message", false) => Key::Body,
+        ("m.room.name", true) => Key::Name,
+        ("m.room.topic", true) => Key::Topic,
         _ => return None,
     };
-    let mut content = event.content_object().ok()?;
-    match content.remove(name) {
-        Some(crate::canonical::Value::Str(text)) if !text.is_empty() => Some((key, text)),
-        _ => None,
-    }
+    let content: Content<'_> = serde_json::from_str(event.content()).ok()?;
+    let text = match key {
+        Key::Body => content.body,
+        Key::Name => content.name,
+        Key::Topic => content.topic,
+    };
+    let text: String = serde_json::from_str(text?.get()).ok()?;
+    (!text.is_empty()).then_some((key, text))
 }
 
 /// Gives each term of a text, as often as it stands there.

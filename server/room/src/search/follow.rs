@@ -57,8 +57,11 @@ impl Follower {
 /// Terms to be written, by room and term.
 #[derive(Default)]
 struct Batch {
-    terms: HashMap<(RoomNid, String), Vec<Posting>>,
+    rooms: HashMap<RoomNid, HashMap<String, Vec<Posting>>>,
     postings: usize,
+    /// The terms of one text, one after the other, and where each ends: room to work in.
+    text: String,
+    ends: Vec<usize>,
 }
 
 impl Rooms {
@@ -206,28 +209,40 @@ impl Batch {
         let Some((key, text)) = text_of(event) else {
             return;
         };
-        let (mut counts, mut len) = (HashMap::new(), 0);
+        self.text.clear();
+        self.ends.clear();
         terms(&text, |term| {
-            len += 1;
-            match counts.get_mut(term) {
-                Some(count) => *count += 1,
+            self.text.push_str(term);
+            self.ends.push(self.text.len());
+        });
+        let mut start = 0;
+        let mut found: Vec<&str> = Vec::with_capacity(self.ends.len());
+        for end in &self.ends {
+            found.extend(self.text.get(start..*end));
+            start = *end;
+        }
+        found.sort_unstable();
+        let lists = self.rooms.entry(room).or_default();
+        for same in found.chunk_by(|a, b| a == b) {
+            let Some(term) = same.first() else { continue };
+            let posting = Posting::new(order, key, same.len(), found.len());
+            self.postings += 1;
+            match lists.get_mut(*term) {
+                Some(list) => list.push(posting),
                 None => {
-                    counts.insert(term.to_owned(), 1_usize);
+                    lists.insert((*term).to_owned(), vec![posting]);
                 }
             }
-        });
-        self.postings += counts.len();
-        for (term, count) in counts {
-            let posting = Posting::new(order, key, count, len);
-            self.terms.entry((room, term)).or_default().push(posting);
         }
     }
 
     fn write(self, w: &mut Write) {
-        for ((room, term), mut postings) in self.terms {
-            postings.sort_unstable();
-            if let Some(first) = postings.first() {
-                w.put::<Search>(&(room, term, first.order), &pack(&postings));
+        for (room, lists) in self.rooms {
+            for (term, mut postings) in lists {
+                postings.sort_unstable();
+                if let Some(first) = postings.first() {
+                    w.put::<Search>(&(room, term, first.order), &pack(&postings));
+                }
             }
         }
     }
