@@ -18,7 +18,7 @@ use skerry_store::schema::e2e::{
 use skerry_store::{Snapshot, StoreError, Write};
 
 use super::to_device::{Waiting, waiting};
-use super::upload::{KeyUpload, Plan, check};
+use super::upload::{KeyUpload, Plan, check, check_own_keys};
 use super::{Keys, KeysError, Owner, counts, forget_device, lists, signed};
 use crate::txn;
 
@@ -74,6 +74,9 @@ impl Keys {
             fallback_keys: new.fallback_keys,
         };
         let plan = check(owner, &new.device_id, keys)?;
+        if let Some(keys) = &plan.device_keys {
+            check_own_keys(&owner.user_id, &new.device_id, keys)?;
+        }
         let row = DehydratedRow {
             device: new.device_id,
             data: new.device_data.get().to_owned(),

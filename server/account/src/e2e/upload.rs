@@ -65,10 +65,9 @@ pub(super) struct NewKey {
 impl Keys {
     /// Takes a device's keys and answers how many one-time keys it has waiting now.
     ///
-    /// * Identity keys must name the user and the device that upload them, and have the fields the
-    ///   spec demands, each key under the device's id. A signature of the device that does not fit
-    ///   is refused; one that is missing, or is of a key that is none, is left to whoever uses the
-    ///   keys and has to verify it anyway.
+    /// * Identity keys must name the user and the device that upload them, and have exactly the
+    ///   shape the spec demands, so that nothing is passed on that others cannot read. Their
+    ///   signature is not judged: whoever uses them has to verify it anyway.
     /// * A one-time key already known under its id with the same content is left as it is, also
     ///   when it was claimed meanwhile; with another content it is [`KeysError::KeyTaken`].
     /// * A fallback key replaces the one of its algorithm, and counts as unused if it is another.
@@ -302,27 +301,41 @@ fn check_device_keys(
     if !signatures.is_some_and(|map| map.values().all(maps_to_strings)) {
         return refuse("device_keys.signatures does not map user ids to key ids to strings");
     }
-    check_own_keys(user_id, device, &object)?;
+    check_key_ids(&object)?;
     Ok(object)
 }
 
-/// Each key stands under the id of the device, and what the device says it signed, it signed.
-fn check_own_keys(
-    user_id: &str,
-    device: &str,
-    object: &CanonicalJsonObject,
-) -> Result<(), KeysError> {
+/// There are not too many keys, each under a name of the form `<algorithm>:<key_id>`.
+fn check_key_ids(object: &CanonicalJsonObject) -> Result<(), KeysError> {
     let refuse = |what: &str| Err(KeysError::Shape(what.to_owned()));
     let keys = object.get("keys").and_then(CanonicalJsonValue::as_object);
     let Some(keys) = keys.filter(|keys| keys.len() <= IDENTITY_KEYS_MAX) else {
         return refuse("device_keys.keys has too many keys");
     };
+    let named = |id: &String| {
+        id.len() <= KEY_ID_BYTES_MAX
+            && id
+                .split_once(':')
+                .is_some_and(|(algorithm, id)| !algorithm.is_empty() && !id.is_empty())
+    };
+    if keys.keys().all(named) {
+        return Ok(());
+    }
+    refuse("device_keys.keys has a key that is not named <algorithm>:<key_id>")
+}
+
+/// Each key stands under the id of the device, and what the device says it signed, it signed.
+pub(super) fn check_own_keys(
+    user_id: &str,
+    device: &str,
+    object: &CanonicalJsonObject,
+) -> Result<(), KeysError> {
+    let keys = object.get("keys").and_then(CanonicalJsonValue::as_object);
+    let keys = keys.ok_or_else(|| KeysError::Shape("device_keys has no keys".to_owned()))?;
     for id in keys.keys() {
-        let of_device = id
-            .split_once(':')
-            .filter(|(algorithm, _)| !algorithm.is_empty());
-        if of_device.is_none_or(|(_, of)| of != device) {
-            return refuse("device_keys.keys has a key that is not of the device");
+        if id.split_once(':').is_none_or(|(_, of)| of != device) {
+            let what = "device_keys.keys has a key that is not of the device";
+            return Err(KeysError::Shape(what.to_owned()));
         }
     }
     let text = signed::signed_text(object);

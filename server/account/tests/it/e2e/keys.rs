@@ -68,6 +68,12 @@ async fn a_query_answers_for_those_it_can_answer_for() {
     );
 }
 
+/// More identity keys than a device has.
+fn many_keys() -> Value {
+    let key = |n| (format!("ed25519:{n}"), json!("x"));
+    Value::Object((0..40).map(key).collect())
+}
+
 #[tokio::test]
 async fn identity_keys_must_be_those_of_the_device() {
     let house = House::new();
@@ -85,6 +91,9 @@ async fn identity_keys_must_be_those_of_the_device() {
         changed("algorithms", json!("m.olm")),
         changed("algorithms", json!([1])),
         changed("keys", json!({ "ed25519:A1": 5 })),
+        changed("keys", json!({ "ed25519": "x" })),
+        changed("keys", json!({ ":A1": "x" })),
+        changed("keys", many_keys()),
         changed("signatures", json!({ "@alice:skerry.test": "x" })),
         changed("more", json!(0.5)),
         json!({ "user_id": &*alice.user_id, "device_id": "A1" }),
