@@ -191,6 +191,7 @@ fn wrong_types() -> Value {
         "devices",
         "display_name",
         "presence",
+        "automatic",
         "status_msg",
         "pushers",
         "actions",
