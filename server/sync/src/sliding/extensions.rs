@@ -17,7 +17,6 @@ use super::room::Told;
 use crate::SyncError;
 use crate::compute::Mine;
 use crate::compute::account_event;
-use crate::delta::AccountEvent;
 
 /// The rooms of the answer, with what is told of them.
 pub(super) struct Answered<'a> {
@@ -134,37 +133,37 @@ impl Slide<'_> {
     fn account_data(&self, rooms: &[&Wanted], known: &mut Known) -> Result<AccountData, SyncError> {
         let (snap, user) = (self.q.snap, self.q.req.user);
         let mut found = AccountData::default();
-        let mut new: HashMap<RoomNid, Vec<AccountEvent>> = HashMap::new();
+        let told = |room: RoomNid| self.known.rooms.get(&room).and_then(|sent| sent.data);
+        // What changed, for rooms that were out of sight too since they were told.
+        let oldest = rooms.iter().filter_map(|wanted| told(wanted.room));
+        let mut new: HashMap<RoomNid, Vec<data::Datum>> = HashMap::new();
         match self.since {
             None => {
                 let data = self.q.sync.accounts.global_account_data(snap, user)?;
                 found.global = data.into_iter().map(account_event).collect();
             }
             Some(since) => {
-                for datum in data::changed(snap, user, since)? {
+                let oldest = oldest.min().map_or(since, |oldest| oldest.min(since));
+                for datum in data::changed(snap, user, oldest)? {
                     match datum.room {
-                        None => found.global.push(account_event(datum)),
-                        Some(room) => new.entry(room).or_default().push(account_event(datum)),
+                        None if datum.pos > since => found.global.push(account_event(datum)),
+                        None => {}
+                        Some(room) => new.entry(room).or_default().push(datum),
                     }
                 }
             }
         }
         for wanted in rooms {
-            let before = self
-                .known
-                .rooms
-                .get(&wanted.room)
-                .and_then(|sent| sent.data);
-            let events = match before {
-                Some(told) if self.is_live(told) => new.remove(&wanted.room).unwrap_or_default(),
-                told => {
-                    let told = told.unwrap_or(Pos::ZERO);
-                    let mut data = data::all(snap, user, Some(wanted.room))?;
+            let data = match told(wanted.room) {
+                Some(told) => {
+                    let mut data = new.remove(&wanted.room).unwrap_or_default();
                     data.retain(|datum| datum.pos > told);
-                    data.into_iter().map(account_event).collect()
+                    data
                 }
+                None => data::all(snap, user, Some(wanted.room))?,
             };
-            if !events.is_empty() {
+            if !data.is_empty() {
+                let events = data.into_iter().map(account_event).collect();
                 found.rooms.insert(self.id_of(wanted)?, events);
             }
             if let Some(sent) = known.rooms.get_mut(&wanted.room) {

@@ -132,10 +132,19 @@ impl Known {
             note_receipts(&event, &mut self.receipts);
         }
         for event in &room.account_data {
-            self.data.insert(event.kind.clone(), event.content.clone());
+            note_data(&event.kind, &event.content, &mut self.data);
         }
         self.unread = room.unread.as_ref().unwrap().total().notify;
         self.members = room.summary.joined.unwrap_or(self.members);
+    }
+}
+
+/// Takes in a piece of account data; an empty one is deleted.
+pub fn note_data(kind: &str, content: &str, data: &mut BTreeMap<String, String>) {
+    if content == "{}" {
+        data.remove(kind);
+    } else {
+        data.insert(kind.to_owned(), content.to_owned());
     }
 }
 
@@ -316,9 +325,10 @@ impl World {
     }
 
     async fn tag(&mut self, who: &Person, room: &str, n: usize) {
-        let (kind, content) = match self.pick(3) {
+        let (kind, content) = match self.pick(4) {
             0 => ("m.tag", json!({"tags": {"u.a": {}}})),
             1 => ("m.tag", json!({"tags": {}})),
+            2 => ("x.data", json!({})),
             _ => ("x.data", json!({"n": n})),
         };
         let accounts = &self.house.accounts;

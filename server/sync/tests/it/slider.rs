@@ -12,7 +12,7 @@ use skerry_sync::sliding::{
 };
 
 use crate::house::{House, Person, events};
-use crate::model::{World, id, note_receipts, text};
+use crate::model::{World, id, note_data, note_receipts, text};
 
 /// What a client wants of the state in the end.
 const STATES: &[&str] = &[
@@ -149,7 +149,7 @@ impl Slider {
         for (room, events) in data.into_iter().flatten() {
             let known = self.rooms.get_mut(&**room).unwrap();
             for event in events {
-                known.data.insert(event.kind.clone(), event.content.clone());
+                note_data(&event.kind, &event.content, &mut known.data);
             }
         }
     }
