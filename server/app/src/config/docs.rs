@@ -89,8 +89,9 @@ pub const DOCS: &[Doc] = &[
     ),
     used(
         "registration.policies",
-        "Policies to agree to when registering, as in [registration.policies.privacy] with\n\
-         version = \"1.0\" and en = { name = \"Privacy\", url = \"https://example.org/privacy\" }.",
+        "Policies to agree to when registering, such as { privacy = { version = \"1.0\",\n\
+         en = { name = \"Privacy\", url = \"https://example.org/privacy\" } } }; more languages\n\
+         beside en.",
     ),
     used(
         "access_tokens.in_query",

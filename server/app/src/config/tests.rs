@@ -171,3 +171,40 @@ fn registration_files_are_read() {
     let config = Config::from_text(&text, none()).unwrap();
     assert_eq!(config.appservices[0].id, "irc");
 }
+
+#[test]
+fn mail_and_policies_are_whole_or_refused() {
+    let mail = "[email]\nhost = \"mail.example.org\"\nfrom = \"a@example.org\"\n";
+    let config = Config::from_text(mail, none()).unwrap();
+    assert_eq!(config.mail.unwrap().port, 587);
+    assert!(Config::from_text("", none()).unwrap().mail.is_none());
+    for (text, says) in [
+        ("[email]\nhost = \"x\"", "email.from"),
+        ("[registration]\nemail_required = true", "email.host"),
+        (&format!("{mail}tls = \"maybe\""), "email.tls"),
+        (&format!("{mail}user = \"a\""), "password_file"),
+        (
+            &format!("{mail}user = \"a\"\npassword_file = \"/nowhere/at/all\""),
+            "/nowhere/at/all",
+        ),
+        (
+            "[registration.policies.x]\nen = { name = \"x\" }",
+            "version",
+        ),
+        ("[registration.policies.x]\nversion = \"1\"", "language"),
+        (
+            "[registration.policies.x]\nversion = \"1\"\nen = { name = \"x\", url = \"x\" }",
+            "name and url",
+        ),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(says), "{text}: {said}");
+    }
+    let policy = "[registration.policies.x]\nversion = \"1\"\n\
+                  en = { name = \"X\", url = \"https://x\" }";
+    let terms = Config::from_text(policy, none())
+        .unwrap()
+        .registration
+        .terms;
+    assert_eq!(terms.unwrap().version, "x 1");
+}
