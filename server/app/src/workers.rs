@@ -190,6 +190,7 @@ async fn index(store: Arc<Store>, rooms: Rooms) {
         match rooms.index_now().await {
             // Nothing is lost: it goes on from where it stands once there is space.
             Ok(()) | Err(RoomError::Store(StoreError::Full)) => {}
+            Err(RoomError::Store(StoreError::Closed)) => return,
             Err(error) => {
                 tracing::warn!(%error, "the search index does not follow");
                 tokio::time::sleep(RETRY_AFTER).await;

@@ -205,6 +205,7 @@ mod tests {
             "/relations/{eventId}",
             "/threads",
             "/publicRooms",
+            "/search",
             "/keys/query",
             "/keys/claim",
         ];
