@@ -10,6 +10,7 @@ mod people;
 mod readers;
 mod reading;
 mod receipts;
+mod redaction;
 mod relations;
 mod restricted;
 mod retention;
