@@ -70,9 +70,10 @@ commander: debug-binary
 	SKERRY_BIN="$(TARGET)/debug/skerry" COMMANDER="$(CACHE)/venv/bin/matrix-commander" python3 -m unittest -v
 
 bridge: debug-binary
-	@test -d "$(CACHE)/bridge/lib" || {
+	@test -e "$(CACHE)/bridge/ready" || {
 		python3 -m venv "$(CACHE)/bridge"
 		"$(CACHE)/bridge/bin/pip" install --quiet --disable-pip-version-check -r tests/bridge/requirements.txt
+		touch "$(CACHE)/bridge/ready"
 	}
 	cd tests/bridge
 	SKERRY_BIN="$(TARGET)/debug/skerry" "$(CACHE)/bridge/bin/python" -m unittest -v
