@@ -15,6 +15,9 @@ use crate::{Ephemeral, EphemeralPos};
 const GONE_AFTER_MS: u64 = 30_000;
 /// How long a user counts as currently active after doing something, in ms.
 const ACTIVE_MS: u64 = 60_000;
+/// How long a user has to have been there to count as attentive, in ms: a phone that was woken up
+/// looks once and sleeps on.
+const SETTLED_MS: u64 = 10_000;
 /// How many users' presence is kept; beyond it nobody new is noted.
 const MAX_USERS: usize = 50_000;
 /// How many devices of one user are noted.
@@ -90,6 +93,8 @@ struct Person {
     state: PresenceState,
     status_msg: Option<String>,
     active_ms: Option<u64>,
+    /// Since when they have been there.
+    came_ms: u64,
     pos: EphemeralPos,
 }
 
@@ -209,6 +214,7 @@ impl PresenceBoard {
         self.board.lock().change(user, &self.ephemeral, |person| {
             if person.state == PresenceState::Offline {
                 person.active_ms = Some(now_ms);
+                person.came_ms = now_ms;
             }
             if let Some(entry) = device_entry(person, device) {
                 // A sync that only says "online" does not end what PUT status set to busy.
@@ -277,6 +283,18 @@ impl PresenceBoard {
             .get(&user)
             .unwrap_or(&nobody)
             .view(user, now_ms)
+    }
+
+    /// Whether a user is there with a client in the foreground, has been for a while, and did
+    /// something just now: what comes for them is likely to be read at once.
+    #[must_use]
+    pub fn is_attentive(&self, user: UserNid) -> bool {
+        let now_ms = self.clock.now_ms();
+        let board = self.board.lock();
+        board.people.get(&user).is_some_and(|person| {
+            person.view(user, now_ms).currently_active
+                && now_ms.saturating_sub(person.came_ms) >= SETTLED_MS
+        })
     }
 
     /// Everyone whose presence changed after `since`, in the order of the changes.

@@ -2,7 +2,7 @@
 //!
 //! [`PushFollower`] follows the log: for each new event it asks the push rules of those users
 //! concerned who have pushers, and leaves a row in the outbox for each notification, in the commit
-//! that moves its cursor. While a user is active, theirs are held back for a moment
+//! that moves its cursor. While a user is attentive, theirs are held back for a moment
 //! ([`HeldPushes`]), and dropped if read meanwhile. [`Pushes`] sends what is due to push gateways
 //! (spec, push gateway API) and to the push services of browsers and phones (MSC4174, RFC 8030,
 //! 8291, 8292), with everything looked up only then.

@@ -252,8 +252,8 @@ impl PushFollower {
         if RINGING.contains(&event.event.event_type()) {
             return Ok(false);
         }
-        let active = self.accounts.presence().of(user).currently_active;
-        Ok(active || !outbox::pending(snap, &Dest::Held(user), 1)?.is_empty())
+        let attentive = self.accounts.presence().is_attentive(user);
+        Ok(attentive || !outbox::pending(snap, &Dest::Held(user), 1)?.is_empty())
     }
 }
 

@@ -62,6 +62,13 @@ impl Scene {
             .await;
     }
 
+    /// Alice's client comes to the foreground and stays there.
+    async fn settle(&self) {
+        self.server.sync(&self.alice, None).await;
+        self.server.clock.advance(11_000);
+        self.server.sync(&self.alice, None).await;
+    }
+
     /// Lets time go by.
     fn advance(&self, ms: u64) {
         self.server.clock.advance(ms);
@@ -452,8 +459,7 @@ async fn a_pusher_is_switched_off_from_another_device() {
 async fn who_is_there_gets_a_moment_to_read() {
     let scene = Scene::new().await;
     scene.set(scene.pusher("key")).await;
-    // A sync in the foreground.
-    scene.server.sync(&scene.alice, None).await;
+    scene.settle().await;
     let read = scene.server.say(&scene.bob, &scene.room, "read").await;
     a_moment().await;
     assert!(scene.gateway.told().is_empty());
@@ -480,12 +486,13 @@ async fn who_is_there_gets_a_moment_to_read() {
 async fn what_is_held_back_survives_a_restart() {
     let mut scene = Scene::new().await;
     scene.set(scene.pusher("key")).await;
-    scene.server.sync(&scene.alice, None).await;
+    scene.settle().await;
     scene.server.say(&scene.bob, &scene.room, "held").await;
     a_moment().await;
     assert!(scene.gateway.told().is_empty());
+    // The clock begins anew.
     scene.server = scene.server.restart().await;
-    scene.advance(10_000);
+    scene.advance(30_000);
     let told = scene.gateway.wait(1).await;
     assert_eq!(told[0].json()["notification"]["content"]["body"], "held");
 }
