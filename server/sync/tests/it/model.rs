@@ -18,9 +18,9 @@ use crate::slider::Slider;
 
 pub const PEOPLE: usize = 4;
 const ROOMS_MAX: usize = 4;
-const STEPS: usize = 70;
-/// Histories gone through.
-const SEEDS: u64 = 200;
+const STEPS: usize = 50;
+/// Histories gone through by each test; there are several so that they run side by side.
+const SEEDS: u64 = 60;
 /// Histories in one store.
 const PER_HOUSE: u64 = 20;
 
@@ -535,14 +535,34 @@ impl World {
     }
 }
 
-#[tokio::test]
-async fn clients_come_to_know_what_is_true() {
+/// Lets histories happen, each with another seed.
+async fn histories(first: u64) {
     let mut house = House::new();
-    for seed in 0..SEEDS {
+    for seed in first..first + SEEDS {
         println!("seed {seed}");
         if seed % PER_HOUSE == 0 {
             house = House::new();
         }
         house = live(house, seed).await;
     }
+}
+
+#[tokio::test]
+async fn clients_come_to_know_what_is_true() {
+    histories(0).await;
+}
+
+#[tokio::test]
+async fn other_clients_come_to_know_what_is_true() {
+    histories(1_000).await;
+}
+
+#[tokio::test]
+async fn more_clients_come_to_know_what_is_true() {
+    histories(2_000).await;
+}
+
+#[tokio::test]
+async fn still_more_clients_come_to_know_what_is_true() {
+    histories(3_000).await;
 }
