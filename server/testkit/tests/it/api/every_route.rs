@@ -271,6 +271,7 @@ const FREE_BODIES: &[&str] = &[
     "/livekit/jwt/sfu_webhook",
     "/openid/request_token",
     "/msisdn/requestToken",
+    "/media/v1/create",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -391,7 +392,7 @@ async fn unknown_methods_and_paths() {
         }
     }
     for path in [
-        "/",
+        "/_",
         "/_matrix",
         "/_matrix/client/v3/nothing",
         "/_matrix/client/v9/sync",
