@@ -70,8 +70,8 @@ impl Scene {
     async fn everywhere(&self, who: &Person, id: &str) -> Vec<(&'static str, Value)> {
         let event = escape(id);
         let find = |list: &Value| {
-            let list = list.as_array().unwrap().iter();
-            list.cloned().find(|event| event["event_id"] == id)
+            let mut list = list.as_array().unwrap().iter();
+            list.find(|event| event["event_id"] == id).cloned()
         };
         let page = self.get(who, "v3", "messages?dir=b&limit=100").await;
         let forward = self.get(who, "v3", "messages?dir=f&limit=100").await;
@@ -157,10 +157,9 @@ async fn state_says_what_it_replaced() {
     let mut found = scene.everywhere(&scene.bob, &second).await;
     let state = scene.get(&scene.bob, "v3", "state").await;
     let topic = |list: &Value| {
-        let list = list.as_array().unwrap().iter();
-        list.cloned()
-            .find(|event| event["type"] == "m.room.topic")
-            .unwrap()
+        let mut list = list.as_array().unwrap().iter();
+        let found = list.find(|event| event["type"] == "m.room.topic");
+        found.cloned().unwrap()
     };
     found.push(("state", topic(&state)));
     let one = scene
