@@ -3,6 +3,7 @@
 //! Nothing is stored until a user changes something; until then, and for every rule of the
 //! server's that the user did not touch, the spec's defaults apply as this version knows them.
 
+mod defaults;
 mod rules;
 
 use std::collections::HashMap;

@@ -32,10 +32,11 @@ const MAX_WORK: usize = 16_000_000;
 
 /// The server-default rules that ask nothing about the user. Users can switch them off and change
 /// their actions but not their conditions, so whether they match is found once per event.
-const SAME_FOR_ALL: [&str; 12] = [
+const SAME_FOR_ALL: [&str; 13] = [
     ".m.rule.suppress_notices",
     ".m.rule.member_event",
     ".m.rule.is_room_mention",
+    ".m.rule.roomnotif",
     ".m.rule.tombstone",
     ".m.rule.reaction",
     ".m.rule.room.server_acl",

@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use super::defaults::defaults;
 use crate::AccountError;
 
 /// How many rules a user can have, the server's included.
@@ -60,7 +61,7 @@ impl Place {
 impl Rules {
     /// The rules of a user who never changed any.
     pub(crate) fn defaults(user_id: &UserId) -> Rules {
-        let set = Arc::new(Ruleset::server_default(user_id));
+        let set = Arc::new(defaults(user_id));
         Rules {
             set,
             rooms: Vec::new(),
@@ -77,7 +78,7 @@ impl Rules {
             let mut content: Content = serde_json::from_str(stored).ok()?;
             let rooms = content.global.as_object_mut()?.remove("room");
             let mut set: Ruleset = serde_json::from_value(content.global).ok()?;
-            set.update_with_server_default(Ruleset::server_default(user_id));
+            set.update_with_server_default(defaults(user_id));
             let rooms = match rooms {
                 Some(rooms) => serde_json::from_value(rooms).ok()?,
                 None => Vec::new(),

@@ -219,6 +219,21 @@ async fn invites_and_mentions_are_pushed_and_notices_are_not() {
     let tweaks = &notification["devices"][0]["tweaks"];
     assert_eq!(*tweaks, json!({ "highlight": true, "sound": "default" }));
     assert_eq!(notification["prio"], "high");
+    // Where nothing is said of mentions, the text is looked at.
+    let mute = json!({ "actions": [] });
+    let room = escape(&scene.room);
+    let path = format!("/_matrix/client/v3/pushrules/global/room/{room}");
+    let token = Some(scene.alice.token.as_str());
+    scene.server.ok(Method::PUT, &path, token, Some(mute)).await;
+    send(3, json!({ "msgtype": "m.text", "body": "to nobody" })).await;
+    send(
+        4,
+        json!({ "msgtype": "m.text", "body": "alice, look", "m.mentions": {} }),
+    )
+    .await;
+    send(5, json!({ "msgtype": "m.text", "body": "Alice, look" })).await;
+    let told = scene.gateway.wait(3).await[2].json();
+    assert_eq!(told["notification"]["content"]["body"], "Alice, look");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
