@@ -196,7 +196,7 @@ impl Rooms {
         let term = term.get(..term.floor_char_boundary(MAX_TERM_BYTES));
         let term = fold(term.unwrap_or_default());
         let mut ranks = Vec::new();
-        for room in in_lists(snap, &ask.network)? {
+        for room in self.in_lists(snap, &ask.network)? {
             let (Some(row), Some(head)) = (self.room_row(snap, room)?, self.head(snap, room)?)
             else {
                 continue;
@@ -214,24 +214,38 @@ impl Rooms {
     }
 }
 
-/// The rooms in some of the lists, each once.
-fn in_lists(snap: &Snapshot, network: &Network) -> Result<BTreeSet<RoomNid>, StoreError> {
-    let mut rooms = BTreeSet::new();
-    if matches!(network, Network::Own | Network::All) {
-        for row in snap.scan::<t::Directory>(Scan::all()) {
-            rooms.insert(row?.0);
+impl Rooms {
+    /// The rooms in some of the lists, each once. What an application service has listed counts
+    /// while it is registered.
+    fn in_lists(
+        &self,
+        snap: &Snapshot,
+        network: &Network,
+    ) -> Result<BTreeSet<RoomNid>, StoreError> {
+        let mut rooms = BTreeSet::new();
+        if matches!(network, Network::Own | Network::All) {
+            for row in snap.scan::<t::Directory>(Scan::all()) {
+                rooms.insert(row?.0);
+            }
         }
+        let of_networks = match network {
+            Network::Own => return Ok(rooms),
+            Network::All => Scan::all(),
+            Network::One(instance) => Scan::prefix(instance),
+        };
+        let services = self.inner.accounts.appservices();
+        let counts = |instance: &str| {
+            let rest = |id: &str| instance.strip_prefix(id).map(|rest| rest.starts_with('|'));
+            services.all().iter().any(|one| rest(&one.id) == Some(true))
+        };
+        for row in snap.scan::<NetworkDirectory>(of_networks) {
+            let ((instance, room), ()) = row?;
+            if counts(&instance) {
+                rooms.insert(room);
+            }
+        }
+        Ok(rooms)
     }
-    let of_networks = match network {
-        Network::Own => return Ok(rooms),
-        Network::All => Scan::all(),
-        Network::One(instance) => Scan::prefix(instance),
-    };
-    for row in snap.scan::<NetworkDirectory>(of_networks) {
-        let ((_, room), ()) = row?;
-        rooms.insert(room);
-    }
-    Ok(rooms)
 }
 
 /// The ranks of one part.

@@ -160,6 +160,11 @@ async fn rooms_of_a_network_are_listed_by_its_bridge() {
         0
     );
     assert_eq!(count(json!({ "include_all_networks": true })).await, 1);
+    // Its list goes with it.
+    assert_eq!(admin(&server, Method::DELETE, "/irc", None).await.0, 200);
+    assert_eq!(count(json!({ "include_all_networks": true })).await, 0);
+    register(&server, fake.registration("irc")).await;
+    assert_eq!(count(json!({ "include_all_networks": true })).await, 1);
     ok(
         &server,
         "as-irc",

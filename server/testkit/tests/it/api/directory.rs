@@ -158,6 +158,13 @@ async fn lists_of_networks_are_their_own() {
     let bridged = server
         .room(&alice, json!({ "preset": "public_chat" }))
         .await;
+    let bridge = json!({
+        "id": "irc", "url": null, "as_token": "a", "hs_token": "b",
+        "sender_localpart": "irc", "namespaces": {},
+    });
+    let path = "/_skerry/admin/v1/appservices";
+    let (status, _) = server.admin(Method::POST, path, Some(bridge)).await;
+    assert_eq!(status, 200);
     let rooms = &server.house.rooms;
     let list = rooms.list_in_network("irc|libera".into(), &bridged, true);
     list.await.unwrap();
