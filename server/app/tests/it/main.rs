@@ -260,7 +260,10 @@ fn bridges_come_and_go_on_a_running_server_and_on_a_stopped_one() {
          xmpp  @xmpp-bot:localhost  nothing is sent  0 waiting  (registered)\n"
     );
     let shown = prints(dir, &["appservice", "show", "irc"]);
-    assert!(shown.contains("\"sender_localpart\": \"irc-bot\""), "{shown}");
+    assert!(
+        shown.contains("\"sender_localpart\": \"irc-bot\""),
+        "{shown}"
+    );
     assert!(!shown.contains("token"), "{shown}");
     write("again.yaml", "again", "a-token");
     let said = complains(dir, &register("again.yaml"));
