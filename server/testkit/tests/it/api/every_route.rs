@@ -233,6 +233,9 @@ fn wrong_types() -> Value {
         "url",
         "openid_token",
         "device_data",
+        "lists",
+        "room_subscriptions",
+        "extensions",
     ] {
         body[name] = true.into();
     }
