@@ -7,6 +7,7 @@
 //! (spec, push gateway API) and to the push services of browsers and phones (MSC4174, RFC 8030,
 //! 8291, 8292), with everything looked up only then.
 
+mod crypt;
 mod follow;
 mod gateway;
 mod held;

@@ -9,11 +9,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 use skerry_account::pusher::{Pusher, PusherKey};
 use skerry_core::Clock;
-use web_push::{
-    ContentEncoding, PartialVapidSignatureBuilder, SubscriptionInfo, Urgency,
-    VapidSignatureBuilder, WebPushMessage, WebPushMessageBuilder,
-};
 
+use super::crypt::{CryptError, Signer, encrypt};
 use super::gateway::{failed, retry_after};
 use super::lookup::data;
 use super::notification::Notification;
@@ -38,10 +35,26 @@ pub enum WebPushError {
     Key,
 }
 
+/// How soon a device is to be told (RFC 8030, section 5.3).
+#[derive(Clone, Copy)]
+enum Urgency {
+    Normal,
+    High,
+}
+
+impl Urgency {
+    fn as_str(self) -> &'static str {
+        match self {
+            Urgency::Normal => "normal",
+            Urgency::High => "high",
+        }
+    }
+}
+
 /// The key by which push services recognise this server (VAPID).
 #[derive(Clone)]
 pub struct VapidKey {
-    signer: PartialVapidSignatureBuilder,
+    signer: Arc<Signer>,
     /// Whom push services may write to, as a URL.
     contact: Arc<str>,
 }
@@ -53,10 +66,9 @@ impl VapidKey {
     /// # Errors
     /// `Key` for bytes that are no key; of random bytes one in 2^32 is none.
     pub fn new(secret: &[u8; 32], contact: &str) -> Result<VapidKey, WebPushError> {
-        let secret = URL_SAFE_NO_PAD.encode(secret);
-        let signer = VapidSignatureBuilder::from_base64_no_sub(&secret);
+        let signer = Signer::new(secret).map_err(|_| WebPushError::Key)?;
         Ok(VapidKey {
-            signer: signer.map_err(|_| WebPushError::Key)?,
+            signer: Arc::new(signer),
             contact: Arc::from(contact),
         })
     }
@@ -65,31 +77,28 @@ impl VapidKey {
     /// without padding.
     #[must_use]
     pub fn public(&self) -> String {
-        URL_SAFE_NO_PAD.encode(self.signer.get_public_key())
+        self.signer.public()
     }
 
-    /// Encrypts a text for a pusher and signs for it.
-    fn message(
-        &self,
-        (url, key, pusher): (&str, &PusherKey, &Pusher),
-        text: &[u8],
-        urgency: Urgency,
-        now_ms: u64,
-    ) -> Result<WebPushMessage, web_push::WebPushError> {
-        let data = data(pusher);
-        let auth = data.get("auth").and_then(Value::as_str).unwrap_or_default();
-        let subscription = SubscriptionInfo::new(url, &key.pushkey, auth);
-        let mut proof = self.signer.clone().add_sub_info(&subscription);
-        proof.add_claim("aud", origin(url));
-        proof.add_claim("sub", &*self.contact);
-        proof.add_claim("exp", now_ms / 1_000 + PROOF_SECS);
-        let mut message = WebPushMessageBuilder::new(&subscription);
-        message.set_ttl(TTL_SECS);
-        message.set_urgency(urgency);
-        message.set_payload(ContentEncoding::Aes128Gcm, text);
-        message.set_vapid_signature(proof.build()?);
-        message.build()
+    /// Who sends, to which push service, until when.
+    fn proof(&self, url: &str, now_ms: u64) -> Result<String, CryptError> {
+        self.signer.authorization(&json!({
+            "aud": origin(url),
+            "sub": &*self.contact,
+            "exp": now_ms / 1_000 + PROOF_SECS,
+        }))
     }
+}
+
+/// Encrypts a text for a pusher.
+fn sealed(key: &PusherKey, pusher: &Pusher, text: &[u8]) -> Result<Vec<u8>, CryptError> {
+    let data = data(pusher);
+    let auth = data.get("auth").and_then(Value::as_str).unwrap_or_default();
+    let bytes = |text: &str| {
+        let text = text.trim_end_matches('=');
+        URL_SAFE_NO_PAD.decode(text).map_err(|_| CryptError)
+    };
+    encrypt(&bytes(&key.pushkey)?, &bytes(auth)?, text)
 }
 
 /// Scheme, host and port of a URL: the push service for which a proof is good.
@@ -141,28 +150,25 @@ impl WebPusher {
         text: &[u8],
         urgency: Urgency,
     ) -> Sent {
-        let urgent = urgency.to_string();
-        let message = match self.key.message(to, text, urgency, self.clock.now_ms()) {
-            Ok(message) => message,
+        let (url, key, pusher) = to;
+        let proof = self.key.proof(url, self.clock.now_ms());
+        let made = proof.and_then(|proof| Ok((proof, sealed(key, pusher, text)?)));
+        let (proof, body) = match made {
+            Ok(made) => made,
             // Its keys are no keys: nothing can ever be sent to it.
             Err(error) => {
                 tracing::debug!(%error, "a subscription of Web Push cannot be used");
                 return Sent::Rejected;
             }
         };
-        let mut request = Request::post(to.0)
+        let request = Request::post(url)
             .timeout(TIMEOUT)
-            .header("ttl", &message.ttl.to_string())
-            .header("urgency", &urgent);
-        if let Some(payload) = message.payload {
-            request = request
-                .header("content-encoding", payload.content_encoding.to_str())
-                .header("content-type", "application/octet-stream")
-                .body(Bytes::from(payload.content));
-            for (name, value) in payload.crypto_headers {
-                request = request.header(&name.to_ascii_lowercase(), &value);
-            }
-        }
+            .header("ttl", &TTL_SECS.to_string())
+            .header("urgency", urgency.as_str())
+            .header("authorization", &proof)
+            .header("content-encoding", "aes128gcm")
+            .header("content-type", "application/octet-stream")
+            .body(Bytes::from(body));
         match transport.send(request).await {
             Ok(answer) => judge(&answer),
             Err(error) => failed(&error),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use aws_lc_rs::aead::{AES_128_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::agreement::{ECDH_P256, PrivateKey, UnparsedPublicKey, agree};
+use aws_lc_rs::hmac;
 use http::Method;
 use serde_json::{Value, json};
 use skerry_testkit::{Gateway, Person, TestServer};
@@ -540,24 +543,27 @@ async fn a_private_gateway_is_not_reached_unless_it_is_named() {
 
 /// What a browser makes when it subscribes.
 struct Subscription {
-    keys: ece::EcKeyComponents,
-    auth: Vec<u8>,
+    key: PrivateKey,
+    auth: [u8; 16],
 }
 
 impl Subscription {
     fn new() -> Subscription {
-        let (keys, auth) = ece::generate_keypair_and_auth_secret().unwrap();
         Subscription {
-            keys: keys.raw_components().unwrap(),
-            auth: auth.to_vec(),
+            key: PrivateKey::generate(&ECDH_P256).unwrap(),
+            auth: *b"sixteen bytes ..",
         }
+    }
+
+    fn public(&self) -> Vec<u8> {
+        self.key.compute_public_key().unwrap().as_ref().to_vec()
     }
 
     fn pusher(&self, gateway: &Gateway) -> Value {
         json!({
             "kind": "org.matrix.msc4174.webpush",
             "app_id": "org.example.web",
-            "pushkey": base64url(self.keys.public_key()),
+            "pushkey": base64url(&self.public()),
             "app_display_name": "Web",
             "device_display_name": "Browser",
             "lang": "en",
@@ -570,8 +576,32 @@ impl Subscription {
     }
 
     fn open(&self, body: &[u8]) -> Value {
-        let text = ece::decrypt(&self.keys, &self.auth, body).unwrap();
-        serde_json::from_slice(&text).unwrap()
+        serde_json::from_slice(&self.decrypt(body)).unwrap()
+    }
+
+    /// RFC 8291, from the receiving side.
+    fn decrypt(&self, body: &[u8]) -> Vec<u8> {
+        let hkdf = |salt: &[u8], secret: &[u8], info: &[u8], length: usize| {
+            let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, salt), secret);
+            let key = hmac::Key::new(hmac::HMAC_SHA256, key.as_ref());
+            hmac::sign(&key, &[info, &[1]].concat()).as_ref()[..length].to_vec()
+        };
+        let (salt, rest) = body.split_at(16);
+        let (sender, sealed) = rest[5..].split_at(usize::from(rest[4]));
+        let info = [b"WebPush: info\0", &self.public()[..], sender].concat();
+        let theirs = UnparsedPublicKey::new(&ECDH_P256, sender);
+        let input = agree(&self.key, theirs, (), |secret| {
+            Ok(hkdf(&self.auth, secret, &info, 32))
+        });
+        let input = input.unwrap();
+        let key = hkdf(salt, &input, b"Content-Encoding: aes128gcm\0", 16);
+        let nonce = hkdf(salt, &input, b"Content-Encoding: nonce\0", 12);
+        let key = LessSafeKey::new(UnboundKey::new(&AES_128_GCM, &key).unwrap());
+        let nonce = Nonce::try_assume_unique_for_key(&nonce).unwrap();
+        let mut sealed = sealed.to_vec();
+        let text = key.open_in_place(nonce, Aad::empty(), &mut sealed).unwrap();
+        assert_eq!(text.last(), Some(&2), "the last record");
+        text[..text.len() - 1].to_vec()
     }
 }
 
