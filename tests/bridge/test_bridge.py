@@ -23,6 +23,7 @@ from mautrix.appservice import AppService
 from mautrix.client import Client, MemorySyncStore
 from mautrix.client.state_store import MemoryStateStore
 from mautrix.crypto import MemoryCryptoStore, OlmMachine
+from mautrix.errors import SessionNotFound
 from mautrix.types import EventType, Membership, MessageType, RoomCreatePreset, TextMessageEventContent
 
 CONFIG = """
@@ -241,7 +242,7 @@ class Store(MemoryStateStore):
 class Bridges(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self):
         # What the framework says about itself is not about the server.
-        logging.getLogger("mau").setLevel(logging.ERROR)
+        logging.getLogger("mau").setLevel(logging.CRITICAL)
         warnings.simplefilter("ignore")
         self.server = await asyncio.to_thread(Server)
         self.place = os.getcwd()
@@ -308,7 +309,7 @@ class Bridges(unittest.IsolatedAsyncioTestCase):
         joined = await self.ada.call("POST", f"/join/{quote('#_lamp_room:localhost')}", {})
         name = await self.ada.call("GET", f"/rooms/{quote(joined['room_id'])}/state/m.room.name")
         self.assertEqual(name["name"], "The lamp room")
-        self.assertGreaterEqual(await self.bridge.az.ping_self("meow"), 0)
+        self.assertGreater(await self.bridge.az.ping_self("meow"), 0)
 
     async def test_nothing_is_lost_while_either_side_is_away(self):
         room = await self.room_with_keeper()
@@ -383,10 +384,11 @@ class Bridges(unittest.IsolatedAsyncioTestCase):
             encrypted = await ada_crypto.encrypt_megolm_event(room, EventType.ROOM_MESSAGE, content)
             await ada.send_message_event(room, EventType.ROOM_ENCRYPTED, encrypted)
             event = await self.bridge.hears(lambda event: event.type == EventType.ROOM_ENCRYPTED)
-            self.assertTrue(
-                await bot_crypto.wait_for_session(event.room_id, event.content.session_id, timeout=WITHIN)
-            )
-            plain = await bot_crypto.decrypt_megolm_event(event)
+            try:
+                plain = await bot_crypto.decrypt_megolm_event(event)
+            except SessionNotFound:
+                await bot_crypto.wait_for_session(room, event.content.session_id, timeout=WITHIN)
+                plain = await bot_crypto.decrypt_megolm_event(event)
             self.assertEqual(plain.content.body, "a secret")
 
             await bot_crypto.share_group_session(room, [self.ada.id, bot.mxid])

@@ -113,7 +113,9 @@ async fn ping(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let one = one.ok_or_else(|| ApiError::forbidden("This is another application service"))?;
     let took = ctx.bridges.ping(one, body.transaction_id.as_deref()).await;
     let took = took.map_err(unreached)?;
-    Answer::json(&json!({ "duration_ms": u64::try_from(took.as_millis()).unwrap_or(u64::MAX) }))
+    // Begun milliseconds count: some frameworks take 0 for no answer.
+    let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+    Answer::json(&json!({ "duration_ms": took_ms.max(1) }))
 }
 
 fn unreached(error: PingError) -> ApiError {
