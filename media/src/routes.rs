@@ -1,22 +1,20 @@
 //! The media endpoints (client-server API, content repository).
 
 use std::{
-    io::{Read as _, Seek as _, SeekFrom},
+    io::{Seek as _, SeekFrom},
     ops::Range,
     sync::Arc,
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::stream;
 use http::{
     StatusCode,
     header::{
-        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_RANGE,
-        CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, RANGE,
+        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
+        CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, RANGE,
     },
 };
-use http_body_util::{BodyExt as _, StreamBody};
 use serde_json::json;
 use skerry_core::UserNid;
 use skerry_http::{Answer, ApiError, Call, Route, route};
@@ -29,8 +27,6 @@ use crate::{
     thumbnail::{Method, Wanted},
 };
 
-/// How much is read from a file at once, in bytes.
-const PIECE: usize = 64 * 1024;
 /// How long a download waits for content unless it says otherwise, in ms.
 const PATIENCE_MS: u64 = 20_000;
 const SANDBOX: &str = "sandbox; default-src 'none'; script-src 'none'; plugin-types \
@@ -61,7 +57,7 @@ pub const ROUTES: &[Route<Blobs>] = &[
     route!(GET "/_matrix/media/v3/thumbnail/{serverName}/{mediaId}", None, Media, old_thumbnail),
 ];
 
-fn refuse(error: MediaError) -> ApiError {
+pub(crate) fn refuse(error: MediaError) -> ApiError {
     match error {
         MediaError::TooLarge(max) => {
             ApiError::too_large(format!("A file may have {max} bytes at most"))
@@ -197,10 +193,9 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let name = name.or(media.name.as_deref());
     let length = part.end - part.start;
     let kind = mime::served_type(&media.content_type);
-    let answer = guarded(Answer::stream(kind, body(file, length)))
+    let answer = guarded(Answer::file(kind, file, length))
         .header(ETAG, &etag)
         .header(ACCEPT_RANGES, "bytes")
-        .header(CONTENT_LENGTH, &length.to_string())
         .header(CONTENT_DISPOSITION, &mime::disposition(kind, name));
     Ok(match range {
         None => answer,
@@ -307,30 +302,6 @@ async fn on_disk<T: Send + 'static>(
         .await
         .map_err(ApiError::internal)?
         .map_err(refuse)
-}
-
-/// `length` bytes of a file from where it stands, a piece at a time.
-fn body(
-    file: std::fs::File,
-    length: u64,
-) -> http_body_util::combinators::UnsyncBoxBody<Bytes, std::io::Error> {
-    let pieces = stream::try_unfold((file, length), |(mut file, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let read = tokio::task::spawn_blocking(move || {
-            let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-            let mut piece = vec![0; size];
-            file.read_exact(&mut piece).map(|()| (piece, file))
-        });
-        let (piece, file) = read.await.map_err(std::io::Error::other)??;
-        let left = left - piece.len() as u64;
-        Ok(Some((
-            http_body::Frame::data(Bytes::from(piece)),
-            (file, left),
-        )))
-    });
-    StreamBody::new(pieces).boxed_unsync()
 }
 
 /// What a `Range` header asks for.

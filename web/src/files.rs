@@ -1,17 +1,9 @@
 //! The files of a client's build: which file a path names, its type, how long it may be kept.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Component, Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-use bytes::Bytes;
-use futures_util::stream;
-use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, StreamBody};
-
-/// How much is read at once, in bytes.
-const PIECE: usize = 64 * 1024;
 /// The longest path that is looked for, in bytes.
 const PATH_MAX: usize = 1024;
 
@@ -24,28 +16,8 @@ pub(crate) struct File {
     /// Its name says what is in it, so that it can be kept for ever.
     pub(crate) immutable: bool,
     pub(crate) length: u64,
-    file: fs::File,
-}
-
-impl File {
-    /// Its bytes, piece by piece.
-    pub(crate) fn body(self) -> UnsyncBoxBody<Bytes, std::io::Error> {
-        let pieces = stream::try_unfold((self.file, self.length), |(mut file, left)| async move {
-            if left == 0 {
-                return Ok(None);
-            }
-            let read = tokio::task::spawn_blocking(move || {
-                let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-                let mut piece = vec![0; size];
-                file.read_exact(&mut piece).map(|()| (piece, file))
-            });
-            let (piece, file) = read.await.map_err(std::io::Error::other)??;
-            let left = left - piece.len() as u64;
-            let frame = http_body::Frame::data(Bytes::from(piece));
-            Ok(Some((frame, (file, left))))
-        });
-        StreamBody::new(pieces).boxed_unsync()
-    }
+    /// Open, at its beginning.
+    pub(crate) file: fs::File,
 }
 
 /// The file that a request's path names inside `root`, or a compressed sister of it that the

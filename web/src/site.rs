@@ -178,8 +178,7 @@ fn client_file(file: File, known: Option<&str>) -> Answer {
     let mut answer = if unchanged {
         Answer::bytes(kind, bytes::Bytes::new()).status(StatusCode::NOT_MODIFIED)
     } else {
-        let length = file.length.to_string();
-        Answer::stream(kind, file.body()).header(http::header::CONTENT_LENGTH, &length)
+        Answer::file(kind, file.file, file.length)
     };
     if let Some(encoding) = encoding {
         answer = answer.header(CONTENT_ENCODING, encoding);

@@ -1,23 +1,30 @@
 //! What a handler answers with.
 
+use std::io::Read as _;
+
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use futures_util::stream;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, StreamBody};
 use ruma_common::api::{OutgoingResponse, OutgoingResponseExt};
 use serde::Serialize;
 
 use crate::ApiError;
 
+/// How much of a file is read at once, in bytes.
+const PIECE: usize = 64 * 1024;
+
 /// A body that is sent piece by piece.
-pub type StreamBody = UnsyncBoxBody<Bytes, std::io::Error>;
+type Pieces = UnsyncBoxBody<Bytes, std::io::Error>;
 
 /// The body of an [`Answer`].
 pub enum AnswerBody {
     /// All of it.
     Bytes(Bytes),
     /// Piece by piece; an error ends the connection.
-    Stream(StreamBody),
+    Stream(Pieces),
 }
 
 /// A successful answer: status, headers, body.
@@ -77,8 +84,31 @@ impl Answer {
 
     /// 200 with a body of the given content type that is sent piece by piece.
     #[must_use]
-    pub fn stream(content_type: &str, body: StreamBody) -> Answer {
+    pub fn stream(content_type: &str, body: Pieces) -> Answer {
         Answer::with_type(type_value(content_type), AnswerBody::Stream(body))
+    }
+
+    /// 200 with `length` bytes of a file from where it stands, read a piece at a time off the I/O
+    /// threads; its length is said.
+    #[must_use]
+    pub fn file(content_type: &str, file: std::fs::File, length: u64) -> Answer {
+        let length_text = length.to_string();
+        let pieces = stream::try_unfold((file, length), |(mut file, left)| async move {
+            if left == 0 {
+                return Ok(None);
+            }
+            let read = tokio::task::spawn_blocking(move || {
+                let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+                let mut piece = vec![0; size];
+                file.read_exact(&mut piece).map(|()| (piece, file))
+            });
+            let (piece, file) = read.await.map_err(std::io::Error::other)??;
+            let left = left - piece.len() as u64;
+            let frame = http_body::Frame::data(Bytes::from(piece));
+            Ok(Some((frame, (file, left))))
+        });
+        let body = StreamBody::new(pieces).boxed_unsync();
+        Answer::stream(content_type, body).header(CONTENT_LENGTH, &length_text)
     }
 
     /// The same answer with another status.
