@@ -27,10 +27,17 @@ pub use backoff::Backoff;
 pub use deliver::{Deliver, Next, Report, Row};
 
 use drain::{Ended, drain};
-use queues::Queues;
+use queues::{Lane, Queues};
 
 /// How many destinations are talked to at a time.
 pub const MAX_RUNNING: usize = 64;
+/// How many of them may be push gateways, which users choose.
+const MAX_PUSH: usize = 48;
+/// How many of these may be such as do not get done in their turn.
+const MAX_SLOW: usize = 16;
+/// How long the turn of a push gateway is. What is under way then ends; the rest has to wait for
+/// another turn.
+pub(crate) const TURN: Duration = Duration::from_secs(10);
 /// How long a sleep lasts at most: the clock may be set meanwhile.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long deliveries get to end when the server stops.
@@ -50,7 +57,25 @@ pub struct Outbox {
 #[derive(Default)]
 struct Tasks {
     running: JoinSet<Ended>,
-    dests: HashMap<Id, Dest>,
+    dests: HashMap<Id, (Dest, Lane)>,
+}
+
+impl Tasks {
+    /// Whether there is a place for one more in a lane.
+    fn is_open(&self, lane: Lane) -> bool {
+        let among = |lanes: &[Lane]| {
+            let lanes = self.dests.values().filter(|(_, lane)| lanes.contains(lane));
+            lanes.count()
+        };
+        self.running.len() < MAX_RUNNING
+            && match lane {
+                Lane::Chosen => true,
+                Lane::Push => among(&[Lane::Push, Lane::Slow]) < MAX_PUSH,
+                Lane::Slow => {
+                    among(&[Lane::Push, Lane::Slow]) < MAX_PUSH && among(&[Lane::Slow]) < MAX_SLOW
+                }
+            }
+    }
 }
 
 struct Inner {
@@ -120,10 +145,9 @@ impl Outbox {
                 queues.hurry(&dest);
             }
             let now_ms = self.inner.clock.now_ms();
-            while tasks.running.len() < MAX_RUNNING
-                && let Some(dest) = queues.next(now_ms)
-            {
-                self.start(&mut tasks, &mut queues, dest);
+            queues.wake(now_ms);
+            while let Some(next) = queues.next(|lane| tasks.is_open(lane)) {
+                self.start(&mut tasks, &mut queues, next);
             }
             let sleep = queues.sleep(now_ms).map(|wait| wait.min(LOOK_EVERY));
             tokio::select! {
@@ -144,7 +168,7 @@ impl Outbox {
         tasks.running.shutdown().await;
     }
 
-    fn start(&self, tasks: &mut Tasks, queues: &mut Queues, dest: Dest) {
+    fn start(&self, tasks: &mut Tasks, queues: &mut Queues, (dest, lane): (Dest, Lane)) {
         let inner = Arc::clone(&self.inner);
         let deliver = inner.delivers.iter().find(|deliver| deliver.serves(&dest));
         let Some(deliver) = deliver.cloned() else {
@@ -154,20 +178,26 @@ impl Outbox {
         let to = dest.clone();
         let task = async move { drain(&inner, &*deliver, &to).await };
         let id = tasks.running.spawn(task).id();
-        tasks.dests.insert(id, dest);
+        tasks.dests.insert(id, (dest, lane));
     }
 
     fn ended(&self, tasks: &mut Tasks, queues: &mut Queues, ended: Result<(Id, Ended), JoinError>) {
         let (id, until_ms) = match ended {
             Ok((id, Ended::Empty)) => (id, None),
             Ok((id, Ended::Until(at_ms))) => (id, Some(at_ms)),
+            Ok((id, Ended::Slow)) => {
+                if let Some((dest, _)) = tasks.dests.remove(&id) {
+                    queues.slow(&dest);
+                }
+                return;
+            }
             Err(error) => {
                 tracing::error!(%error, "sending broke off");
                 let later = self.inner.clock.now_ms().saturating_add(BROKEN_PAUSE_MS);
                 (error.id(), Some(later))
             }
         };
-        if let Some(dest) = tasks.dests.remove(&id) {
+        if let Some((dest, _)) = tasks.dests.remove(&id) {
             queues.ended(&dest, until_ms);
         }
     }

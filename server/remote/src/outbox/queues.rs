@@ -9,8 +9,31 @@ use skerry_store::outbox::Dest;
 #[derive(Debug, Default)]
 pub(super) struct Queues {
     states: HashMap<Dest, State>,
-    /// Those whose turn it is, in order.
-    ready: VecDeque<Dest>,
+    /// Those whose turn it is, in order, by lane.
+    ready: [VecDeque<Dest>; 3],
+}
+
+/// What a destination counts against. Users choose push gateways, and one that answers slowly
+/// must not hold up the others, nor what the operator chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lane {
+    /// Whom the operator chose: mail, application services, other servers.
+    Chosen = 0,
+    /// Push gateways.
+    Push = 1,
+    /// Push gateways that did not get done in their turn.
+    Slow = 2,
+}
+
+impl Lane {
+    const ALL: [Lane; 3] = [Lane::Chosen, Lane::Push, Lane::Slow];
+
+    fn of(dest: &Dest) -> Lane {
+        match dest {
+            Dest::Push(_) => Lane::Push,
+            _ => Lane::Chosen,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +51,14 @@ impl Queues {
         match self.states.get_mut(&dest) {
             Some(State::Running(again)) => *again = true,
             Some(State::Ready | State::Waiting(_)) => {}
-            None => {
-                self.states.insert(dest.clone(), State::Ready);
-                self.ready.push_back(dest);
-            }
+            None => self.make_ready(dest.clone(), Lane::of(&dest)),
+        }
+    }
+
+    fn make_ready(&mut self, dest: Dest, lane: Lane) {
+        self.states.insert(dest.clone(), State::Ready);
+        if let Some(ready) = self.ready.get_mut(lane as usize) {
+            ready.push_back(dest);
         }
     }
 
@@ -47,19 +74,27 @@ impl Queues {
         }
     }
 
-    /// The next queue whose turn it is. It counts as running from now on.
-    pub(super) fn next(&mut self, now_ms: u64) -> Option<Dest> {
-        if self.ready.is_empty() {
-            for (dest, state) in &mut self.states {
-                if matches!(state, State::Waiting(at_ms) if *at_ms <= now_ms) {
-                    *state = State::Ready;
-                    self.ready.push_back(dest.clone());
-                }
+    /// Those that have waited long enough get their turn.
+    pub(super) fn wake(&mut self, now_ms: u64) {
+        let due = |state: &State| matches!(state, State::Waiting(at_ms) if *at_ms <= now_ms);
+        let woken = self.states.iter().filter(|(_, state)| due(state));
+        let woken: Vec<Dest> = woken.map(|(dest, _)| dest.clone()).collect();
+        for dest in woken {
+            let lane = Lane::of(&dest);
+            self.make_ready(dest, lane);
+        }
+    }
+
+    /// The next queue whose turn it is, in a lane that is open. It counts as running from now on.
+    pub(super) fn next(&mut self, open: impl Fn(Lane) -> bool) -> Option<(Dest, Lane)> {
+        for lane in Lane::ALL.into_iter().filter(|lane| open(*lane)) {
+            let ready = self.ready.get_mut(lane as usize)?;
+            if let Some(dest) = ready.pop_front() {
+                self.states.insert(dest.clone(), State::Running(false));
+                return Some((dest, lane));
             }
         }
-        let dest = self.ready.pop_front()?;
-        self.states.insert(dest.clone(), State::Running(false));
-        Some(dest)
+        None
     }
 
     /// A task has ended: the queue is empty, or waits until then.
@@ -69,13 +104,21 @@ impl Queues {
         };
         match (*state, until_ms) {
             (_, Some(at_ms)) => *state = State::Waiting(at_ms),
-            (State::Running(true), None) => {
-                *state = State::Ready;
-                self.ready.push_back(dest.clone());
-            }
+            (State::Running(true), None) => self.make_ready(dest.clone(), Lane::of(dest)),
             (_, None) => {
                 self.states.remove(dest);
             }
+        }
+    }
+
+    /// A task has ended because its turn was over: there is more.
+    pub(super) fn slow(&mut self, dest: &Dest) {
+        if self.states.contains_key(dest) {
+            let lane = match Lane::of(dest) {
+                Lane::Chosen => Lane::Chosen,
+                Lane::Push | Lane::Slow => Lane::Slow,
+            };
+            self.make_ready(dest.clone(), lane);
         }
     }
 
@@ -101,19 +144,24 @@ mod tests {
         Dest::Push(name.to_owned())
     }
 
+    fn next(queues: &mut Queues, now_ms: u64) -> Option<Dest> {
+        queues.wake(now_ms);
+        queues.next(|_| true).map(|(dest, _)| dest)
+    }
+
     #[test]
     fn a_queue_runs_once_at_a_time_and_again_if_something_came() {
         let mut queues = Queues::default();
         queues.add(dest("a"));
         queues.add(dest("a"));
-        assert_eq!(queues.next(0), Some(dest("a")));
-        assert_eq!(queues.next(0), None);
+        assert_eq!(next(&mut queues, 0), Some(dest("a")));
+        assert_eq!(next(&mut queues, 0), None);
         queues.add(dest("a"));
-        assert_eq!(queues.next(0), None);
+        assert_eq!(next(&mut queues, 0), None);
         queues.ended(&dest("a"), None);
-        assert_eq!(queues.next(0), Some(dest("a")));
+        assert_eq!(next(&mut queues, 0), Some(dest("a")));
         queues.ended(&dest("a"), None);
-        assert_eq!(queues.next(0), None);
+        assert_eq!(next(&mut queues, 0), None);
         assert_eq!(queues.sleep(0), None);
     }
 
@@ -122,13 +170,37 @@ mod tests {
         let mut queues = Queues::default();
         queues.add_at(dest("a"), 100);
         queues.add(dest("a"));
-        assert_eq!(queues.next(99), None);
+        assert_eq!(next(&mut queues, 99), None);
         assert_eq!(queues.sleep(40), Some(Duration::from_millis(61)));
-        assert_eq!(queues.next(100), Some(dest("a")));
+        assert_eq!(next(&mut queues, 100), Some(dest("a")));
         queues.ended(&dest("a"), Some(500));
         queues.add(dest("a"));
-        assert_eq!(queues.next(200), None);
+        assert_eq!(next(&mut queues, 200), None);
         queues.hurry(&dest("a"));
-        assert_eq!(queues.next(200), Some(dest("a")));
+        assert_eq!(next(&mut queues, 200), Some(dest("a")));
+    }
+
+    #[test]
+    fn who_is_slow_holds_up_nobody_else() {
+        let mut queues = Queues::default();
+        queues.add(dest("slow"));
+        assert_eq!(next(&mut queues, 0), Some(dest("slow")));
+        queues.slow(&dest("slow"));
+        queues.add(dest("slow"));
+        queues.add(dest("a"));
+        queues.add(Dest::Mail);
+        assert_eq!(next(&mut queues, 0), Some(Dest::Mail), "before all others");
+        assert_eq!(next(&mut queues, 0), Some(dest("a")));
+        assert_eq!(queues.next(|lane| lane != Lane::Slow), None);
+        assert_eq!(
+            queues.next(|lane| lane == Lane::Slow),
+            Some((dest("slow"), Lane::Slow))
+        );
+        queues.ended(&dest("slow"), None);
+        queues.add(dest("slow"));
+        assert_eq!(
+            queues.next(|lane| lane == Lane::Push).map(|got| got.0),
+            Some(dest("slow"))
+        );
     }
 }

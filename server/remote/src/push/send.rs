@@ -13,13 +13,14 @@ use skerry_core::{Clock, Pos, UserNid};
 use skerry_room::Rooms;
 use skerry_store::outbox::Dest;
 use skerry_store::{StoreError, blocking};
+use tokio::time::Instant;
 
 use super::follow::store_error;
 use super::gateway;
 use super::notification::{Composer, Notification};
 use super::web::{VapidKey, WebPusher};
 use crate::http::Transport;
-use crate::outbox::{Deliver, Next, Report, Row};
+use crate::outbox::{Deliver, Next, Report, Row, TURN};
 
 /// Pushers of one gateway that are told at a time.
 const AT_ONCE: usize = 16;
@@ -119,6 +120,7 @@ impl Inner {
     /// Tells several pushers at a time, each in the order of its rows.
     async fn deliver(self: &Arc<Self>, url: &str, rows: &[Row]) -> Report {
         let mut report = Report::done(&[]);
+        let until = Instant::now() + TURN;
         let mut pushers: BTreeMap<(UserNid, PusherKey), Mine> = BTreeMap::new();
         for row in rows {
             match PushItem::read(&row.item).map(|item| (item.user(), item.key(), item)) {
@@ -131,7 +133,7 @@ impl Inner {
         }
         let told = pushers.into_iter().map(|((user, key), mine)| {
             let (this, url) = (Arc::clone(self), url.to_owned());
-            async move { this.tell(&url, user, key, mine).await }
+            async move { this.tell(&url, (user, key), mine, until).await }
         });
         let told: Vec<Outcome> = futures_util::stream::iter(told)
             .buffer_unordered(AT_ONCE)
@@ -146,17 +148,20 @@ impl Inner {
         report
     }
 
-    /// Tells one pusher what waits for it, until something fails.
+    /// Tells one pusher what waits for it, until something fails or its gateway's turn is over.
     async fn tell(
         self: Arc<Self>,
         url: &str,
-        user: UserNid,
-        key: PusherKey,
+        (user, key): (UserNid, PusherKey),
         mine: Mine,
+        until: Instant,
     ) -> Outcome {
         let mut outcome = Outcome::default();
         let last = mine.last().map(|(pos, _)| *pos);
         for (pos, item) in mine {
+            if Instant::now() >= until {
+                break;
+            }
             // What comes after it says how much is unread too.
             let overtaken = matches!(item, PushItem::Badge { .. }) && Some(pos) != last;
             let sent = if overtaken {
