@@ -16,6 +16,7 @@ mod render;
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use skerry_account::Accounts;
@@ -34,6 +35,8 @@ use crate::outbox::Outbox;
 
 /// Questions to application services at a time.
 const ASKING_MAX: usize = 64;
+/// Questions that may wait for their turn; also strangers can cause some.
+const WAITING_MAX: usize = 512;
 /// Under which prefix the endpoints of an application service lie.
 const PREFIX: &str = "/_matrix/app/v1";
 
@@ -50,6 +53,8 @@ struct Inner {
     outbox: Outbox,
     clock: Arc<dyn Clock>,
     asking: Semaphore,
+    /// Places for those who ask and those who wait to.
+    places: Semaphore,
     /// What was said not to exist a moment ago, and until when that counts, in ms since the
     /// epoch.
     absent: Mutex<HashMap<String, u64>>,
@@ -74,6 +79,7 @@ impl Bridges {
                 outbox,
                 clock,
                 asking: Semaphore::new(ASKING_MAX),
+                places: Semaphore::new(ASKING_MAX + WAITING_MAX),
                 absent: Mutex::default(),
                 networks: network::Cache::default(),
             }),
@@ -95,8 +101,12 @@ impl Inner {
         }
     }
 
-    /// One question, among a bounded number of them at a time.
+    /// One question, among a bounded number of them at a time. Where too many wait, it counts as
+    /// one that was not answered in time.
     async fn ask(&self, request: Request) -> Result<Response, HttpError> {
+        let Ok(_place) = self.places.try_acquire() else {
+            return Err(HttpError::Timeout(Duration::ZERO));
+        };
         let _turn = self.asking.acquire().await;
         self.transport.send(request).await
     }

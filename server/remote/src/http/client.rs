@@ -129,7 +129,7 @@ impl Client {
             return Err(HttpError::Request(fault));
         }
         let parsed = request.url.parse();
-        let mut uri: Uri = parsed.map_err(|_| HttpError::Url(request.url.clone()))?;
+        let mut uri: Uri = parsed.map_err(|_| HttpError::url(&request.url))?;
         let mut redirects = 0;
         loop {
             let answer = self.once(&request, &uri).await?;
@@ -225,7 +225,7 @@ impl Client {
         }
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         let host = HeaderValue::try_from(authority);
-        headers.insert(HOST, host.map_err(|_| HttpError::Url(uri.to_string()))?);
+        headers.insert(HOST, host.map_err(|_| HttpError::url(&uri.to_string()))?);
         let path = uri.path_and_query().cloned();
         *message.uri_mut() = path.unwrap_or(PathAndQuery::from_static("/")).into();
         Ok(message)

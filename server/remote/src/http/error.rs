@@ -65,6 +65,13 @@ pub enum HttpError {
 }
 
 impl HttpError {
+    /// A URL that cannot be used. Its path and query may hold secrets: they are left out.
+    pub(super) fn url(text: &str) -> HttpError {
+        let path = text.match_indices('/').nth(2).map(|(at, _)| at);
+        let end = path.or(text.find(['?', '#'])).unwrap_or(text.len());
+        HttpError::Url(text.get(..end).unwrap_or_default().to_owned())
+    }
+
     /// Whether the same request can never succeed, however often it is repeated: what it asks for
     /// is refused here, and no time heals that.
     #[must_use]

@@ -31,7 +31,7 @@ pub(super) struct Target {
 
 impl Target {
     pub(super) fn of(uri: &Uri, route: Option<&Route>, trusted: bool) -> Result<Target, HttpError> {
-        let wrong = || HttpError::Url(uri.to_string());
+        let wrong = || HttpError::url(&uri.to_string());
         let tls = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,

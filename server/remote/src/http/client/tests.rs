@@ -223,6 +223,11 @@ async fn time_and_size_are_bounded() {
         let wrong = client.send(Request::get(url)).await;
         assert!(matches!(wrong, Err(HttpError::Url(_))), "{url}: {wrong:?}");
     }
+    let secret = client.send(Request::get("ftp://a.example/secret?x")).await;
+    assert_eq!(
+        secret.unwrap_err().to_string(),
+        "\"ftp://a.example\" is not an http or https URL"
+    );
     let header = client
         .send(Request::get(&url("/")).header("a", "b\r\nc: d"))
         .await;
