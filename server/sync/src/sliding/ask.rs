@@ -18,6 +18,9 @@ const SUBSCRIPTIONS_MAX: usize = 2_000;
 /// Most entries of state required of one room, of names in one filter, of rooms or lists named by
 /// one extension.
 const ENTRIES_MAX: usize = 1_000;
+/// Longest type or key of state that is required, in bytes: no event has longer ones, and what was
+/// asked for is remembered with each room.
+const STATE_NAME_BYTES_MAX: usize = 255;
 /// Longest name of a connection, in bytes.
 const CONN_ID_BYTES_MAX: usize = 255;
 /// Most timeline events per room that may be asked for.
@@ -237,6 +240,12 @@ impl ListAsk {
 impl DetailAsk {
     fn check(&self) -> Result<(), BadAsk> {
         fits("required_state", self.required_state.len(), ENTRIES_MAX)?;
+        let names = self
+            .required_state
+            .iter()
+            .map(|(kind, key)| kind.len().max(key.len()));
+        let longest = names.max().unwrap_or(0);
+        fits("A name in required_state", longest, STATE_NAME_BYTES_MAX)?;
         if self.timeline_limit > LIMIT_ASKED_MAX {
             return Err(BadAsk::Wrong("timeline_limit must be at most 1000"));
         }
@@ -336,6 +345,10 @@ mod tests {
             json!({"lists": {"x": {"timeline_limit": 1, "filters": {"tags": vec!["t"; 1_001]}}}}),
             json!({"room_subscriptions": {"!x:y": {"timeline_limit": 1,
                 "required_state": vec![("a", "b"); 1_001]}}}),
+            json!({"lists": {"x": {"timeline_limit": 1,
+                "required_state": [["m.room.name", "k".repeat(256)]]}}}),
+            json!({"room_subscriptions": {"!x:y": {"timeline_limit": 1,
+                "required_state": [["t".repeat(256), ""]]}}}),
             json!({"extensions": {"to_device": {"since": "soon"}}}),
             json!({"extensions": {"typing": {"rooms": vec!["!x:y"; 1_001]}}}),
         ] {

@@ -131,7 +131,16 @@ impl Required {
 
     /// Memory taken, about.
     pub(super) fn bytes(&self) -> usize {
-        128 + 64 * self.entries()
+        let keys = |keys: &Keys| match keys {
+            Keys::All => 0,
+            Keys::These(keys) => keys.iter().map(|key| key.len()).sum(),
+        };
+        let types = self
+            .types
+            .iter()
+            .map(|(kind, of)| 64 + kind.len() + keys(of));
+        let any_type = self.any_type.iter().map(|key| key.len());
+        128 + 64 * self.entries() + types.sum::<usize>() + any_type.sum::<usize>()
     }
 }
 
@@ -159,6 +168,13 @@ mod tests {
         let lazy = required(&[("m.room.member", "$LAZY"), ("m.room.member", "$ME")]);
         assert!(lazy.lazy && lazy.wants("m.room.member", "@me:x"));
         assert!(!lazy.wants("m.room.member", "@you:x") && !lazy.wants_members());
+    }
+
+    #[test]
+    fn long_names_weigh_what_they_take() {
+        let kind = "x".repeat(255);
+        let long = required(&[(&kind, &kind), ("*", &kind)]);
+        assert!(long.bytes() > 3 * 255 && required(&[]).bytes() < 255);
     }
 
     #[test]
