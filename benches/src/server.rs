@@ -43,6 +43,7 @@ impl Server {
             "server_name = \"localhost\"\ndata_dir = \"{}\"\nmemory_budget = \"256MiB\"\n\
              [[listen]]\naddr = \"{addr}\"\n[registration]\nopen = true\n\
              [password]\ncost = \"minimal\"\n[rate_limit]\nenabled = false\n\
+             [limits]\nconnections_per_address = 0\nconnections = 32768\n\
              [log]\nlevel = \"warn\"\n",
             dir.path().join("data").display()
         );

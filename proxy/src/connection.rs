@@ -1,45 +1,83 @@
-//! One connection, from handshake to close.
+//! One connection, from its first byte to its close.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use axum::body::Body;
 use axum::extract::ConnectInfo;
-use hyper::body::Incoming;
+use http::header::{CONNECTION, LOCATION};
+use http::{HeaderValue, Request, Response, StatusCode, Version};
+use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use rustls::ServerConfig;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
-use crate::serve::{Client, Wire};
+use crate::Limits;
+use crate::address::client_of;
+use crate::body::{Outgoing, Paced};
+use crate::headers::{self, Hsts};
+use crate::limits::Place;
+use crate::proxy_protocol;
+use crate::serve::{Peer, Shared, Wire};
+use crate::wire::{Activity, Patience, Watched};
 
-/// The largest request head of HTTP/1, in bytes (a read buffer; bodies flow through it).
-const MAX_HEAD: usize = 64 * 1024;
-
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Http {
     One,
     Two,
 }
 
-/// Plain bytes: HTTP/1 alone, as browsers and reverse proxies speak it there.
-pub(crate) async fn plain(client: Client, stream: impl Wire) {
-    speak(client, stream, Http::One).await;
+/// Who is served: the peer as the PROXY protocol names it.
+struct Client {
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    /// Whether this connection is under a certificate that somebody signed.
+    promised: bool,
 }
 
-/// TLS: the handshake, then what the client chose by ALPN.
-pub(crate) async fn over_tls(client: Client, stream: impl Wire, tls: Arc<ServerConfig>) {
-    let handshake = TlsAcceptor::from(tls).accept(stream);
-    let stream = match tokio::time::timeout(client.limits.handshake, handshake).await {
-        Ok(Ok(stream)) => stream,
-        Ok(Err(error)) => {
-            tracing::debug!(peer = %client.peer, %error, "TLS handshake failed");
-            return;
-        }
+/// Serves a connection until it closes, or is not worth it.
+pub(crate) async fn run(
+    shared: Arc<Shared>,
+    peer: Peer,
+    mut stream: impl Wire,
+    _permit: OwnedSemaphorePermit,
+) {
+    let handshake = shared.settings.limits.handshake;
+    let introduced = introduce(&shared, peer, &mut stream);
+    let (peer, _place) = match tokio::time::timeout(handshake, introduced).await {
+        Ok(Some(introduced)) => introduced,
+        Ok(None) => return,
         Err(_) => {
-            tracing::debug!(peer = %client.peer, "TLS handshake took too long");
+            tracing::debug!(peer = %peer.addr(), "the PROXY protocol took too long");
             return;
         }
     };
+    let mut client = Client {
+        peer,
+        shared: Arc::clone(&shared),
+        promised: false,
+    };
+    let Some(tls) = &shared.tls else {
+        // Plain bytes: HTTP/1 alone, as browsers and reverse proxies speak it there.
+        return speak(client, stream, Http::One).await;
+    };
+    let accepting = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+    let stream = match tokio::time::timeout(handshake, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            tracing::debug!(%peer, %error, "TLS handshake failed");
+            return;
+        }
+        Err(_) => {
+            tracing::debug!(%peer, "TLS handshake took too long");
+            return;
+        }
+    };
+    client.promised = !tls.certificate.is_self_signed();
     let http = match stream.get_ref().1.alpn_protocol() {
         Some(b"h2") => Http::Two,
         _ => Http::One,
@@ -47,17 +85,62 @@ pub(crate) async fn over_tls(client: Client, stream: impl Wire, tls: Arc<ServerC
     speak(client, stream, http).await;
 }
 
+/// Who it is, and a place among the connections of that address; `None` for nobody that is
+/// served.
+async fn introduce(
+    shared: &Shared,
+    peer: Peer,
+    stream: &mut impl Wire,
+) -> Option<(SocketAddr, Option<Place>)> {
+    let settings = &shared.settings;
+    let mut addr = peer.addr();
+    let mut counted = matches!(peer, Peer::Net(_)) && !settings.trusted.contains(addr.ip());
+    if shared.proxy_protocol && settings.trusted.contains(addr.ip()) {
+        match proxy_protocol::read(stream).await {
+            Ok(None) => {}
+            Ok(Some(source)) => {
+                addr = source;
+                counted = !settings.trusted.contains(addr.ip());
+            }
+            Err(why) => {
+                tracing::debug!(peer = %addr, "dropped, it lacks the PROXY protocol: {why}");
+                return None;
+            }
+        }
+    }
+    let most = settings.limits.per_address;
+    if !counted || most == 0 {
+        return Some((addr, None));
+    }
+    let place = shared.places.take(addr.ip(), most);
+    if place.is_none() {
+        tracing::debug!(peer = %addr, "dropped, it has too many connections");
+    }
+    Some((addr, Some(place?)))
+}
+
 async fn speak(client: Client, stream: impl Wire, http: Http) {
-    let peer = ConnectInfo(client.peer);
-    let router = client.router.clone();
-    let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-        request.extensions_mut().insert(peer);
-        router.clone().call(request)
-    });
-    let builder = builder(&client, http);
+    let limits = client.shared.settings.limits;
+    let (peer, mut stop) = (client.peer, client.shared.stop.clone());
+    let activity = Arc::new(Activity::default());
+    let patience = Patience {
+        head: limits.headers,
+        write: limits.stalled_write,
+    };
+    let stream = Watched::new(stream, Arc::clone(&activity), patience, http == Http::Two);
+    let service = {
+        let (client, activity) = (Arc::new(client), Arc::clone(&activity));
+        hyper::service::service_fn(move |request: Request<Incoming>| {
+            let (client, open) = (Arc::clone(&client), activity.begin());
+            async move {
+                let answer = answer(&client, request).await;
+                Ok::<_, Infallible>(answer.map(|inner| Outgoing { inner, _open: open }))
+            }
+        })
+    };
+    let builder = builder(&limits, http);
     let connection = builder.serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
-    let mut stop = client.stop.clone();
     let stopped = async move {
         // An error means that the sender is gone, which is an end as well.
         let _ = stop.wait_for(|stop| *stop).await;
@@ -68,28 +151,116 @@ async fn speak(client: Client, stream: impl Wire, http: Http) {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = activity.idle_for(limits.idle) => {
+            connection.as_mut().graceful_shutdown();
+            match tokio::time::timeout(limits.drain, connection).await {
+                Ok(ended) => ended,
+                Err(_) => return,
+            }
+        }
     };
     if let Err(error) = ended {
-        tracing::trace!(peer = %client.peer, error, "connection ended");
+        tracing::trace!(%peer, error, "connection ended");
     }
 }
 
-fn builder(client: &Client, http: Http) -> Builder<TokioExecutor> {
+fn builder(limits: &Limits, http: Http) -> Builder<TokioExecutor> {
+    // Hyper is not exact about it; `answer` is.
+    let head = limits.head_bytes.max(8 * 1024) + 4 * 1024;
     let mut builder = Builder::new(TokioExecutor::new());
     builder
         .http1()
         .timer(TokioTimer::new())
-        .header_read_timeout(client.limits.header_read)
-        .max_buf_size(MAX_HEAD);
+        // Kept by `Watched`, which knows a slow head from a connection that is not used.
+        .header_read_timeout(None)
+        .max_buf_size(head);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(128)
-        .max_header_list_size(32 * 1024)
-        .keep_alive_interval(client.limits.header_read)
-        .keep_alive_timeout(client.limits.header_read);
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .keep_alive_interval(limits.idle)
+        .keep_alive_timeout(limits.headers);
     match http {
         Http::One => builder.http1_only(),
         Http::Two => builder.http2_only(),
     }
+}
+
+async fn answer(client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let (settings, version) = (&client.shared.settings, request.version());
+    let mut response = match &client.shared.redirect {
+        _ if head_bytes(&request) > settings.limits.head_bytes => {
+            status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
+        }
+        Some(origin) => redirect(origin, &request),
+        None => routed(client, request).await,
+    };
+    let hsts: Option<Hsts> = client.promised.then_some(settings.hsts);
+    headers::complete(response.headers_mut(), hsts);
+    let refused = matches!(
+        response.status(),
+        StatusCode::REQUEST_TIMEOUT | StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+    );
+    if refused && version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
+}
+
+/// How long a request's head is, as HTTP/1.1 writes it.
+fn head_bytes(request: &Request<Incoming>) -> usize {
+    let uri = request.uri();
+    let place = [
+        uri.scheme_str().map_or(0, |scheme| scheme.len() + 3),
+        uri.authority().map_or(0, |host| host.as_str().len()),
+        uri.path_and_query().map_or(0, |path| path.as_str().len()),
+    ];
+    let fields = request.headers().iter();
+    let fields = fields.map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let line = request.method().as_str().len() + " HTTP/1.1\r\n\r\n".len() + 1;
+    line + place.iter().sum::<usize>() + fields.sum::<usize>()
+}
+
+async fn routed(client: &Client, request: Request<Incoming>) -> Response<Body> {
+    let settings = &client.shared.settings;
+    let (trusted, header) = (&settings.trusted, settings.client_header);
+    let from = client_of(client.peer, request.headers(), trusted, header);
+    let slow = Arc::new(AtomicBool::new(false));
+    let mut request = request.map(|body| match body.is_end_stream() {
+        true => Body::empty(),
+        false => Body::new(Paced::new(body, &settings.limits, Arc::clone(&slow))),
+    });
+    request.extensions_mut().insert(ConnectInfo(from));
+    let Ok(response) = client.shared.router.clone().call(request).await;
+    if slow.load(Ordering::Relaxed) {
+        // Whatever was made of it, it was not the whole request.
+        tracing::debug!(%from, "a body came too slowly");
+        return status(StatusCode::REQUEST_TIMEOUT);
+    }
+    response
+}
+
+/// To the same path and query at the origin. What the client calls the host does not matter.
+fn redirect(origin: &str, request: &Request<Incoming>) -> Response<Body> {
+    let path = request
+        .uri()
+        .path_and_query()
+        .map_or("/", |path| path.as_str());
+    let path = if path.starts_with('/') { path } else { "/" };
+    match HeaderValue::from_str(&format!("{origin}{path}")) {
+        Ok(place) => {
+            let mut response = status(StatusCode::PERMANENT_REDIRECT);
+            response.headers_mut().insert(LOCATION, place);
+            response
+        }
+        Err(_) => status(StatusCode::BAD_REQUEST),
+    }
+}
+
+fn status(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = status;
+    response
 }

@@ -1,16 +1,28 @@
 //! Listeners: plain TCP, TLS and Unix sockets in front of a router.
 //!
-//! It owns sockets, handshakes, timeouts, the cap on connections and the orderly end. It
-//! deliberately knows no server crate: it is given an axum router for each listener and hands it
-//! requests, with the peer's address attached as `ConnectInfo<SocketAddr>`.
+//! It owns sockets, handshakes, certificates, the limits of time and number on connections,
+//! whose address counts, the headers that belong on every answer of a kind, and the orderly end.
+//! It deliberately knows no server crate: it is given an axum router for each listener and hands
+//! it requests, with the client's address attached as `ConnectInfo<SocketAddr>`.
 //!
 //! Start reading at [`Listener::bind`], then [`serve`].
 
+mod address;
+mod body;
 mod connection;
+mod headers;
+mod inherited;
+mod limits;
 mod listener;
+mod proxy_protocol;
 mod serve;
 mod tls;
+mod wire;
 
+pub use address::{ClientHeader, Trusted};
+pub use headers::Hsts;
+pub use inherited::Inherited;
+pub use limits::Limits;
 pub use listener::{Addr, Listener, ListenerSpec, ProxyError};
-pub use serve::{Door, Limits, serve};
+pub use serve::{Door, Orders, Settings, serve};
 pub use tls::Tls;

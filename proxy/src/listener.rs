@@ -3,14 +3,15 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use rustls::ServerConfig;
 use tokio::net::{TcpListener, UnixListener};
 
-use crate::{Tls, tls};
+use crate::Tls;
+use crate::inherited::Inherited;
+use crate::tls::{self, TlsDoor};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum Addr {
     Tcp(SocketAddr),
     /// A Unix socket at this path.
     Unix(PathBuf),
+    /// Sockets that whoever started us passed under this name, or with this number.
+    Inherited(String),
 }
 
 impl fmt::Display for Addr {
@@ -26,6 +29,7 @@ impl fmt::Display for Addr {
         match self {
             Addr::Tcp(addr) => addr.fmt(f),
             Addr::Unix(path) => write!(f, "unix:{}", path.display()),
+            Addr::Inherited(name) => write!(f, "fd:{name}"),
         }
     }
 }
@@ -39,19 +43,32 @@ pub struct ListenerSpec {
     pub tls: Option<Tls>,
     /// The permissions of a Unix socket.
     pub unix_mode: u32,
+    /// Whether trusted proxies begin each connection with the PROXY protocol. Others may not.
+    pub proxy_protocol: bool,
+    /// Answers everything with a permanent redirect to the same path at this origin
+    /// (`https://example.org`), instead of what the router says.
+    pub redirect: Option<String>,
 }
 
 impl ListenerSpec {
+    /// Plain HTTP at an address.
+    #[must_use]
+    pub fn plain(addr: Addr) -> ListenerSpec {
+        ListenerSpec {
+            addr,
+            tls: None,
+            unix_mode: 0o600,
+            proxy_protocol: false,
+            redirect: None,
+        }
+    }
+
     /// Whether the certificate can be used, without listening.
     ///
     /// # Errors
     /// [`ProxyError::Tls`].
     pub fn check(&self) -> Result<(), ProxyError> {
-        self.tls
-            .as_ref()
-            .map(tls::server_config)
-            .transpose()
-            .map(drop)
+        self.tls.as_ref().map(tls::open).transpose().map(drop)
     }
 }
 
@@ -79,7 +96,9 @@ pub(crate) enum Socket {
 /// A socket that listens, with its certificate read.
 pub struct Listener {
     pub(crate) socket: Socket,
-    pub(crate) tls: Option<Arc<ServerConfig>>,
+    pub(crate) tls: Option<TlsDoor>,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) redirect: Option<String>,
     addr: Addr,
 }
 
@@ -89,25 +108,54 @@ impl Listener {
     /// # Errors
     /// [`ProxyError`], with the reason in plain words.
     pub async fn bind(spec: &ListenerSpec) -> Result<Listener, ProxyError> {
-        let tls = spec.tls.as_ref().map(tls::server_config).transpose()?;
-        let failed = |e: &io::Error| ProxyError::Bind {
-            addr: spec.addr.clone(),
-            reason: plain_words(e),
-        };
         let (socket, addr) = match &spec.addr {
             Addr::Tcp(addr) => {
-                let listener = TcpListener::bind(addr).await.map_err(|e| failed(&e))?;
-                let bound = listener.local_addr().map_err(|e| failed(&e))?;
-                (Socket::Tcp(listener), Addr::Tcp(bound))
+                let bound = TcpListener::bind(addr).await;
+                let listener = bound.map_err(|e| failed(spec, &e))?;
+                let addr = listener.local_addr().map_err(|e| failed(spec, &e))?;
+                (Socket::Tcp(listener), Addr::Tcp(addr))
             }
             Addr::Unix(path) => {
-                let listener = bind_unix(path, spec.unix_mode)
-                    .await
-                    .map_err(|e| failed(&e))?;
+                let bound = bind_unix(path, spec.unix_mode).await;
+                let listener = bound.map_err(|e| failed(spec, &e))?;
                 (Socket::Unix(listener), spec.addr.clone())
             }
+            Addr::Inherited(_) => return Err(not_passed(spec, &[])),
         };
-        Ok(Listener { socket, tls, addr })
+        Listener::on(spec, socket, addr)
+    }
+
+    /// The same, where `addr` may name sockets that were passed: a listener for each of that
+    /// name.
+    ///
+    /// # Errors
+    /// [`ProxyError`], with the reason in plain words; also when no such socket was passed.
+    pub async fn open(
+        spec: &ListenerSpec,
+        inherited: &mut Inherited,
+    ) -> Result<Vec<Listener>, ProxyError> {
+        let Addr::Inherited(name) = &spec.addr else {
+            return Ok(vec![Listener::bind(spec).await?]);
+        };
+        let sockets = inherited.claim(name).map_err(|e| failed(spec, &e))?;
+        if sockets.is_empty() {
+            return Err(not_passed(spec, &inherited.left()));
+        }
+        let adopted = |fd| {
+            let (socket, addr) = adopt(fd).map_err(|e| failed(spec, &e))?;
+            Listener::on(spec, socket, addr.unwrap_or_else(|| spec.addr.clone()))
+        };
+        sockets.into_iter().map(adopted).collect()
+    }
+
+    fn on(spec: &ListenerSpec, socket: Socket, addr: Addr) -> Result<Listener, ProxyError> {
+        Ok(Listener {
+            tls: spec.tls.as_ref().map(tls::open).transpose()?,
+            proxy_protocol: spec.proxy_protocol,
+            redirect: spec.redirect.clone(),
+            socket,
+            addr,
+        })
     }
 
     /// Where it listens; for port 0 the port that was picked.
@@ -130,6 +178,43 @@ impl Drop for Listener {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+fn failed(spec: &ListenerSpec, error: &io::Error) -> ProxyError {
+    ProxyError::Bind {
+        addr: spec.addr.clone(),
+        reason: plain_words(error),
+    }
+}
+
+fn not_passed(spec: &ListenerSpec, others: &[String]) -> ProxyError {
+    let reason = if others.is_empty() {
+        "no sockets were passed to this process (LISTEN_FDS), as systemd does for a .socket unit"
+            .to_owned()
+    } else {
+        let others = others.join(", ");
+        format!("no socket of that name was passed (LISTEN_FDNAMES), but: {others}")
+    };
+    ProxyError::Bind {
+        addr: spec.addr.clone(),
+        reason,
+    }
+}
+
+/// A passed socket, and its address if it is one of TCP.
+fn adopt(fd: OwnedFd) -> io::Result<(Socket, Option<Addr>)> {
+    let tcp = std::net::TcpListener::from(fd);
+    if let Ok(addr) = tcp.local_addr() {
+        tcp.set_nonblocking(true)?;
+        return Ok((
+            Socket::Tcp(TcpListener::from_std(tcp)?),
+            Some(Addr::Tcp(addr)),
+        ));
+    }
+    let unix = std::os::unix::net::UnixListener::from(OwnedFd::from(tcp));
+    unix.local_addr()?;
+    unix.set_nonblocking(true)?;
+    Ok((Socket::Unix(UnixListener::from_std(unix)?), None))
 }
 
 /// Binds beside the wanted path, sets the permissions and renames, so that the socket is never

@@ -1,7 +1,7 @@
 //! The accept loops and their orderly end.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,33 +10,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::address::{self, ClientHeader, Trusted};
 use crate::connection;
+use crate::headers::Hsts;
+use crate::limits::{Limits, Places};
 use crate::listener::{Listener, Socket};
-
-/// What a connection may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// How long a client may take to send a request's headers, and how long a connection may be
-    /// idle between requests.
-    pub header_read: Duration,
-    /// How long a TLS handshake may take.
-    pub handshake: Duration,
-    /// How many connections may be open at once, over all listeners; further ones wait.
-    pub max_connections: usize,
-    /// How long open requests get to finish at the end.
-    pub drain: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Limits {
-            header_read: Duration::from_secs(60),
-            handshake: Duration::from_secs(10),
-            max_connections: 4096,
-            drain: Duration::from_secs(5),
-        }
-    }
-}
+use crate::tls::{self, TlsDoor};
 
 /// A listener and what it serves.
 pub struct Door {
@@ -46,86 +25,130 @@ pub struct Door {
     pub router: Router,
 }
 
+/// What holds at all doors.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// What connections may take.
+    pub limits: Limits,
+    /// The proxies that are believed. Unix sockets count as this machine.
+    pub trusted: Trusted,
+    /// In which header they name the client.
+    pub client_header: ClientHeader,
+    /// What browsers are told to remember.
+    pub hsts: Hsts,
+}
+
+/// What is said to open doors.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    /// True: end.
+    pub stop: watch::Receiver<bool>,
+    /// Each change: read certificates anew.
+    pub reload: watch::Receiver<()>,
+}
+
 /// Anything a connection runs over.
 pub(crate) trait Wire: AsyncRead + AsyncWrite + Unpin + Send + 'static {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire for T {}
 
-/// Serves all doors until `stop` becomes true, then lets open requests finish for as long as
+/// What the connections of one door share.
+pub(crate) struct Shared {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) router: Router,
+    pub(crate) tls: Option<TlsDoor>,
+    pub(crate) proxy_protocol: bool,
+    pub(crate) redirect: Option<String>,
+    pub(crate) places: Arc<Places>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+/// Serves all doors until told to stop, then lets open requests finish for as long as
 /// [`Limits::drain`] says. Returns when the last connection is closed or that time is over.
-pub async fn serve(doors: Vec<Door>, limits: Limits, stop: watch::Receiver<bool>) {
-    let room = Arc::new(Semaphore::new(limits.max_connections));
+pub async fn serve(doors: Vec<Door>, settings: Settings, orders: Orders) {
+    let settings = Arc::new(settings);
+    let most = settings.limits.max_connections;
+    let room = Arc::new(Semaphore::new(most));
+    let places = Arc::new(Places::default());
     let mut loops = JoinSet::new();
-    for door in doors {
-        let room = match &door.listener.socket {
+    for Door { listener, router } in doors {
+        let room = match &listener.socket {
             Socket::Tcp(_) => Arc::clone(&room),
             // Who floods the ports must not keep the owner out of the server.
-            Socket::Unix(_) => Arc::new(Semaphore::new(limits.max_connections)),
+            Socket::Unix(_) => Arc::new(Semaphore::new(most)),
         };
-        loops.spawn(accept_loop(door, limits, room, stop.clone()));
+        if let Some(tls) = &listener.tls {
+            loops.spawn(tls::watch(
+                Arc::clone(&tls.certificate),
+                settings.limits.certificate_check,
+                orders.reload.clone(),
+                orders.stop.clone(),
+            ));
+        }
+        let shared = Arc::new(Shared {
+            settings: Arc::clone(&settings),
+            router,
+            tls: listener.tls.clone(),
+            proxy_protocol: listener.proxy_protocol,
+            redirect: listener.redirect.clone(),
+            places: Arc::clone(&places),
+            stop: orders.stop.clone(),
+        });
+        loops.spawn(accept_loop(listener, shared, room));
     }
     while loops.join_next().await.is_some() {}
 }
 
-async fn accept_loop(
-    door: Door,
-    limits: Limits,
-    room: Arc<Semaphore>,
-    stop: watch::Receiver<bool>,
-) {
-    let mut stop_loop = stop.clone();
+async fn accept_loop(listener: Listener, shared: Arc<Shared>, room: Arc<Semaphore>) {
+    let mut stop = shared.stop.clone();
     let mut open = JoinSet::new();
     let stopped = async move {
         // An error means that the sender is gone, which is an end as well.
-        let _ = stop_loop.wait_for(|stop| *stop).await;
+        let _ = stop.wait_for(|stop| *stop).await;
     };
     tokio::pin!(stopped);
     loop {
         let accepted = tokio::select! {
-            accepted = accept_one(&door.listener, &room) => accepted,
+            accepted = accept_one(&listener, &room) => accepted,
             () = &mut stopped => break,
         };
         while open.try_join_next().is_some() {}
-        let (peer, stream, permit) = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                refused(&error).await;
-                continue;
+        match accepted {
+            Ok((peer, Stream::Tcp(stream), permit)) => {
+                let shared = Arc::clone(&shared);
+                open.spawn(connection::run(shared, peer, stream, permit));
             }
-        };
-        let client = Client {
-            peer,
-            router: door.router.clone(),
-            limits,
-            stop: stop.clone(),
-            _permit: permit,
-        };
-        match (stream, &door.listener.tls) {
-            (Stream::Tcp(tcp), Some(tls)) => {
-                open.spawn(connection::over_tls(client, tcp, Arc::clone(tls)));
+            Ok((peer, Stream::Unix(stream), permit)) => {
+                let shared = Arc::clone(&shared);
+                open.spawn(connection::run(shared, peer, stream, permit));
             }
-            (Stream::Tcp(tcp), None) => {
-                open.spawn(connection::plain(client, tcp));
-            }
-            (Stream::Unix(unix), _) => {
-                open.spawn(connection::plain(client, unix));
-            }
+            Err(error) => refused(&error).await,
         }
     }
     // The socket closes first, so that nobody connects to a server that is about to end.
-    drop(door);
+    drop(listener);
     let all = async { while open.join_next().await.is_some() {} };
-    if tokio::time::timeout(limits.drain, all).await.is_err() {
+    let drain = shared.settings.limits.drain;
+    if tokio::time::timeout(drain, all).await.is_err() {
         tracing::debug!("connections were still open at the end");
     }
 }
 
-/// One client's connection, before its bytes are looked at.
-pub(crate) struct Client {
-    pub(crate) peer: SocketAddr,
-    pub(crate) router: Router,
-    pub(crate) limits: Limits,
-    pub(crate) stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+/// Who is at the other end.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Peer {
+    /// Somebody with an address.
+    Net(SocketAddr),
+    /// A program on this machine, by a Unix socket.
+    Local,
+}
+
+impl Peer {
+    pub(crate) fn addr(self) -> SocketAddr {
+        match self {
+            Peer::Net(addr) => SocketAddr::new(addr.ip().to_canonical(), addr.port()),
+            Peer::Local => address::here(),
+        }
+    }
 }
 
 enum Stream {
@@ -136,7 +159,7 @@ enum Stream {
 async fn accept_one(
     listener: &Listener,
     room: &Arc<Semaphore>,
-) -> io::Result<(SocketAddr, Stream, OwnedSemaphorePermit)> {
+) -> io::Result<(Peer, Stream, OwnedSemaphorePermit)> {
     let permit = Arc::clone(room)
         .acquire_owned()
         .await
@@ -146,12 +169,11 @@ async fn accept_one(
             let (stream, peer) = tcp.accept().await?;
             // Small answers have to leave at once.
             let _ = stream.set_nodelay(true);
-            Ok((peer, Stream::Tcp(stream), permit))
+            Ok((Peer::Net(peer), Stream::Tcp(stream), permit))
         }
         Socket::Unix(unix) => {
             let (stream, _) = unix.accept().await?;
-            let here = SocketAddr::from((IpAddr::V4(Ipv4Addr::LOCALHOST), 0));
-            Ok((here, Stream::Unix(stream), permit))
+            Ok((Peer::Local, Stream::Unix(stream), permit))
         }
     }
 }

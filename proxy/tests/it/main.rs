@@ -1,6 +1,12 @@
 //! Real sockets, real handshakes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod certificates;
+mod inherited;
+mod limits;
+mod pages;
+mod trust;
+
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -9,11 +15,15 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::ConnectInfo;
-use axum::routing::get;
+use axum::response::Html;
+use axum::routing::{get, post};
 use base64::Engine;
+use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
-use skerry_proxy::{Addr, Door, Limits, Listener, ListenerSpec, Tls, serve};
+use skerry_proxy::{
+    Addr, Door, Limits, Listener, ListenerSpec, Orders, Settings, Tls, Trusted, serve,
+};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
@@ -35,6 +45,16 @@ fn router() -> Router {
             }),
         )
         .route(
+            "/size",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+        .route("/large", get(|| async { vec![b'x'; 8 << 20] }))
+        .route("/page", get(|| async { Html("<p>here") }))
+        .route(
+            "/own",
+            get(|| async { ([("x-frame-options", "DENY"), ("server", "x")], Html("")) }),
+        )
+        .route(
             "/never",
             get(|| async { std::future::pending::<&str>().await }),
         )
@@ -42,9 +62,8 @@ fn router() -> Router {
 
 fn spec(addr: Addr, tls: Option<Tls>) -> ListenerSpec {
     ListenerSpec {
-        addr,
         tls,
-        unix_mode: 0o600,
+        ..ListenerSpec::plain(addr)
     }
 }
 
@@ -55,21 +74,44 @@ fn any_port() -> Addr {
 struct Running {
     addr: Addr,
     stop: watch::Sender<bool>,
+    reload: watch::Sender<()>,
     serving: JoinHandle<()>,
 }
 
 async fn start(spec: &ListenerSpec, limits: Limits) -> Running {
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    start_with(spec, settings).await
+}
+
+async fn start_with(spec: &ListenerSpec, settings: Settings) -> Running {
     let listener = Listener::bind(spec).await.unwrap();
     let addr = listener.addr().clone();
     let (stop, stopped) = watch::channel(false);
+    let (reload, asked) = watch::channel(());
     let doors = vec![Door {
         listener,
         router: router(),
     }];
+    let orders = Orders {
+        stop: stopped,
+        reload: asked,
+    };
     Running {
         addr,
         stop,
-        serving: tokio::spawn(serve(doors, limits, stopped)),
+        reload,
+        serving: tokio::spawn(serve(doors, settings, orders)),
+    }
+}
+
+fn trusting(entries: &[&str]) -> Settings {
+    let entries: Vec<String> = entries.iter().map(|entry| (*entry).to_owned()).collect();
+    Settings {
+        trusted: Trusted::parse(&entries).unwrap(),
+        ..Settings::default()
     }
 }
 
@@ -77,17 +119,18 @@ impl Running {
     fn tcp(&self) -> SocketAddr {
         match &self.addr {
             Addr::Tcp(addr) => *addr,
-            Addr::Unix(path) => panic!("{}", path.display()),
+            other => panic!("{other}"),
         }
     }
 }
 
 fn quick() -> Limits {
     Limits {
-        header_read: Duration::from_millis(300),
+        headers: Duration::from_millis(300),
         handshake: Duration::from_millis(300),
         max_connections: 100,
         drain: Duration::from_millis(600),
+        ..Limits::default()
     }
 }
 
@@ -274,7 +317,7 @@ async fn half_a_request_is_not_waited_for() {
 async fn one_connection_more_than_allowed_waits() {
     let limits = Limits {
         max_connections: 1,
-        header_read: Duration::from_secs(5),
+        headers: Duration::from_secs(5),
         ..quick()
     };
     let running = start(&spec(any_port(), None), limits).await;
@@ -292,7 +335,7 @@ async fn one_connection_more_than_allowed_waits() {
 async fn a_full_port_does_not_close_the_owners_socket() {
     let limits = Limits {
         max_connections: 1,
-        header_read: Duration::from_secs(5),
+        headers: Duration::from_secs(5),
         ..quick()
     };
     let dir = tempfile::tempdir().unwrap();
@@ -308,8 +351,13 @@ async fn a_full_port_does_not_close_the_owners_socket() {
     let Addr::Tcp(port) = *doors[0].listener.addr() else {
         panic!("a port was asked for");
     };
-    let (_stop, stopped) = watch::channel(false);
-    tokio::spawn(serve(doors, limits, stopped));
+    let (_stop, stop) = watch::channel(false);
+    let (_reload, reload) = watch::channel(());
+    let settings = Settings {
+        limits,
+        ..Settings::default()
+    };
+    tokio::spawn(serve(doors, settings, Orders { stop, reload }));
     let _full = TcpStream::connect(port).await.unwrap();
     tokio::time::sleep(Duration::from_millis(100)).await;
     let stream = UnixStream::connect(&path).await.unwrap();

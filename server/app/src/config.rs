@@ -5,6 +5,7 @@
 
 mod calls;
 mod docs;
+mod front;
 mod people;
 mod raw;
 mod rooms;
@@ -22,7 +23,7 @@ use ruma_common::ServerName;
 use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
 use skerry_media::Unauthenticated;
-use skerry_proxy::{Addr, ListenerSpec, Tls};
+use skerry_proxy::ListenerSpec;
 use skerry_remote::mail::MailOptions;
 use skerry_room::{NoticeSettings, Retention};
 use skerry_store::Durability;
@@ -33,7 +34,7 @@ pub use docs::{DOCS, Doc, example};
 pub use units::{duration, show_bytes};
 pub use web::{Web, WellKnown};
 
-use raw::{RawConfig, RawListen, RawTls};
+use raw::RawConfig;
 
 /// The configuration, checked.
 #[derive(Clone, Debug)]
@@ -48,6 +49,8 @@ pub struct Config {
     pub durability: Durability,
     /// Where to listen.
     pub listen: Vec<ListenerSpec>,
+    /// What holds at all listeners.
+    pub front: skerry_proxy::Settings,
     /// Who may register.
     pub registration: Registration,
     /// Whether access tokens may stand in the query string.
@@ -282,7 +285,8 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
             "os" => Durability::Os,
             other => return Err(one_of("durability", other, &["fsync", "os"])),
         },
-        listen: listeners(raw)?,
+        listen: front::listeners(raw)?,
+        front: front::settings(raw)?,
         registration: Registration {
             enabled: raw.registration.enabled,
             open: raw.registration.open,
@@ -363,78 +367,11 @@ fn later_features(raw: &RawConfig) -> Result<(), ConfigError> {
         }
         other => return Err(one_of("media.backend", other, &["local", "s3"])),
     }
-    let headers = ["x-forwarded-for", "forwarded", "cf-connecting-ip"];
-    if !headers.contains(&raw.proxy.client_address.as_str()) {
-        return Err(one_of(
-            "proxy.client_address",
-            &raw.proxy.client_address,
-            &headers,
-        ));
-    }
     let challenges = ["auto", "tls-alpn-01", "http-01", "dns-01"];
     if !challenges.contains(&raw.acme.challenge.as_str()) {
         return Err(one_of("acme.challenge", &raw.acme.challenge, &challenges));
     }
     Ok(())
-}
-
-fn listeners(raw: &RawConfig) -> Result<Vec<ListenerSpec>, ConfigError> {
-    if raw.listen.is_empty() {
-        return Err(ConfigError(
-            "listen: there has to be at least one [[listen]]".into(),
-        ));
-    }
-    raw.listen
-        .iter()
-        .map(|listen| listener(raw, listen))
-        .collect()
-}
-
-fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigError> {
-    let addr = match listen.addr.strip_prefix("unix:") {
-        Some(path) => Addr::Unix(PathBuf::from(path)),
-        None => Addr::Tcp(listen.addr.parse::<SocketAddr>().map_err(|_| {
-            let given = &listen.addr;
-            ConfigError(format!(
-                "listen.addr: \"{given}\" is not an address with a port, such as \
-                 \"127.0.0.1:8008\" or \"[::]:8448\", nor \"unix:/path\""
-            ))
-        })?),
-    };
-    let tls = match &listen.tls {
-        None => None,
-        Some(RawTls::Files(files)) => Some(Tls::Files {
-            cert: files.cert.clone().into(),
-            key: files.key.clone().into(),
-        }),
-        Some(RawTls::Word(word)) if word == "self-signed" => {
-            let host = raw
-                .server_name
-                .rsplit_once(':')
-                .map_or(&*raw.server_name, |(h, _)| h);
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            Some(Tls::SelfSigned {
-                names: vec![host.to_owned(), "localhost".to_owned()],
-            })
-        }
-        Some(RawTls::Word(word)) if word == "acme" => {
-            return Err(ConfigError(
-                "listen.tls: \"acme\" (automatic certificates) comes in a later version; until \
-                 then give certificate files: tls = { cert = \"cert.pem\", key = \"key.pem\" }"
-                    .into(),
-            ));
-        }
-        Some(RawTls::Word(word)) => return Err(one_of("listen.tls", word, &["self-signed"])),
-    };
-    if tls.is_some() && matches!(addr, Addr::Unix(_)) {
-        return Err(ConfigError("listen: a Unix socket takes no tls".into()));
-    }
-    // Whoever may enter the directory may connect: a reverse proxy runs as another user.
-    Ok(ListenerSpec {
-        addr,
-        tls,
-        unix_mode: 0o666,
-    })
 }
 
 /// What is wrong with an option.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use skerry_core::{Clock, DiceSource};
-use skerry_proxy::{Addr, Door, Limits, Listener, ListenerSpec};
+use skerry_proxy::{Addr, Door, Inherited, Limits, Listener, ListenerSpec, Orders, Settings};
 use skerry_store::{Health, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -44,22 +44,25 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let workers = Workers::start(&house);
     let doors = doors(&house, &workers.stopping()).await?;
     announce(&house, &doors).await?;
-    let limits = Limits {
-        max_connections: connections(),
-        ..Limits::default()
+    let (reload, asked) = watch::channel(());
+    let orders = Orders {
+        stop: workers.stopping(),
+        reload: asked,
     };
-    let serving = tokio::spawn(skerry_proxy::serve(doors, limits, workers.stopping()));
-    let outcome = until_the_end(&house, &mut signals).await;
+    let settings = settings(&house.config);
+    let serving = tokio::spawn(skerry_proxy::serve(doors, settings, orders));
+    let outcome = until_the_end(&house, &mut signals, &reload).await;
     tracing::info!("stopping");
     workers.tell();
     finish(house, workers, serving).await;
     outcome
 }
 
-/// SIGINT and SIGTERM.
+/// SIGINT and SIGTERM, which end it, and SIGHUP, which has files read again.
 struct Signals {
     int: tokio::signal::unix::Signal,
     term: tokio::signal::unix::Signal,
+    hup: tokio::signal::unix::Signal,
 }
 
 impl Signals {
@@ -68,23 +71,32 @@ impl Signals {
         Ok(Signals {
             int: open(SignalKind::interrupt())?,
             term: open(SignalKind::terminate())?,
+            hup: open(SignalKind::hangup())?,
         })
     }
 
-    async fn any(&mut self) {
-        tokio::select! {
-            _ = self.int.recv() => {}
-            _ = self.term.recv() => {}
+    /// Waits for the end; until then each SIGHUP is told to `reload`.
+    async fn end(&mut self, reload: &watch::Sender<()>) {
+        loop {
+            tokio::select! {
+                _ = self.int.recv() => return,
+                _ = self.term.recv() => return,
+                _ = self.hup.recv() => reload.send_replace(()),
+            }
         }
     }
 }
 
 /// Waits for a signal, or for the disk to fail for good.
-async fn until_the_end(house: &House, signals: &mut Signals) -> Result<(), String> {
+async fn until_the_end(
+    house: &House,
+    signals: &mut Signals,
+    reload: &watch::Sender<()>,
+) -> Result<(), String> {
     let mut health = house.store.health();
     loop {
         tokio::select! {
-            () = signals.any() => return Ok(()),
+            () = signals.end(reload) => return Ok(()),
             changed = health.changed() => {
                 if changed.is_err() {
                     return Err("the database was closed".into());
@@ -121,18 +133,18 @@ async fn finish(house: House, workers: Workers, serving: tokio::task::JoinHandle
 async fn doors(house: &House, stop: &watch::Receiver<bool>) -> Result<Vec<Door>, String> {
     let mut doors = Vec::new();
     let router = house.public_router(Some(stop.clone()));
+    let mut inherited = Inherited::from_environment();
     for spec in &house.config.listen {
-        let listener = Listener::bind(spec).await.map_err(|e| e.to_string())?;
-        doors.push(Door {
-            listener,
-            router: router.clone(),
-        });
+        let opened = Listener::open(spec, &mut inherited).await;
+        for listener in opened.map_err(|e| e.to_string())? {
+            let router = router.clone();
+            doors.push(Door { listener, router });
+        }
     }
-    let spec = ListenerSpec {
-        addr: Addr::Unix(house.config.admin_socket()),
-        tls: None,
-        unix_mode: 0o600,
-    };
+    for name in inherited.left() {
+        tracing::warn!("a socket was passed that no [[listen]] names: fd:{name}");
+    }
+    let spec = ListenerSpec::plain(Addr::Unix(house.config.admin_socket()));
     let listener = Listener::bind(&spec).await.map_err(|e| e.to_string())?;
     doors.push(Door {
         listener,
@@ -141,7 +153,28 @@ async fn doors(house: &House, stop: &watch::Receiver<bool>) -> Result<Vec<Door>,
     Ok(doors)
 }
 
-/// How many connections to take: half of the files that may be open, the rest is the database's.
+/// What the doors keep to: no more connections than half of the files that may be open, the rest
+/// is the database's.
+fn settings(config: &Config) -> Settings {
+    let settings = config.front.clone();
+    let wanted = settings.limits.max_connections;
+    let possible = connections();
+    if possible < wanted {
+        tracing::warn!(
+            possible,
+            "limits.connections is {wanted}, but too few files may be open (ulimit -n)"
+        );
+    }
+    Settings {
+        limits: Limits {
+            max_connections: wanted.min(possible),
+            ..settings.limits
+        },
+        ..settings
+    }
+}
+
+/// How many connections are possible.
 fn connections() -> usize {
     let mut limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
     if limit.current < limit.maximum {

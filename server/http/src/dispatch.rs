@@ -13,7 +13,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_LENGTH, USER_AGENT};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Response};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Response};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use tokio::sync::watch;
 use tracing::Instrument;
@@ -56,7 +56,9 @@ pub(crate) async fn serve(
     let page = entries
         .as_ref()
         .is_some_and(|e| e.values().any(|entry| entry.page));
-    let span = tracing::info_span!("request", %method, path, id, user = tracing::field::Empty);
+    let peer = peer_of(request.extensions());
+    let user = tracing::field::Empty;
+    let span = tracing::info_span!("request", %method, path, id, %peer, user);
     let answered = AssertUnwindSafe(answer(&shell, entries.as_deref(), request, &id))
         .catch_unwind()
         .instrument(span.clone())
@@ -129,7 +131,7 @@ async fn answer(
             _ => Err(ApiError::invalid_param("The path is not UTF-8")),
         })?;
     let (parts, body) = request.into_parts();
-    let peer = peer_of(&parts);
+    let peer = peer_of(&parts.extensions);
     let requester = authenticate(shell, entry, &parts, peer).await?;
     let who = requester
         .as_ref()
@@ -183,9 +185,9 @@ async fn unless_stopped(
     }
 }
 
-/// Where the connection comes from; this machine for a connection that has no address.
-fn peer_of(parts: &Parts) -> IpAddr {
-    let info = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+/// Whom a request is from, as the front door says; this machine where it says nothing.
+fn peer_of(extensions: &Extensions) -> IpAddr {
+    let info = extensions.get::<ConnectInfo<SocketAddr>>();
     info.map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), |info| info.0.ip())
 }
 

@@ -62,10 +62,14 @@ pub const DOCS: &[Doc] = &[
     used(
         "listen",
         "Where to listen; one [[listen]] for each address, and none but those written here.\n\
-         addr is an address with a port, or \"unix:/run/skerry/http.sock\".\n\
+         addr is an address with a port, \"unix:/run/skerry/http.sock\", or \"fd:https\": the sockets\n\
+         that systemd (or another holder, LISTEN_FDS) passes under that name or number.\n\
          Without tls it is plain HTTP, for this machine or behind a reverse proxy. With it:\n\
          tls = { cert = \"cert.pem\", key = \"key.pem\" }, or tls = \"self-signed\" for trying\n\
-         things out. (tls = \"acme\" will come with automatic certificates.)",
+         things out. (tls = \"acme\" will come with automatic certificates.) The files are looked\n\
+         at every minute and on SIGHUP; what cannot be used leaves the old certificate in place.\n\
+         proxy_protocol = true: trusted proxies begin with the PROXY protocol (1 or 2) there.\n\
+         redirect = true: everything is sent to public.base_url, for port 80.",
     ),
     used(
         "registration.enabled",
@@ -209,7 +213,7 @@ pub const DOCS: &[Doc] = &[
         "server_notices.auto_join",
         "Whether users are put into that room instead of invited.",
     ),
-    later(
+    used(
         "url_preview.enabled",
         "Whether to fetch previews of links for clients.",
     ),
@@ -222,6 +226,15 @@ pub const DOCS: &[Doc] = &[
         "public.base_url",
         "Where clients reach this server from outside, such as \"https://matrix.example.org\".\n\
          Empty: derived from server_name.",
+    ),
+    used(
+        "public.hsts_subdomains",
+        "Browsers are told for two years to use TLS here, where the certificate is not self-signed;\n\
+         true: also for all names below this one.",
+    ),
+    used(
+        "public.hsts_preload",
+        "Whether this name may be put into the list of such names that browsers come with.",
     ),
     later(
         "acme.email",
@@ -248,14 +261,43 @@ pub const DOCS: &[Doc] = &[
         "External account binding, where the directory asks for it.",
     ),
     later("acme.domains", "Further names for the certificate."),
-    later(
+    used(
         "proxy.trusted",
-        "Reverse proxies to believe: CIDRs, \"loopback\", \"cloudflare\".",
+        "Reverse proxies to believe about who asks: addresses, networks (\"10.0.0.0/8\"),\n\
+         \"loopback\" (and Unix sockets), \"cloudflare\" (a list that comes with this version), or\n\
+         \"file:PATH\" (a network in each line). What others say is ignored.",
     ),
-    later(
+    used(
         "proxy.client_address",
         "The header they name the client in: \"x-forwarded-for\", \"forwarded\",\n\
          \"cf-connecting-ip\".",
+    ),
+    used(
+        "limits.tls_handshake",
+        "How long a TLS handshake may take, and a PROXY protocol header.",
+    ),
+    used(
+        "limits.headers",
+        "How long the headers of a request may take to arrive.",
+    ),
+    used("limits.header_size", "How long they may be together."),
+    used(
+        "limits.body_per_second",
+        "The slowest that the body of a request may arrive; \"0\" is no limit.",
+    ),
+    used("limits.body_grace", "How long it may be slower than that."),
+    used(
+        "limits.stalled_write",
+        "How long a client may take in nothing of its answer.",
+    ),
+    used(
+        "limits.connections_per_address",
+        "How many connections an address may have open (IPv6: a /64); 0 is no limit. Trusted\n\
+         proxies and Unix sockets are not counted.",
+    ),
+    used(
+        "limits.connections",
+        "How many connections may be open in all; further ones wait.",
     ),
     later(
         "media.backend",

@@ -50,6 +50,7 @@ section! {
         public: RawPublic = RawPublic::default(),
         acme: RawAcme = RawAcme::default(),
         proxy: RawProxy = RawProxy::default(),
+        limits: RawLimits = RawLimits::default(),
         media: RawMedia = RawMedia::default(),
         delayed_events: RawDelayedEvents = RawDelayedEvents::default(),
         turn: RawTurn = RawTurn::default(),
@@ -66,6 +67,8 @@ section! {
     RawListen {
         addr: String = "127.0.0.1:8008".into(),
         tls: Option<RawTls> = None,
+        proxy_protocol: bool = false,
+        redirect: bool = false,
     }
 }
 
@@ -208,6 +211,8 @@ section! {
     /// `[public]`
     RawPublic {
         base_url: String = String::new(),
+        hsts_subdomains: bool = false,
+        hsts_preload: bool = false,
     }
 }
 
@@ -237,6 +242,20 @@ section! {
     RawProxy {
         trusted: Vec<String> = Vec::new(),
         client_address: String = "x-forwarded-for".into(),
+    }
+}
+
+section! {
+    /// `[limits]`
+    RawLimits {
+        tls_handshake: String = "10s".into(),
+        headers: String = "10s".into(),
+        header_size: String = "32KiB".into(),
+        body_per_second: String = "1KiB".into(),
+        body_grace: String = "10s".into(),
+        stalled_write: String = "30s".into(),
+        connections_per_address: u32 = 256,
+        connections: usize = 4096,
     }
 }
 

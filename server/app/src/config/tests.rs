@@ -208,3 +208,50 @@ fn mail_and_policies_are_whole_or_refused() {
         .terms;
     assert_eq!(terms.unwrap().version, "x 1");
 }
+
+#[test]
+fn the_front_door() {
+    let config = Config::from_text("", none()).unwrap();
+    let limits = config.front.limits;
+    assert_eq!((limits.per_address, limits.max_connections), (256, 4096));
+    assert_eq!((limits.head_bytes, limits.body_rate), (32 << 10, 1024));
+    assert!(!config.front.trusted.contains([127, 0, 0, 1].into()));
+    let text = r#"
+        [public]
+        base_url = "https://matrix.example.org/x"
+        hsts_subdomains = true
+        [[listen]]
+        addr = "fd:https"
+        tls = "self-signed"
+        proxy_protocol = true
+        [[listen]]
+        addr = "[::]:80"
+        redirect = true
+        [proxy]
+        trusted = ["loopback", "10.0.0.0/8", "cloudflare"]
+        client_address = "forwarded"
+        [limits]
+        headers = "3s"
+    "#;
+    let config = Config::from_text(text, none()).unwrap();
+    assert_eq!(config.listen[0].addr.to_string(), "fd:https");
+    assert!(config.listen[0].proxy_protocol);
+    let redirect = config.listen[1].redirect.as_deref();
+    assert_eq!(redirect, Some("https://matrix.example.org"));
+    assert!(config.front.trusted.contains([10, 1, 2, 3].into()));
+    assert_eq!(config.front.limits.headers.as_secs(), 3);
+    assert!(config.front.hsts.subdomains && config.ignored.is_empty());
+    for (text, says) in [
+        ("[proxy]\ntrusted = [\"here\"]", "proxy.trusted"),
+        ("[proxy]\nclient_address = \"x\"", "\"forwarded\""),
+        ("[[listen]]\nproxy_protocol = true", "proxy.trusted"),
+        ("[[listen]]\nredirect = true", "public.base_url"),
+        ("[public]\nhsts_preload = true", "hsts_subdomains"),
+        ("[limits]\nheaders = \"0\"", "limits.headers"),
+        ("[limits]\nheader_size = \"1KiB\"", "limits.header_size"),
+        ("[limits]\nconnections = 0", "limits.connections"),
+    ] {
+        let said = refused(text);
+        assert!(said.contains(says), "{text}: {said}");
+    }
+}
