@@ -31,6 +31,12 @@ const KEPT_MAX: usize = 100;
 const ID_CHARS: usize = 32;
 /// Longest event type and state key, in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// Longest content, in bytes: an event with more is too large to be sent.
+const CONTENT_BYTES_MAX: usize = 65_535;
+/// How many events may be scheduled for the same state: setting it cancels them in one write.
+const SAME_STATE_MAX: usize = 100;
+/// After how long it may be tried again where there are so many, in ms.
+const SAME_STATE_RETRY_MS: u64 = 60_000;
 /// The code of a state event that was cancelled because somebody else set the same state.
 pub const CANCELLED_BY_STATE: &str = "M_CANCELLED_BY_STATE_UPDATE";
 
@@ -100,8 +106,8 @@ impl Rooms {
     /// Schedules an event; gives the id by which it can be restarted, sent or cancelled.
     ///
     /// # Errors
-    /// `Forbidden` for an unknown room, `DelayTooLong`, `DelayedLimit`, `InvalidParam`,
-    /// `TooLarge`, `BadJson`; the store's.
+    /// `Forbidden` for a room the user is not in and for state of somebody else's,
+    /// `DelayTooLong`, `DelayedLimit`, `InvalidParam`, `TooLarge`, `BadJson`; the store's.
     pub async fn delay(
         &self,
         who: Who,
@@ -165,7 +171,7 @@ impl Rooms {
         {
             return Ok(before.answer);
         }
-        self.vet_delayed(snap, room, &draft)?;
+        self.vet_delayed(snap, who, room, &draft)?;
         let (count, first_ms) = scheduled(snap, who.user, self.inner.config.delays.per_user)?;
         if count >= self.inner.config.delays.per_user {
             return Err(RoomError::DelayedLimit(
@@ -201,17 +207,50 @@ impl Rooms {
     fn vet_delayed(
         &self,
         snap: &Snapshot,
+        who: &Who,
         room: RoomNid,
         draft: &DelayedDraft,
     ) -> Result<(), RoomError> {
-        let facts = self.facts(snap, room)?;
-        let facts = facts.ok_or_else(|| RoomError::NotFound("Unknown room".into()))?;
+        if draft.content.len() > CONTENT_BYTES_MAX {
+            return Err(RoomError::TooLarge("The content is too long".into()));
+        }
+        let outside = || RoomError::Forbidden("You are not in this room".into());
+        if !self.is_joined(snap, room, who.user)? {
+            return Err(outside());
+        }
+        let facts = self.facts(snap, room)?.ok_or_else(outside)?;
         parse(&draft.content, facts.version.json_mode())?;
         let key = draft.state_key.as_deref().unwrap_or_default();
         if draft.kind.len() > NAME_BYTES_MAX || key.len() > NAME_BYTES_MAX {
             return Err(RoomError::TooLarge(
                 "The type or state key is too long".into(),
             ));
+        }
+        self.vet_delayed_state(snap, who, room, draft)
+    }
+
+    /// Setting a state cancels what others have scheduled for it, so nobody may pile that up.
+    fn vet_delayed_state(
+        &self,
+        snap: &Snapshot,
+        who: &Who,
+        room: RoomNid,
+        draft: &DelayedDraft,
+    ) -> Result<(), RoomError> {
+        let Some(key) = &draft.state_key else {
+            return Ok(());
+        };
+        let moves = draft.kind == "m.room.member";
+        if key.starts_with('@') && **key != *who.user_id && !moves {
+            let text = "This is the state of another user";
+            return Err(RoomError::Forbidden(text.into()));
+        }
+        let Some(key) = self.store().state_key_nid(&draft.kind, key)? else {
+            return Ok(());
+        };
+        let same = snap.scan::<t::DelayedState>(Scan::prefix(&(room, key)).limit(SAME_STATE_MAX));
+        if same.count() >= SAME_STATE_MAX {
+            return Err(RoomError::DelayedLimit(SAME_STATE_RETRY_MS));
         }
         Ok(())
     }
@@ -305,7 +344,7 @@ impl Rooms {
         Ok(())
     }
 
-    /// Notes what became of a delayed event; the oldest of too many of them is forgotten.
+    /// Notes what became of a delayed event; the oldest of too many of them are forgotten.
     fn end_delayed(
         &self,
         snap: &Snapshot,
@@ -320,12 +359,15 @@ impl Rooms {
         self.drop_delayed(w, id, row)?;
         self.put_delayed(w, id, &ended)?;
         let prefix = (row.user, DelayedStep::Forget);
-        let mut kept = snap.scan::<t::DelayedOf>(Scan::prefix(&prefix).limit(KEPT_MAX));
-        let first = kept.next().transpose()?;
-        if let Some(((.., oldest), ())) = first.filter(|_| kept.count() + 1 == KEPT_MAX)
-            && let Some(row) = snap.get::<t::Delayed>(&oldest)?
-        {
-            self.drop_delayed(w, &oldest, &row)?;
+        // A write that ends several leaves too many of them to the next one.
+        let kept = snap.scan::<t::DelayedOf>(Scan::prefix(&prefix));
+        let kept = kept.map(|row| row.map(|((.., id), ())| id));
+        let kept = kept.collect::<Result<Vec<_>, _>>()?;
+        let surplus = (kept.len() + 1).saturating_sub(KEPT_MAX);
+        for oldest in kept.into_iter().take(surplus) {
+            if let Some(row) = snap.get::<t::Delayed>(&oldest)? {
+                self.drop_delayed(w, &oldest, &row)?;
+            }
         }
         Ok(())
     }

@@ -277,6 +277,51 @@ async fn what_may_not_be_delayed_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_piles_up_what_others_have_to_cancel() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let mallory = server.person("mallory").await;
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+    server.join(&bob, &room).await;
+    let delay = async |who: &Person, kind: &str, txn: usize, key: &str, content: Value| {
+        let body = json!({ "delay": 5_000, "state_key": key, "content": content });
+        let txn = txn.to_string();
+        schedule(&server, who, &room, kind, &txn, body).await
+    };
+    let topic = "m.room.topic";
+    let (status, answer) = delay(&mallory, topic, 0, "", json!({})).await;
+    assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")));
+    let long = json!({ "topic": "x".repeat(70_000) });
+    assert_eq!(delay(&alice, topic, 0, "", long).await.0, 413);
+    let (status, answer) = delay(&bob, "org.example.a", 0, &alice.user_id, json!({})).await;
+    assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")));
+    let own = delay(&bob, "org.example.a", 1, &bob.user_id, json!({})).await;
+    assert_eq!(own.0, 200);
+    let content = json!({ "membership": "leave" });
+    let kick = delay(&alice, "m.room.member", 1, &bob.user_id, content).await;
+    assert_eq!(kick.0, 200);
+    for n in 2..52 {
+        assert_eq!(delay(&alice, topic, n, "", json!({})).await.0, 200);
+        assert_eq!(delay(&bob, topic, n, "", json!({})).await.0, 200);
+    }
+    let (status, answer) = delay(&bob, topic, 60, "", json!({})).await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (429, &json!("M_LIMIT_EXCEEDED"))
+    );
+    // All of Bob's go in one write, and what is kept of them is still bounded.
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.topic");
+    let body = Some(json!({ "topic": "calm" }));
+    server
+        .ok(Method::PUT, &path, Some(&alice.token), body)
+        .await;
+    let left = list(&server, &bob, "status=scheduled").await;
+    assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_may_not_send_any_more_is_told_afterwards() {
     let server = TestServer::start();
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
