@@ -87,8 +87,8 @@ impl Rooms {
     /// is what the identity server says of them. Who is in the room already stays as they are.
     ///
     /// # Errors
-    /// `Forbidden`, `NotFound` where nothing waits under the token, or who invited is not of this
-    /// server; `InviteBlocked`, or the store's.
+    /// `Forbidden`, also to whom somebody removed since; `NotFound` where nothing waits under the
+    /// token, or who invited is not of this server; `InviteBlocked`, or the store's.
     pub async fn take_up_invite(
         &self,
         room_id: &str,
@@ -115,6 +115,10 @@ impl Rooms {
             let waiting = waiting.filter(|waiting| waiting.sender == sender);
             let gone = || RoomError::NotFound("There is no such invite".into());
             let waiting = waiting.ok_or_else(gone)?;
+            if change.was_removed_since(&target, token)? {
+                let text = "You were removed from this room after the invite";
+                return Err(RoomError::Forbidden(text.into()));
+            }
             change.vet_invite(&sender, &target)?;
             let mut third = Object::new();
             let name = waiting.content.str("display_name").unwrap_or_default();
@@ -145,6 +149,29 @@ impl Change<'_> {
                 content,
             })
         }))
+    }
+
+    /// Whether somebody else took a user out of the room after an event began to wait. What an
+    /// identity server signed does not grow old, and must not undo that.
+    fn was_removed_since(&self, user_id: &str, token: &str) -> Result<bool, RoomError> {
+        let (rooms, snap, room) = (self.rooms, &self.snap, self.tip.room);
+        let waiting = rooms.in_state(&self.tip.state, THIRD_PARTY_INVITE, token)?;
+        let member = match rooms.store().user_nid(user_id)? {
+            Some(user) => rooms.member(snap, room, user)?.map(|member| (user, member)),
+            None => None,
+        };
+        let Some((waiting, (user, member))) = waiting.zip(member) else {
+            return Ok(false);
+        };
+        let ends = rooms
+            .meta(snap, member.event)?
+            .zip(rooms.meta(snap, waiting)?);
+        let out = member.membership == Membership::Leave;
+        Ok(
+            ends.is_some_and(|(left, asked)| {
+                out && left.sender != user && left.order > asked.order
+            }),
+        )
     }
 
     fn invite_card(&self, sender: &str) -> Result<InviteCard, RoomError> {

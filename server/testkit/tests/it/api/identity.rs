@@ -311,3 +311,43 @@ async fn an_invite_by_address_is_brought_along_when_joining() {
     let now = member(&server, &other, &room, &bob).await;
     assert_eq!(now["membership"], "join");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_invite_by_address_does_not_bring_back_who_was_removed() {
+    let identity = IdentityServer::start().await;
+    let server = TestServer::start_with(&identity.config);
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let room = server.room(&alice, json!({})).await;
+    let join = format!("/_matrix/client/v3/rooms/{room}/join");
+    let brings = async |token: &str| {
+        let signed =
+            identity.signs(json!({ "mxid": bob.user_id, "token": token, "sender": alice.user_id }));
+        identity.answer(json!({ "valid": true }));
+        let body = json!({ "third_party_signed": signed });
+        post(&server, &join, Some(&bob.token), body).await
+    };
+    let invites = async |token: &str| {
+        identity.knows("bob@example.org", None);
+        identity.keeps(token);
+        let invite = format!("/_matrix/client/v3/rooms/{room}/invite");
+        let body = identity.invite("bob@example.org");
+        let invited = post(&server, &invite, Some(&alice.token), body).await;
+        assert_eq!(invited.0, 200, "{}", invited.2);
+    };
+    invites("1").await;
+    assert_eq!(brings("1").await.0, 200);
+    // Who went by themselves may come back.
+    let leave = format!("/_matrix/client/v3/rooms/{room}/leave");
+    assert_eq!(
+        post(&server, &leave, Some(&bob.token), json!({})).await.0,
+        200
+    );
+    assert_eq!(brings("1").await.0, 200);
+    let kick = format!("/_matrix/client/v3/rooms/{room}/kick");
+    let body = json!({ "user_id": bob.user_id });
+    assert_eq!(post(&server, &kick, Some(&alice.token), body).await.0, 200);
+    let again = brings("1").await;
+    assert_eq!((again.0, again.1.as_str()), (403, "M_FORBIDDEN"));
+    invites("2").await;
+    assert_eq!(brings("2").await.0, 200, "a later invite counts");
+}
