@@ -76,7 +76,7 @@ impl Query<'_> {
                 Membership::Leave | Membership::Ban => archived,
                 Membership::Knock => false,
             };
-            if wanted {
+            if wanted && !self.is_unwanted(&member)? {
                 let limit = if bytes > EVENT_BYTES { 0 } else { limit };
                 let found = self.glance(room, &member, limit)?;
                 let inside = found.inside.as_ref();

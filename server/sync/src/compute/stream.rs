@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use skerry_core::{Membership, Order, Pos, RoomNid};
-use skerry_room::{Cut, Form, PageAsk, Placed, Standing, View, Viewer};
+use skerry_room::{Cut, Form, MemberOf, PageAsk, Placed, Standing, View, Viewer};
 
 use super::Query;
 use super::changes::Changes;
@@ -51,6 +51,9 @@ impl Query<'_> {
         let mut rooms = Vec::new();
         for (room, member) in self.sync.rooms.rooms_of(self.snap, self.req.user)? {
             let own = (member.pos > since.pos).then_some(member.event);
+            if own.is_some() && self.is_unwanted(&member)? {
+                continue;
+            }
             let joined = member.membership == Membership::Join;
             if own.is_some() || (joined && self.sync.rooms.last_pos(room) > since.pos) {
                 let mut view = self.view_of(room)?;
@@ -71,6 +74,16 @@ impl Query<'_> {
             happenings,
             end,
             more: true,
+        })
+    }
+
+    /// Whether all there is of a room is an invite that the user does not want to see, or its end.
+    pub(super) fn is_unwanted(&self, member: &MemberOf) -> Result<bool, SyncError> {
+        let (rooms, user) = (&self.sync.rooms, self.req.user);
+        Ok(match member.membership {
+            Membership::Invite => rooms.is_invite_hidden(self.snap, user, member.event)?,
+            Membership::Leave => rooms.ended_hidden_invite(self.snap, user, member.event)?,
+            _ => false,
         })
     }
 

@@ -164,6 +164,21 @@ async fn invites_are_filtered_by_patterns() {
         "whom one ignores does not learn of it"
     );
     assert!(scene.invited(None).await.is_empty());
+    // Nor do the ways that clients had before tell of it.
+    let get = async |path: String| {
+        let token = Some(scene.bob.token.as_str());
+        let path = format!("/_matrix/client/v3/{path}");
+        scene.server.ok(Method::GET, &path, token, None).await
+    };
+    let all = get("initialSync".to_owned()).await;
+    assert_eq!(all["rooms"], json!([]));
+    let since = all["end"].as_str().unwrap();
+    let kick = format!("rooms/{}/kick", escape(&room));
+    let body = json!({ "user_id": scene.bob.user_id });
+    assert_eq!(scene.post(&scene.alice, &kick, body).await.0, 200);
+    assert_eq!(scene.invite(&room).await.0, 200);
+    let news = get(format!("events?from={since}&timeout=0")).await;
+    assert_eq!(news["chunk"], json!([]));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
