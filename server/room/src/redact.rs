@@ -79,6 +79,10 @@ impl Rooms {
             with_rel_types,
             txn,
         } = redaction;
+        if !with_rel_types.is_empty() {
+            // These are the events of others too.
+            who.not_suspended()?;
+        }
         let device = who.device.clone();
         self.once(room, txn, &device, move |change, sent| {
             let mut content = parse(&content, change.tip.version.json_mode())?;
