@@ -26,6 +26,9 @@ use crate::{
 /// and its file may be large for all that; it lies on the disk once already.
 pub(crate) const THUMB_KEPT_MAX: usize = 2 * 1024 * 1024;
 
+/// The uploader of what the server fetched for itself; no person has this number.
+pub(crate) const NOBODY: UserNid = UserNid(0);
+
 /// What the config says about media.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -143,6 +146,8 @@ pub struct Blobs {
     decoders: Arc<Semaphore>,
     /// One change at a time of the ids a person has reserved.
     pub(crate) uploaders: Lanes<UserNid>,
+    /// One change at a time of which previews are kept.
+    pub(crate) previews: Lanes<()>,
     /// Rung when the content of a reserved id has come.
     pub(crate) arrived: watch::Sender<()>,
 }
@@ -169,6 +174,7 @@ impl Blobs {
             dice,
             decoders,
             uploaders: Lanes::new(),
+            previews: Lanes::new(),
             arrived: watch::Sender::new(()),
         })
     }
@@ -252,6 +258,30 @@ impl Blobs {
             .await
             .map_err(MediaError::Store)?;
         Ok(id)
+    }
+
+    /// Keeps a file that nobody uploaded: the server fetched it for itself. Where the same bytes
+    /// are named by `before` already, they get no second name.
+    ///
+    /// # Errors
+    /// As [`Blobs::finish`].
+    pub(crate) async fn keep_own(
+        self: &Arc<Self>,
+        upload: Upload,
+        info: UploadInfo,
+        before: Option<MediaId>,
+    ) -> Result<MediaId, MediaError> {
+        if let Some(before) = before {
+            let this = Arc::clone(self);
+            let (hash, id) = (upload.spooled.hash(), before.clone());
+            let named = blocking(move || this.media(&this.settings.server_name, &id));
+            match named.await.map_err(MediaError::Store)? {
+                Ok(media) if media.hash == *hash.as_bytes() => return Ok(before),
+                Ok(_) | Err(MediaError::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.finish(upload, info, NOBODY).await
     }
 
     /// Puts the file into its place and, with whatever `w` holds already, the rows that name it.

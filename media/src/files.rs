@@ -113,6 +113,11 @@ impl Spooled {
         self.size
     }
 
+    /// The hash of the bytes so far.
+    pub fn hash(&self) -> Hash {
+        self.hasher.finalize()
+    }
+
     /// Syncs the file and moves it to its place; both it and its name are on disk afterwards.
     /// A blob that is there already is kept, and this copy of it goes.
     pub fn keep(mut self, files: &Files) -> io::Result<(Hash, u64)> {

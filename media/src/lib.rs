@@ -6,19 +6,22 @@
 //! rows: a blob is whole, synced and in its place before the batch that names it is committed, so
 //! that a crash leaves at most a file that nobody names, which the next start removes.
 //!
-//! Start reading at [`Blobs`], then `files.rs` (the folder of blobs) and `routes.rs`.
+//! Start reading at [`Blobs`], then `files.rs` (the folder of blobs) and `routes.rs`. [`Previews`] is
+//! the one part that asks other machines.
 
 mod blobs;
 mod files;
 mod mime;
 mod mxc;
 mod pending;
+mod preview;
 mod routes;
 mod thumbnail;
 
 pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, UploadInfo};
 pub use files::Swept;
 pub use mxc::MediaId;
+pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
 pub use routes::ROUTES;
 pub use thumbnail::{Method, Thumbnail};
 

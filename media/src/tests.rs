@@ -314,7 +314,7 @@ async fn reserved_ids_are_few_and_lapse() {
     blobs.reserve(UserNid(2)).await.unwrap();
 
     clock.advance(lapse);
-    let late = spooled(&blobs, b"too late");
+    let late = spooled(blobs, b"too late");
     let late = blobs
         .fill(late, UploadInfo::default(), ada, first.clone())
         .await;

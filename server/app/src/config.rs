@@ -7,6 +7,7 @@ mod calls;
 mod docs;
 mod front;
 mod people;
+mod preview;
 mod raw;
 mod rooms;
 mod units;
@@ -31,6 +32,7 @@ use toml::{Table, Value};
 
 pub use calls::{Calls, LiveKit, Turn, TurnLogin};
 pub use docs::{DOCS, Doc, example};
+pub use preview::UrlPreview;
 pub use units::{duration, show_bytes};
 pub use web::{Web, WellKnown};
 
@@ -85,6 +87,8 @@ pub struct Config {
     pub calls: Calls,
     /// How requests to other machines are made.
     pub http_client: HttpClient,
+    /// Whether links are previewed, and which.
+    pub url_preview: Option<UrlPreview>,
     /// A web client served by this server.
     pub web: Web,
     /// More for `/.well-known/matrix`.
@@ -323,6 +327,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         },
         calls: calls::check(raw)?,
         http_client: web::http_client(raw)?,
+        url_preview: preview::check(raw)?,
         web: web::web(raw, &data_dir),
         well_known: web::well_known(raw)?,
         rate_limit: raw.rate_limit.enabled,

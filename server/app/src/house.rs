@@ -10,7 +10,7 @@ use skerry_admin::Admin;
 use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
 use skerry_http::{Options, RateLimits, Shell};
-use skerry_media::{Blobs, MediaError};
+use skerry_media::{Blobs, MediaError, Previews};
 use skerry_room::{Delays, Rooms, RoomsConfig};
 use skerry_store::{Store, StoreError, StoreOptions};
 use skerry_sync::Sync;
@@ -251,15 +251,30 @@ impl House {
             stop,
             ..Options::default()
         };
-        Shell::builder(options, authenticator, Arc::clone(&self.clock))
+        let mut shell = Shell::builder(options, authenticator, Arc::clone(&self.clock))
             .routes(&ctx, &skerry_client::routes())
-            .routes(&self.blobs, skerry_media::ROUTES)
+            .routes(&self.blobs, skerry_media::ROUTES);
+        if let Some(previews) = self.previews() {
+            shell = shell.routes(&previews, skerry_media::PREVIEW_ROUTES);
+        }
+        shell
             .routes(&self.admin(), skerry_admin::TOKEN_ROUTES)
             .routes(&self.health(), health::ROUTES)
             .pages(&self.site(), |site, call| {
                 Box::pin(skerry_web::page(site, call))
             })
             .router()
+    }
+
+    /// Who previews links, where that is on.
+    fn previews(&self) -> Option<Arc<Previews>> {
+        let client = self.outgoing.previews.clone()?;
+        let hosts = self.config.url_preview.as_ref()?.hosts.clone();
+        Some(Arc::new(Previews::new(
+            Arc::clone(&self.blobs),
+            client,
+            hosts,
+        )))
     }
 
     fn site(&self) -> Arc<Site> {

@@ -22,6 +22,8 @@ use crate::config::Config;
 pub struct Outgoing {
     /// For URLs that people name: reaches no private network unless the configuration says so.
     pub client: Client,
+    /// For links to be previewed, which everybody can name: has exceptions of its own.
+    pub previews: Option<Client>,
     /// Empties the queues.
     pub outbox: Outbox,
     /// Asks application services.
@@ -38,6 +40,7 @@ pub struct Outgoing {
 pub(crate) struct Parts {
     guard: Guard,
     client: Client,
+    previews: Option<Client>,
     vapid: VapidKey,
     mail: Option<MailOptions>,
 }
@@ -49,13 +52,19 @@ impl Parts {
         let http = &config.http_client;
         let guard = Guard::new(http.allow_private, &http.allowed_private);
         let guard = guard.map_err(|error| failed(&error))?;
-        let tls = Tls::new(http.ca_file.as_deref()).map_err(|error| failed(&error))?;
+        let tls = Arc::new(Tls::new(http.ca_file.as_deref()).map_err(|error| failed(&error))?);
         let resolver = Arc::new(SystemResolver::new());
-        let options = ClientOptions::new(guard.clone(), resolver, Arc::new(tls));
+        let previews = config.url_preview.as_ref().map(|previews| {
+            let guard = previews.guard.clone();
+            let resolver = Arc::clone(&resolver);
+            Client::new(ClientOptions::new(guard, resolver, Arc::clone(&tls)))
+        });
+        let options = ClientOptions::new(guard.clone(), resolver, tls);
         let vapid = VapidKey::new(vapid, &config.base_url).map_err(|error| failed(&error))?;
         Ok(Parts {
             guard,
             client: Client::new(options),
+            previews,
             vapid,
             mail: config.mail.clone(),
         })
@@ -120,6 +129,7 @@ impl Parts {
         );
         Ok(Outgoing {
             client: self.client,
+            previews: self.previews,
             outbox,
             bridges,
             identity,

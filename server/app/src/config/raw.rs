@@ -197,6 +197,9 @@ section! {
     /// `[url_preview]`
     RawUrlPreview {
         enabled: bool = false,
+        allowed_hosts: Vec<String> = Vec::new(),
+        denied_hosts: Vec<String> = Vec::new(),
+        allowed_private: Vec<String> = Vec::new(),
     }
 }
 

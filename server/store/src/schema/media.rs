@@ -37,6 +37,18 @@ record! {
     }
 }
 
+record! {
+    /// What was found behind a link, for previews.
+    pub struct KeptPreview v1 {
+        /// The preview as it is answered; none: the link could not be fetched.
+        pub json: Option<Vec<u8>>,
+        /// The media id of its picture.
+        pub picture: Option<String>,
+        /// When, in ms since the epoch.
+        pub made_ms: u64,
+    }
+}
+
 table!(
     /// (server name, media id) => what it names.
     MediaTable: "media", Media, (String, String) => Media, profile Point
@@ -63,4 +75,15 @@ table!(
     PendingOf: "media_pending_of", Media, (UserNid, u64, String) => (), profile Small
 );
 
-tables!(MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf);
+table!(
+    /// BLAKE3 hash of a URL => its preview.
+    Preview: "preview", Media, [u8; 32] => KeptPreview, profile Point
+);
+table!(
+    /// (made_ms, hash of the URL) => (): the same, oldest first.
+    PreviewAge: "preview_age", Media, (u64, [u8; 32]) => (), profile Small
+);
+
+tables!(
+    MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf, Preview, PreviewAge
+);

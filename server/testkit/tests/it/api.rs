@@ -12,6 +12,7 @@ mod every_route;
 mod guests;
 mod identity;
 mod invites;
+mod media;
 mod moderation;
 mod notices;
 mod openid;

@@ -14,11 +14,6 @@ const NOT_YET: &[(&str, &str)] = &[
     ("/.well-known/matrix/policy_server", "comes with federation"),
     ("/_matrix/client/v1/auth_metadata", "comes with OAuth 2.0"),
     ("/_matrix/client/v3/login/sso", "comes with single sign-on"),
-    (
-        "/_matrix/client/v1/media/preview_url",
-        "comes with link previews",
-    ),
-    ("/_matrix/media/v3/preview_url", "comes with link previews"),
 ];
 
 type Endpoint = (String, String);
@@ -52,6 +47,7 @@ fn served() -> BTreeMap<Endpoint, Auth> {
     let mut all = BTreeMap::new();
     add(&mut all, &skerry_client::routes());
     add(&mut all, skerry_media::ROUTES);
+    add(&mut all, skerry_media::PREVIEW_ROUTES);
     add(&mut all, skerry_admin::TOKEN_ROUTES);
     add(&mut all, skerry_app::ROUTES);
     all

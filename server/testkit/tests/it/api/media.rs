@@ -1,0 +1,315 @@
+//! Media: previews of links.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde_json::{Value, json};
+use skerry_testkit::{Person, TestServer};
+use tokio::net::TcpListener;
+
+/// A PNG of one pixel.
+const DOT: &[u8] = &[
+    0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a, 0, 0, 0, 0x0d, 0x49, 0x48, 0x44, 0x52, 0, 0, 0,
+    1, 0, 0, 0, 1, 8, 6, 0, 0, 0, 0x1f, 0x15, 0xc4, 0x89, 0, 0, 0, 0x0d, 0x49, 0x44, 0x41, 0x54,
+    0x78, 0x9c, 0x62, 0, 1, 0, 0, 5, 0, 1, 0x0d, 0x0a, 0x2d, 0xb4, 0, 0, 0, 0, 0x49, 0x45, 0x4e,
+    0x44, 0xae, 0x42, 0x60, 0x82,
+];
+const ON: &str = "[url_preview]\nenabled = true\nallowed_private = [\"127.0.0.1\"]\n\
+                  denied_hosts = [\"denied.example\", \"127.0.0.3\"]";
+const PREVIEW: &str = "/_matrix/client/v1/media/preview_url";
+
+/// What is found under a path: status, a header, and the body.
+type Page = (u16, (&'static str, String), Vec<u8>);
+
+#[derive(Default)]
+struct Shared {
+    pages: HashMap<String, Page>,
+    asked: Vec<String>,
+}
+
+/// A web server on all addresses of this machine.
+struct Web {
+    port: u16,
+    shared: Arc<Mutex<Shared>>,
+}
+
+impl Web {
+    async fn start() -> Web {
+        let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let answers = Arc::clone(&shared);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let answers = Arc::clone(&answers);
+                let service = service_fn(move |request| answer(Arc::clone(&answers), request));
+                let http = hyper::server::conn::http1::Builder::new();
+                tokio::spawn(http.serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        Web { port, shared }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
+    fn put(&self, path: &str, kind: &str, body: impl Into<Vec<u8>>) {
+        let page = (200, ("content-type", kind.to_owned()), body.into());
+        self.shared
+            .lock()
+            .unwrap()
+            .pages
+            .insert(path.to_owned(), page);
+    }
+
+    fn redirect(&self, path: &str, to: &str) {
+        let page = (302, ("location", to.to_owned()), Vec::new());
+        self.shared
+            .lock()
+            .unwrap()
+            .pages
+            .insert(path.to_owned(), page);
+    }
+
+    fn asked(&self) -> Vec<String> {
+        std::mem::take(&mut self.shared.lock().unwrap().asked)
+    }
+}
+
+async fn answer(
+    shared: Arc<Mutex<Shared>>,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = request.uri().to_string();
+    // So that those who ask at the same time do.
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    let mut shared = shared.lock().unwrap();
+    let page = shared.pages.get(&path).cloned();
+    shared.asked.push(path);
+    let (status, (name, value), body) =
+        page.unwrap_or((404, ("content-type", "text/html".to_owned()), Vec::new()));
+    let response = Response::builder().status(status).header(name, value);
+    Ok(response.body(Full::new(body.into())).unwrap())
+}
+
+async fn preview(server: &TestServer, who: &Person, link: &str) -> (u16, Value) {
+    let link = percent_encoding::utf8_percent_encode(link, percent_encoding::NON_ALPHANUMERIC);
+    let path = format!("{PREVIEW}?url={link}&ts=1510610716656");
+    server.req(Method::GET, &path, Some(&who.token), None).await
+}
+
+async fn download(server: &TestServer, who: &Person, mxc: &str) -> (u16, Bytes) {
+    let path = format!(
+        "/_matrix/client/v1/media/download/{}",
+        mxc.strip_prefix("mxc://").unwrap()
+    );
+    let token = Some(who.token.as_str());
+    let answer = server.raw(Method::GET, &path, token, Bytes::new()).await;
+    (answer.status().as_u16(), answer.into_body())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_are_previewed_only_where_the_operator_wants_it() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let (status, answer) = preview(&server, &alice, "http://127.0.0.1/").await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (404, &json!("M_UNRECOGNIZED"))
+    );
+
+    let server = TestServer::start_with(ON);
+    let alice = server.person("alice").await;
+    let (status, answer) = server.req(Method::GET, PREVIEW, None, None).await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (401, &json!("M_MISSING_TOKEN"))
+    );
+    let token = Some(alice.token.as_str());
+    let (status, answer) = server.req(Method::GET, PREVIEW, token, None).await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (400, &json!("M_MISSING_PARAM"))
+    );
+    let (status, answer) = preview(&server, &alice, "ftp://127.0.0.1/").await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (400, &json!("M_INVALID_PARAM"))
+    );
+    let (status, answer) = preview(&server, &alice, "https://www.denied.example/").await;
+    assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_preview_has_what_the_page_says_and_its_picture_as_media() {
+    let server = TestServer::start_with(ON);
+    let alice = server.person("alice").await;
+    let web = Web::start().await;
+    web.put(
+        "/rock",
+        "text/html",
+        "<title>The Rock (1996)</title><meta property='og:title' content='The Rock'>\
+         <meta property='og:type' content='video.movie'>\
+         <meta property='og:image' content='pics/rock.png'>\
+         <meta property='og:image:width' content='9000'><p>A film.",
+    );
+    web.put("/pics/rock.png", "application/octet-stream", DOT);
+    web.redirect("/old", "/rock");
+    let (status, got) = preview(&server, &alice, &web.url("/old#part")).await;
+    assert_eq!(status, 200, "{got}");
+    let mxc = got["og:image"].as_str().unwrap().to_owned();
+    assert_eq!(
+        got,
+        json!({
+            "og:title": "The Rock", "og:type": "video.movie", "og:description": "A film.",
+            "og:image": mxc, "og:image:type": "image/png", "og:image:width": 1,
+            "og:image:height": 1, "matrix:image:size": DOT.len(),
+        })
+    );
+    assert_eq!(
+        download(&server, &alice, &mxc).await,
+        (200, Bytes::from(DOT))
+    );
+    assert_eq!(web.asked(), ["/old", "/rock", "/pics/rock.png"]);
+
+    // Kept for an hour, also by the old path; then fetched again, and the same picture keeps its
+    // name.
+    let link =
+        percent_encoding::utf8_percent_encode(&web.url("/old"), percent_encoding::NON_ALPHANUMERIC)
+            .to_string();
+    let path = format!("/_matrix/media/v3/preview_url?url={link}");
+    assert_eq!(
+        server
+            .ok(Method::GET, &path, Some(&alice.token), None)
+            .await,
+        got
+    );
+    assert_eq!(web.asked(), [""; 0]);
+    server.clock.advance(3601_000);
+    assert_eq!(preview(&server, &alice, &web.url("/old")).await, (200, got));
+    assert_eq!(web.asked().len(), 3);
+
+    web.put("/dot.png", "image/png", DOT);
+    let (_, got) = preview(&server, &alice, &web.url("/dot.png")).await;
+    assert_eq!(
+        (&got["og:title"], &got["og:image:width"]),
+        (&json!("dot.png"), &json!(1))
+    );
+    web.put("/data.zip", "application/zip", "PK");
+    assert_eq!(
+        preview(&server, &alice, &web.url("/data.zip")).await,
+        (200, json!({}))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn oembed_is_found_and_a_picture_that_is_none_is_left_out() {
+    let server = TestServer::start_with(ON);
+    let alice = server.person("alice").await;
+    let web = Web::start().await;
+    web.put(
+        "/clip",
+        "text/html; charset=iso-8859-1",
+        b"<title>caf\xe9</title><link rel=alternate type='application/json+oembed' href='/oe'>"
+            .as_slice(),
+    );
+    let oembed = json!({ "type": "video", "title": "A clip", "provider_name": "Clips",
+        "thumbnail_url": web.url("/thumb") });
+    web.put("/oe", "application/json", oembed.to_string());
+    web.put("/thumb", "image/png", "<html>not a picture</html>");
+    let got = preview(&server, &alice, &web.url("/clip")).await;
+    let want = json!({ "og:title": "A clip", "og:site_name": "Clips", "og:type": "video.other" });
+    assert_eq!(got, (200, want));
+    web.put("/oe", "application/json", "not json");
+    server.clock.advance(3601_000);
+    let got = preview(&server, &alice, &web.url("/clip")).await;
+    assert_eq!(got, (200, json!({ "og:title": "café" })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_who_ask_at_once_make_one_fetch_and_failures_are_remembered() {
+    let server = TestServer::start_with(ON);
+    let alice = server.person("alice").await;
+    let web = Web::start().await;
+    web.put("/page", "text/html", "<title>once</title>");
+    let link = web.url("/page");
+    let all = (0..20).map(|_| preview(&server, &alice, &link));
+    for got in futures_util::future::join_all(all).await {
+        assert_eq!(got, (200, json!({ "og:title": "once" })));
+    }
+    assert_eq!(web.asked(), ["/page"]);
+
+    for _ in 0..3 {
+        let (status, answer) = preview(&server, &alice, &web.url("/gone")).await;
+        assert_eq!((status, &answer["errcode"]), (502, &json!("M_UNKNOWN")));
+    }
+    assert_eq!(web.asked(), ["/gone"]);
+    web.put("/gone", "text/html", "<title>back</title>");
+    server.clock.advance(61_000);
+    let got = preview(&server, &alice, &web.url("/gone")).await;
+    assert_eq!(got, (200, json!({ "og:title": "back" })));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn links_lead_into_no_private_network() {
+    let server = TestServer::start_with(ON);
+    let alice = server.person("alice").await;
+    let web = Web::start().await;
+    let port = web.port;
+    web.put("/", "text/html", "<title>secret</title>");
+    web.put("/p.png", "image/png", DOT);
+    // The web server would answer on all of these.
+    for host in [
+        "127.0.0.2",
+        "0.0.0.0",
+        "2130706434",
+        "0x7f.0.0.2",
+        "[::ffff:127.0.0.2]",
+        "[::1]",
+        "10.0.0.1",
+        "169.254.169.254",
+        "192.168.1.1",
+        "[fe80::1]",
+        "[fd00::1]",
+        "[64:ff9b::7f00:2]",
+    ] {
+        let (status, answer) = preview(&server, &alice, &format!("http://{host}:{port}/")).await;
+        assert_eq!(status, 502, "{host}: {answer}");
+        assert_eq!(answer["error"], "The link could not be fetched", "{host}");
+    }
+    assert_eq!(web.asked(), [""; 0]);
+
+    // Neither does a redirect, a picture, or oEmbed; nor to a host that is denied.
+    for to in ["127.0.0.2", "127.0.0.3"] {
+        let to = format!("http://{to}:{port}/");
+        let from = format!("/to{}", to.len());
+        web.redirect(&from, &to);
+        let (status, _) = preview(&server, &alice, &web.url(&from)).await;
+        assert!(status >= 400, "{to}");
+        web.put(
+            "/page",
+            "text/html",
+            format!(
+                "<title>t</title><meta property=og:image content='{to}p.png'>\
+                 <link rel=alternate type=application/json+oembed href='{to}oe'>"
+            ),
+        );
+        server.clock.advance(3601_000);
+        let got = preview(&server, &alice, &web.url("/page")).await;
+        assert_eq!(got, (200, json!({ "og:title": "t" })));
+        assert_eq!(web.asked(), [from.as_str(), "/page"]);
+    }
+    web.redirect("/round", "/round");
+    let (status, _) = preview(&server, &alice, &web.url("/round")).await;
+    assert_eq!(status, 502);
+    assert_eq!(web.asked().len(), 6);
+}
