@@ -215,7 +215,22 @@ pub const DOCS: &[Doc] = &[
     ),
     used(
         "url_preview.enabled",
-        "Whether to fetch previews of links for clients.",
+        "Whether to fetch previews of links for clients. Whoever has an account can then have\n\
+         this server fetch any public page.",
+    ),
+    used(
+        "url_preview.allowed_hosts",
+        "Only links to these are previewed: host names, which stand for those below them too, or\n\
+         addresses; empty: all.",
+    ),
+    used(
+        "url_preview.denied_hosts",
+        "Links to these are never previewed, nor is followed where they are led to.",
+    ),
+    used(
+        "url_preview.allowed_private",
+        "Hosts, addresses and networks that previews may reach although they are private;\n\
+         http_client.allowed_private does not count here, since everybody can name links.",
     ),
     used(
         "password.cost",
