@@ -16,7 +16,7 @@ const MAX_DEVICE_ID_BYTES: usize = 255;
 const MAX_DEVICE_NAME_BYTES: usize = 400;
 /// Most devices of one user. A script that logs in anew each time it runs must neither fill the
 /// disk nor be locked out: beyond it the device goes that was not seen for longest.
-const MAX_DEVICES: usize = 1_000;
+pub(crate) const MAX_DEVICES: usize = 1_000;
 /// How many devices one call may delete.
 const MAX_DELETED: usize = 1_000;
 

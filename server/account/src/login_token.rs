@@ -68,13 +68,19 @@ impl Accounts {
     /// the password. Gives the token and its time in ms.
     ///
     /// # Errors
-    /// `Interactive`; `Busy` with ten tokens outstanding.
+    /// `Interactive`; `Forbidden` to application services; `Busy` with ten tokens outstanding.
     pub async fn login_token(
         &self,
         scope: UiaScope,
         auth: Option<&Value>,
     ) -> Result<(String, u64), AccountError> {
         let user = scope.user.ok_or(AccountError::Forbidden("Not logged in"))?;
+        if scope.appservice {
+            // It has ways of its own, or none at all.
+            return Err(AccountError::Forbidden(
+                "Application services do not make log-in tokens",
+            ));
+        }
         self.prove_owner(scope, auth).await?;
         let token = secret::token(&mut *self.inner.dice.dice(), PREFIX);
         let hash = secret::hash(&self.inner.settings.pepper, &token);

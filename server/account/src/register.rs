@@ -11,7 +11,7 @@ use skerry_store::schema::account as t;
 
 use crate::appservice::users;
 use crate::device::{check_device_id, check_display_name};
-use crate::login::{Grant, grant};
+use crate::login::{Grant, grant, not_locked};
 use crate::tx::Tx;
 use crate::uia::Flow;
 use crate::validation::Proof;
@@ -176,7 +176,17 @@ impl Accounts {
     ) -> Result<Registered, AccountError> {
         let user_id = self.inner.store.user_id(user)?;
         let grant = match device {
-            Some(device) => Some(self.change(user, move |tx| grant(tx, user, device)).await?),
+            Some(device) => Some(
+                self.change(user, move |tx| {
+                    // Meanwhile an administrator may have come by.
+                    if !user::is_active(&tx.snap, user)? {
+                        return Err(AccountError::Deactivated);
+                    }
+                    not_locked(tx, user)?;
+                    grant(tx, user, device)
+                })
+                .await?,
+            ),
             None => None,
         };
         Ok(Registered {

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use skerry_account::address::{AddBy, Purpose};
 use skerry_account::validation::ValidationRequest;
-use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_http::{Answer, ApiError, Call, Requester, Route, route};
 use skerry_remote::identity::{BindRequest, OnBind};
 
 use crate::{Ctx, fault, scope};
@@ -77,6 +77,17 @@ async fn list(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "threepids": addresses }))
 }
 
+/// Whose address it is can be used to set a password, which application services do not.
+fn not_a_bridge(call: &Call) -> Result<&Requester, ApiError> {
+    let requester = call.requester()?;
+    match &requester.appservice {
+        Some(_) => Err(ApiError::forbidden(
+            "Application services do not add addresses",
+        )),
+        None => Ok(requester),
+    }
+}
+
 #[derive(Deserialize)]
 struct Creds {
     sid: String,
@@ -91,7 +102,7 @@ async fn add_by_token(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         three_pid_creds: Creds,
     }
     let creds = call.json::<Body>()?.three_pid_creds;
-    let by = AddBy::Token(call.requester()?.user);
+    let by = AddBy::Token(not_a_bridge(&call)?.user);
     let added = ctx
         .accounts
         .add_address(by, creds.sid, &creds.client_secret)
@@ -110,6 +121,7 @@ async fn add(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         auth: Option<Value>,
     }
     let body: Body = call.json()?;
+    not_a_bridge(&call)?;
     let by = AddBy::Owner(scope::uia(&call), body.auth);
     let added = ctx
         .accounts

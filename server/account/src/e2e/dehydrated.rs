@@ -15,11 +15,12 @@ use skerry_store::schema::e2e::{
     DehydratedRow, DehydratedTable, DeviceKeyRow, DeviceKeyTable, FallbackKeyRow, FallbackKeyTable,
     OneTimeIdRow, OneTimeIdTable, OneTimeKeyRow, OneTimeKeyTable,
 };
-use skerry_store::{Snapshot, StoreError, Write};
+use skerry_store::{Scan, Snapshot, StoreError, Write};
 
 use super::to_device::{Waiting, waiting};
 use super::upload::{KeyUpload, Plan, check, check_own_keys};
-use super::{Keys, KeysError, Owner, counts, forget_device, lists, signed};
+use super::{Keys, KeysError, Owner, counts, forget_device, is_cross_signing_key, lists, signed};
+use crate::device::MAX_DEVICES;
 use crate::txn;
 
 /// Longest secret of a device, in bytes of JSON.
@@ -101,6 +102,15 @@ impl Keys {
         let again = before.as_ref().is_some_and(|old| old.device == row.device);
         if !again && snap.get::<Devices>(&slot)?.is_some() {
             return Err(KeysError::Shape("you have a device of this id".to_owned()));
+        }
+        if is_cross_signing_key(&snap, user, &row.device)? {
+            let what = "the device id is the name of a cross-signing key";
+            return Err(KeysError::Shape(what.to_owned()));
+        }
+        // One that somebody logs in as counts as theirs, and leaves the place to another.
+        let devices = snap.scan::<Devices>(Scan::prefix(&user));
+        if !again && devices.count() > MAX_DEVICES {
+            return Err(KeysError::Shape("you have too many devices".to_owned()));
         }
         if let Some(before) = before {
             take_out(&snap, w, user, &before.device)?;

@@ -193,6 +193,11 @@ async fn who_is_suspended_reads_and_tidies_up() {
         ),
         (
             Method::PUT,
+            format!("v3/rooms/{room}/redact/{own}/1"),
+            json!({ "with_rel_types": ["*"] }),
+        ),
+        (
+            Method::PUT,
             format!("{user}/displayname"),
             json!({ "displayname": "x" }),
         ),

@@ -47,6 +47,18 @@ async fn acts_as_its_users_and_nobody_else() {
     let path = whoami(&format!("user_id={}&device_id=D", escape(&ghost)));
     let who = ok(&server, "as-irc", Method::GET, &path, json!({})).await;
     assert_eq!(who["device_id"], "D");
+    // Nor does it leave behind what lets somebody else act as the user.
+    let creds = json!({ "sid": "s", "client_secret": "c" });
+    for (path, body) in [
+        ("v1/login/get_token", json!({})),
+        ("v3/account/3pid", json!({ "three_pid_creds": creds })),
+        ("v3/account/3pid/add", creds.clone()),
+        ("v3/account/password", json!({ "new_password": "p" })),
+    ] {
+        let path = format!("{path}?user_id={}", escape(&ghost));
+        let got = refused(&server, "as-irc", Method::POST, &path, body).await;
+        assert_eq!(got, (403, "M_FORBIDDEN".into()), "{path}");
+    }
     let upload = format!("v3/keys/upload?user_id={}", escape(&ghost));
     let got = refused(&server, "as-irc", Method::POST, &upload, json!({})).await;
     assert_eq!(got.0, 400, "keys belong to a device");
