@@ -269,6 +269,7 @@ async fn jobs(accounts: Accounts, rooms: Rooms, mut stop: Stop) {
         let wait = match rooms.run_jobs().await {
             Ok(true) => None,
             Ok(false) => Some(ASIDE_AFTER),
+            Err(RoomError::Store(StoreError::Closed)) => return,
             Err(error) => {
                 tracing::warn!(%error, "work in rooms has to be tried again");
                 if stopped_within(&mut stop, RETRY_AFTER).await {
@@ -300,12 +301,16 @@ async fn redactions(rooms: Rooms, mut stop: Stop) {
     let mut bell = rooms.redactions_bell();
     loop {
         bell.borrow_and_update();
-        if let Err(error) = rooms.run_redactions().await {
-            tracing::warn!(%error, "redactions have to be tried again");
-            if stopped_within(&mut stop, RETRY_AFTER).await {
-                return;
+        match rooms.run_redactions().await {
+            Ok(()) => {}
+            Err(RoomError::Store(StoreError::Closed)) => return,
+            Err(error) => {
+                tracing::warn!(%error, "redactions have to be tried again");
+                if stopped_within(&mut stop, RETRY_AFTER).await {
+                    return;
+                }
+                continue;
             }
-            continue;
         }
         tokio::select! {
             rung = bell.changed() => {
