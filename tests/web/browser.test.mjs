@@ -3,14 +3,11 @@ import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { extname, join } from "node:path";
 import { after, before, test } from "node:test";
-import { fileURLToPath } from "node:url";
-import { build } from "esbuild";
-import { chromium } from "playwright-core";
+import { buildPage, launch } from "./lib/browser.mjs";
 import { register, Skerry } from "./lib/skerry.mjs";
 
-const HERE = fileURLToPath(new URL(".", import.meta.url));
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 // an 8x8 red square
 const PNG = Buffer.from(
@@ -24,29 +21,17 @@ let origin;
 let scratch;
 const profiles = [];
 
-/** Bundles the page and serves it from an origin of its own, so that CORS is really needed. */
+/** Serves the page from an origin of its own, so that CORS is really needed. */
 async function serveThePage() {
     scratch = await mkdtemp(join(tmpdir(), "skerry-browser-"));
     const out = join(scratch, "site");
-    await build({
-        entryPoints: [join(HERE, "page/main.js")],
-        bundle: true,
-        format: "esm",
-        outdir: out,
-        loader: { ".wasm": "file" },
-        define: { global: "globalThis" },
-        logLevel: "error",
-    });
-    const wasm = join(
-        HERE,
-        "node_modules/@matrix-org/matrix-sdk-crypto-wasm/pkg/matrix_sdk_crypto_wasm_bg.wasm",
-    );
+    await buildPage(out);
     site = createServer(async (request, response) => {
-        const name = basename(new URL(request.url, "http://x").pathname) || "index.html";
-        const file = name === "index.html" ? join(HERE, "page/index.html") : name.endsWith(".wasm") ? wasm : join(out, name);
+        const { pathname } = new URL(request.url, "http://x");
+        const file = pathname === "/" ? "index.html" : pathname;
         try {
-            const body = await readFile(file);
-            response.setHeader("Content-Type", TYPES[name.slice(name.lastIndexOf("."))] ?? "text/plain");
+            const body = await readFile(join(out, file));
+            response.setHeader("Content-Type", TYPES[extname(file)] ?? "text/plain");
             response.end(body);
         } catch {
             response.statusCode = 404;
@@ -58,11 +43,7 @@ async function serveThePage() {
 }
 
 async function profile(name, problems) {
-    const context = await chromium.launchPersistentContext(join(scratch, name), {
-        executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-        args: ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-            "--disable-background-networking", "--disable-component-update", "--disable-sync"],
-    });
+    const context = await launch(join(scratch, name));
     profiles.push(context);
     const page = context.pages()[0] ?? (await context.newPage());
     page.setDefaultTimeout(60_000);

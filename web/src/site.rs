@@ -54,6 +54,8 @@ pub struct Settings {
     pub override_file: PathBuf,
     /// How the administrator can be reached, for the welcome page: text and link.
     pub contacts: Vec<(String, String)>,
+    /// What people agree to with an account: name and link.
+    pub policies: Vec<(String, String)>,
 }
 
 /// The pages of a server.

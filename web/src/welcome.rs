@@ -22,6 +22,7 @@ struct Page<'a> {
     /// Element on the web, elsewhere, with this server chosen.
     web: String,
     contacts: &'a [(String, String)],
+    policies: &'a [(String, String)],
     /// Where this page was opened, where that is a local name no phone can reach.
     local: bool,
 }
@@ -60,6 +61,7 @@ pub(crate) fn render(settings: &Settings, client: bool, host: &str) -> Result<St
             escaped(&settings.base_url)
         ),
         contacts: &settings.contacts,
+        policies: &settings.policies,
         local: is_local(host),
     };
     page.render().map_err(|e| e.to_string())

@@ -27,7 +27,26 @@ pub(crate) fn settings(config: &Config) -> Settings {
         dir: config.web.dir.clone(),
         override_file: config.web.override_file.clone(),
         contacts: contacts(&config.well_known.support),
+        policies: policies(registration.terms.as_ref().map(|terms| &terms.params)),
     }
+}
+
+/// What people agree to when they register, in English where that is one of the languages.
+fn policies(terms: Option<&Value>) -> Vec<(String, String)> {
+    let policies = terms.and_then(|params| params["policies"].as_object());
+    let shown = |policy: &Value| {
+        let languages = policy.as_object()?;
+        let text = languages
+            .get("en")
+            .or_else(|| languages.values().find(|text| text.is_object()))?;
+        let part = |key: &str| text[key].as_str().map(str::to_owned);
+        Some((part("name")?, part("url")?))
+    };
+    policies
+        .into_iter()
+        .flatten()
+        .filter_map(|(_, policy)| shown(policy))
+        .collect()
 }
 
 /// The contacts of `/.well-known/matrix/support` as text and link.

@@ -1,9 +1,12 @@
 // Starts the real server in a directory of its own, and stops it again.
-import { spawn } from "node:child_process";
+import { execFile, spawn } from "node:child_process";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
+
+const run = promisify(execFile);
 
 /** A port that nobody listens on right now. */
 async function freePort() {
@@ -30,9 +33,13 @@ export async function until(what, attempt, seconds = 60) {
     throw new Error(`waited ${seconds} s in vain for ${what}${last ? `: ${last}` : ""}`);
 }
 
-/** One server process; `url` is where clients find it. */
+/** One server process; `url` is where clients find it, `secure` its address under TLS, where it has one. */
 export class Skerry {
-    static async start() {
+    /**
+     * `name` is the server's, `tls` the files of its certificate and key (then it listens there too, and says so to
+     * clients), `more` further lines of the configuration.
+     */
+    static async start({ name = "localhost", tls, more = [] } = {}) {
         const binary = process.env.SKERRY_BIN;
         if (!binary) throw new Error("SKERRY_BIN must name the skerry executable (make test sets it)");
         const server = new Skerry();
@@ -40,19 +47,33 @@ export class Skerry {
         server.dir = await mkdtemp(join(tmpdir(), "skerry-web-test-"));
         server.port = await freePort();
         server.url = `http://127.0.0.1:${server.port}`;
+        const secure = [];
+        if (tls) {
+            const port = await freePort();
+            server.secure = `https://${name}:${port}`;
+            secure.push(
+                "[[listen]]",
+                `addr = "127.0.0.1:${port}"`,
+                `tls = { cert = "${tls.cert}", key = "${tls.key}" }`,
+                "[public]",
+                `base_url = "${server.secure}"`,
+            );
+        }
         await writeFile(
             join(server.dir, "skerry.toml"),
             [
-                'server_name = "localhost"',
+                `server_name = "${name}"`,
                 `data_dir = "${server.dir}/data"`,
                 "[[listen]]",
                 `addr = "127.0.0.1:${server.port}"`,
+                ...secure,
                 "[registration]",
                 "open = true",
                 "[password]",
                 'cost = "minimal"',
                 "[rate_limit]",
                 "enabled = false",
+                ...more,
                 "",
             ].join("\n"),
         );
@@ -77,6 +98,13 @@ export class Skerry {
         });
     }
 
+    /** Runs another command of the same executable on this server's files, and returns what it prints. */
+    async command(...words) {
+        const config = ["--config", join(this.dir, "skerry.toml")];
+        const { stdout } = await run(this.binary, [...words, ...config]);
+        return stdout;
+    }
+
     /** Ends the process as Ctrl-C does; it must end cleanly. */
     async halt() {
         this.process.kill("SIGINT");
@@ -97,10 +125,14 @@ export class Skerry {
 
 /** Registers a person over plain HTTP and returns nothing: logging in is for the clients under test. */
 export async function register(url, username, password) {
-    const answer = await fetch(`${url}/_matrix/client/v3/register`, {
-        method: "POST",
-        headers: { "Content-Type": "application/json" },
-        body: JSON.stringify({ username, password, inhibit_login: true, auth: { type: "m.login.dummy" } }),
-    });
+    const ask = (auth) =>
+        fetch(`${url}/_matrix/client/v3/register`, {
+            method: "POST",
+            headers: { "Content-Type": "application/json" },
+            body: JSON.stringify({ username, password, inhibit_login: true, auth }),
+        });
+    const { session, flows } = await (await ask()).json();
+    // one stage at most: nothing to do, or policies to agree to
+    const answer = await ask({ type: flows[0].stages[0], session });
     if (!answer.ok) throw new Error(`registering ${username}: ${answer.status} ${await answer.text()}`);
 }

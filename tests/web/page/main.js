@@ -1,12 +1,25 @@
 // A small chat page on matrix-js-sdk with everything a web client keeps: IndexedDB stores for sync and
-// crypto, the session in localStorage, media fetched with the access token.
+// crypto, the session in localStorage, a service worker for media, and the server's address from its configuration.
 import * as sdk from "matrix-js-sdk";
 
 const at = (id) => document.getElementById(id);
 let client;
 let current;
 
+/** Waits until the service worker sees what this page asks for, and answers who asks it for the session. */
+async function work(session) {
+    const { serviceWorker } = navigator;
+    serviceWorker.addEventListener("message", ({ data, ports }) => {
+        if (data === "session") ports[0].postMessage({ homeserver: session.baseUrl, accessToken: session.accessToken });
+    });
+    await serviceWorker.register("sw.js");
+    if (!serviceWorker.controller) {
+        await new Promise((done) => serviceWorker.addEventListener("controllerchange", done, { once: true }));
+    }
+}
+
 async function open(session) {
+    await work(session);
     const store = new sdk.IndexedDBStore({ indexedDB, dbName: `sync-${session.userId}`, localStorage });
     client = sdk.createClient({ ...session, store, timelineSupport: true });
     await store.startup();
@@ -21,12 +34,11 @@ async function open(session) {
     at("whoami").textContent = `${session.userId} ${session.deviceId}`;
 }
 
-async function picture(event, item) {
-    const link = client.mxcUrlToHttp(event.getContent().url, undefined, undefined, undefined, false, true, true);
-    const answer = await fetch(link, { headers: { Authorization: `Bearer ${client.getAccessToken()}` } });
+/** The picture's thumbnail; no token stands in its address: the service worker adds it. */
+function picture(event) {
     const image = document.createElement("img");
-    image.src = URL.createObjectURL(await answer.blob());
-    item.append(image);
+    image.src = client.mxcUrlToHttp(event.getContent().url, 320, 240, "scale", false, true, true);
+    return image;
 }
 
 function line(event) {
@@ -34,7 +46,7 @@ function line(event) {
     item.dataset.event = event.getId();
     item.dataset.encrypted = String(event.isEncrypted());
     item.textContent = `${event.getSender()}: ${event.getContent().body ?? ""}`;
-    if (event.getContent().msgtype === "m.image") picture(event, item);
+    if (event.getContent().msgtype === "m.image") item.append(picture(event));
     return item;
 }
 
@@ -106,5 +118,12 @@ at("file").onchange = async () => {
     await client.sendMessage(current.roomId, { msgtype: "m.image", body: file.name, url });
 };
 
+/** The server that the configuration names, where there is one: it is made by the server that serves this page. */
+async function configured() {
+    const answer = await fetch("config.json");
+    if (answer.ok) at("server").value = (await answer.json()).default_server_config["m.homeserver"].base_url;
+}
+
 const kept = localStorage.getItem("session");
 if (kept) open(JSON.parse(kept));
+else configured();

@@ -18,6 +18,10 @@ fn site(dir: &std::path::Path) -> Site {
             "the keeper".to_owned(),
             "mailto:keeper@example.org".to_owned(),
         )],
+        policies: vec![(
+            "House rules".to_owned(),
+            "https://example.org/rules".to_owned(),
+        )],
     })
 }
 
@@ -41,6 +45,7 @@ fn without_a_build_there_is_the_welcome_page_and_nothing_else() {
         assert!(page.contains("registration token"), "{page}");
         assert!(page.contains("<svg"), "{page}");
         assert!(page.contains("mailto:keeper@example.org"), "{page}");
+        assert!(page.contains("https://example.org/rules"), "{page}");
         assert!(page.contains("a phone needs one"), "{page}");
         assert!(
             !page.contains("src=\"http"),
