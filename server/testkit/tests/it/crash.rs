@@ -15,6 +15,10 @@ use skerry_testkit::{Child, Client};
 use tokio::task::JoinHandle;
 
 const SENDERS: usize = 8;
+/// Of so many messages, one is followed by a delayed event; and of more, one by a report.
+const DELAYED_EVERY: u64 = 4;
+/// See [`DELAYED_EVERY`].
+const REPORTED_EVERY: u64 = 32;
 pub(crate) const API: &str = "/_matrix/client/v3";
 
 /// Someone who uses the server.
@@ -35,6 +39,10 @@ struct Done {
     receipt: (Option<String>, Option<String>),
     /// The last acknowledged value of account data, and one that was under way at the end.
     account_data: (Option<u64>, Option<u64>),
+    /// Acknowledged delayed events.
+    delayed: Vec<u64>,
+    /// Acknowledged reports, and whether one was under way at the end.
+    reports: (u64, bool),
     /// The transaction that was under way at the end: what and its number.
     open: Option<(&'static str, u64)>,
 }
@@ -145,6 +153,15 @@ fn to_device(listener: &Person, who: usize, n: u64) -> Value {
     json!({ "messages": { &listener.user_id: { "*": { "who": who, "n": n } } } })
 }
 
+/// Some come before the server is killed, some while it is not there.
+fn delayed_path(room: &str, who: usize, round: u64, n: u64) -> String {
+    let delay = 1 + n * 37 % 300;
+    format!(
+        "{API}/rooms/{}/send/test.delayed/r{round}s{who}l{n}?org.matrix.msc4140.delay={delay}",
+        escape(room)
+    )
+}
+
 /// Sends as fast as it is answered, until the connection breaks.
 async fn storm(
     addr: SocketAddr,
@@ -205,6 +222,26 @@ async fn storm(
             return done;
         };
         done.account_data = (Some(value), None);
+
+        if n % DELAYED_EVERY == 0 {
+            done.open = Some(("delayed", n));
+            let path = delayed_path(&room, who, round, n);
+            let body = message(who, n);
+            let Some((200, _)) = client.req(Method::PUT, &path, token, Some(&body)).await else {
+                return done;
+            };
+            done.delayed.push(n);
+            done.open = None;
+        }
+        if n % REPORTED_EVERY == 0 {
+            done.reports.1 = true;
+            let path = format!("{API}/users/{}/report", escape(&listener.user_id));
+            let body = json!({ "reason": "noise" });
+            let Some((200, _)) = client.req(Method::POST, &path, token, Some(&body)).await else {
+                return done;
+            };
+            done.reports = (done.reports.0 + 1, false);
+        }
     }
     done
 }
@@ -251,6 +288,11 @@ async fn send_again(
             done.messages
                 .push((n, sent["event_id"].as_str().unwrap().into()));
         }
+        Some(("delayed", n)) => {
+            let path = delayed_path(room, who, round, n);
+            ok(client, Method::PUT, &path, token, Some(&message(who, n))).await;
+            done.delayed.push(n);
+        }
         Some((_, n)) => {
             let (path, body) = (to_device_path(who, round, n), to_device(&me.1, who, n));
             ok(client, Method::PUT, &path, token, Some(&body)).await;
@@ -286,6 +328,37 @@ fn check_timeline(found: &[(String, String)], all: &[Done]) {
         let found: Vec<(String, String)> = of_sender.into_iter().cloned().collect();
         assert_eq!(found, expected, "sender {who}");
     }
+}
+
+/// Every delayed event that was acknowledged is sent, also if its time came while the server was
+/// not there, and once.
+async fn check_delayed(client: &mut Client, room: &str, listener: &Person, all: &[Done]) {
+    let mut expected: Vec<String> = Vec::new();
+    for (who, done) in all.iter().enumerate() {
+        expected.extend(done.delayed.iter().map(|n| format!("{who} {n}")));
+    }
+    expected.sort();
+    let filter = escape(&json!({ "types": ["test.delayed"] }).to_string());
+    let path = format!(
+        "{API}/rooms/{}/messages?dir=b&limit=1000&filter={filter}",
+        escape(room)
+    );
+    let mut found: Vec<String> = Vec::new();
+    let begun = std::time::Instant::now();
+    while begun.elapsed() < Duration::from_secs(20) {
+        let complete = found.len() >= expected.len();
+        let page = ok(client, Method::GET, &path, Some(&listener.token), None).await;
+        let chunk = page["chunk"].as_array().unwrap().iter();
+        let texts = chunk.map(|event| event["content"]["body"].as_str().unwrap().to_owned());
+        found = texts.collect();
+        if complete {
+            break;
+        }
+        // And a moment more once they are all there: none may come a second time.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+    found.sort();
+    assert_eq!(found, expected, "delayed events");
 }
 
 async fn check_to_device(client: &mut Client, listener: &Person, all: &[Done], since: &mut String) {
@@ -389,6 +462,8 @@ pub(crate) struct Storm {
     people: Vec<Arc<(Person, Person)>>,
     /// Where the listener's sync stands.
     since: String,
+    /// Reports that each sender has made.
+    reports: Vec<u64>,
     round: u64,
 }
 
@@ -414,6 +489,7 @@ impl Storm {
             data,
             people,
             since: String::new(),
+            reports: vec![0; SENDERS],
             round: 0,
         }
     }
@@ -501,11 +577,31 @@ impl Storm {
         let found = timeline(&mut client, room, &listener.token).await;
         check_timeline(&found, &all);
         check_to_device(&mut client, listener, &all, &mut self.since).await;
+        check_delayed(&mut client, room, listener, &all).await;
         for (pair, done) in self.people.iter().zip(&all) {
             check_rest(&mut client, pair, room, done).await;
         }
+        self.check_reports(&mut client, &all).await;
         self.round += 1;
         // The next kill may also hit a server that does nothing.
         child.kill();
+    }
+
+    /// Every report that was acknowledged is in the queue; one under way may be.
+    async fn check_reports(&mut self, client: &mut Client, all: &[Done]) {
+        for (who, done) in all.iter().enumerate() {
+            let (person, listener) = &*self.people[who];
+            // Whoever came first is the administrator.
+            let path = format!(
+                "/_synapse/admin/v1/user_reports?limit=1&user_id={}",
+                escape(&person.user_id)
+            );
+            let answer = ok(client, Method::GET, &path, Some(&listener.token), None).await;
+            let total = answer["total"].as_u64().unwrap();
+            let least = self.reports[who] + done.reports.0;
+            let most = least + u64::from(done.reports.1);
+            assert!((least..=most).contains(&total), "{total} reports by {who}");
+            self.reports[who] = total;
+        }
     }
 }
