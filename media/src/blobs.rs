@@ -19,6 +19,7 @@ use crate::{
     files::{Files, Spooled, Swept},
     mime::{CONTENT_TYPE_MAX, FILE_NAME_MAX},
     mxc::MediaId,
+    quota::QuotaWords,
     thumbnail::{self, Thumbnail, Wanted},
 };
 
@@ -36,6 +37,14 @@ pub struct Settings {
     pub server_name: String,
     /// The largest file that may be uploaded, in bytes.
     pub max_upload: u64,
+    /// How much each person may upload in all, in bytes; 0: no limit.
+    pub user_quota: u64,
+    /// What uploads leave free on the disk, in bytes.
+    pub free_disk_floor: u64,
+    /// Where people read about limits (`info_uri`).
+    pub info_uri: String,
+    /// How the administrator is reached, as a URI.
+    pub admin_contact: Option<String>,
     /// How many pictures may be decoded at once.
     pub decoders: usize,
     /// What the old endpoints without a token give.
@@ -83,13 +92,27 @@ pub enum MediaError {
     /// The disk is full.
     #[error("there is no space left for media")]
     Full,
+    /// The upload would leave less free on the disk than the operator wants.
+    #[error("there is not enough space left for media")]
+    BelowFloor {
+        /// How the administrator is reached, as a URI.
+        admin_contact: Option<String>,
+    },
+    /// The person has no room left.
+    #[error("nobody may upload more than {quota} bytes")]
+    Quota {
+        /// What each person may upload in all, in bytes.
+        quota: u64,
+        /// Where to read about it.
+        info_uri: String,
+    },
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(#[source] StoreError),
 }
 
 impl MediaError {
-    fn file(error: io::Error) -> Self {
+    pub(crate) fn file(error: io::Error) -> Self {
         if error.kind() == io::ErrorKind::StorageFull {
             Self::Full
         } else {
@@ -121,16 +144,24 @@ pub struct Found {
 pub struct Upload {
     spooled: Spooled,
     max: u64,
+    /// How much the uploader may still upload; and what to say beyond it.
+    left: Option<(u64, QuotaWords)>,
 }
 
 impl Upload {
     /// Adds a piece. Blocks on the disk.
     ///
     /// # Errors
-    /// [`MediaError::TooLarge`] beyond the limit, [`MediaError::Full`], [`MediaError::File`].
+    /// [`MediaError::TooLarge`] or [`MediaError::Quota`] beyond the limits, [`MediaError::Full`],
+    /// [`MediaError::File`].
     pub fn write(&mut self, piece: &[u8]) -> Result<(), MediaError> {
-        if self.spooled.size().saturating_add(piece.len() as u64) > self.max {
+        let size = self.spooled.size().saturating_add(piece.len() as u64);
+        if size > self.max {
             return Err(MediaError::TooLarge(self.max));
+        }
+        match &self.left {
+            Some((left, words)) if size > *left => return Err(words.refusal()),
+            _ => {}
         }
         self.spooled.write(piece).map_err(MediaError::file)
     }
@@ -213,6 +244,7 @@ impl Blobs {
     /// # Errors
     /// [`MediaError::File`] or [`MediaError::Store`].
     pub fn sweep(&self) -> Result<Swept, MediaError> {
+        self.count_usage()?;
         let snap = self.store.newest();
         let named = |hash: &Hash| match snap.get::<Blob>(hash.as_bytes()) {
             Ok(row) => Ok(row.is_some()),
@@ -221,31 +253,42 @@ impl Blobs {
         self.files.sweep(named).map_err(MediaError::file)
     }
 
-    /// Starts an upload. Blocks on the disk.
+    /// Starts an upload of this length, where it is known; what cannot be taken is refused before
+    /// a byte of it is. Blocks on the disk.
     ///
     /// # Errors
-    /// [`MediaError::Full`] or [`MediaError::File`].
-    pub fn begin(&self) -> Result<Upload, MediaError> {
+    /// [`MediaError::TooLarge`], [`MediaError::Quota`], [`MediaError::BelowFloor`],
+    /// [`MediaError::Full`], [`MediaError::File`] or [`MediaError::Store`].
+    pub fn begin(&self, uploader: UserNid, length: Option<u64>) -> Result<Upload, MediaError> {
+        let length = length.unwrap_or(0);
+        let max = self.settings.max_upload;
+        if length > max {
+            return Err(MediaError::TooLarge(max));
+        }
+        let left = self.left(uploader)?;
+        match &left {
+            Some((left, words)) if length > *left => return Err(words.refusal()),
+            _ => self.space_for(length)?,
+        }
         let spooled = self.files.spool().map_err(MediaError::file)?;
-        Ok(Upload {
-            spooled,
-            max: self.settings.max_upload,
-        })
+        Ok(Upload { spooled, max, left })
     }
 
     /// Ends an upload: the file is on disk under its hash, and the `mxc://` that names it is
     /// durable, when this returns.
     ///
     /// # Errors
-    /// [`MediaError::Full`], [`MediaError::File`] or [`MediaError::Store`].
+    /// [`MediaError::Quota`], [`MediaError::Full`], [`MediaError::File`] or [`MediaError::Store`].
     pub async fn finish(
         self: &Arc<Self>,
         upload: Upload,
         info: UploadInfo,
         uploader: UserNid,
     ) -> Result<MediaId, MediaError> {
+        let lane = self.uploaders.lock(uploader).await;
         let this = Arc::clone(self);
         let (id, applied) = blocking(move || {
+            let _lane = lane;
             let id = MediaId::random(this.dice.dice().as_mut());
             let w = this.store.write();
             let applied = this.commit(w, upload, info, uploader, &id)?;
@@ -285,6 +328,7 @@ impl Blobs {
     }
 
     /// Puts the file into its place and, with whatever `w` holds already, the rows that name it.
+    /// Inside the uploader's lane.
     pub(crate) fn commit(
         &self,
         mut w: Write,
@@ -293,6 +337,7 @@ impl Blobs {
         uploader: UserNid,
         id: &MediaId,
     ) -> Result<Applied, MediaError> {
+        self.charge(&mut w, uploader, upload.spooled.size())?;
         let (hash, size) = upload.spooled.keep(&self.files).map_err(MediaError::file)?;
         let hash = *hash.as_bytes();
         let UploadInfo { content_type, name } = info;

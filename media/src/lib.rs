@@ -15,6 +15,7 @@ mod mime;
 mod mxc;
 mod pending;
 mod preview;
+mod quota;
 mod routes;
 mod thumbnail;
 

@@ -70,12 +70,23 @@ pub(crate) fn refuse(error: MediaError) -> ApiError {
         MediaError::NoThumbnail(why) => {
             ApiError::unknown(format!("No thumbnail can be made of this file: {why}"))
         }
-        MediaError::Full | MediaError::Store(StoreError::Full) => {
-            ApiError::no_space("The server has no space left for media")
+        MediaError::BelowFloor {
+            admin_contact: Some(contact),
+        } => no_space().with("admin_contact", contact),
+        MediaError::BelowFloor { .. } | MediaError::Full | MediaError::Store(StoreError::Full) => {
+            no_space()
+        }
+        MediaError::Quota { quota, info_uri } => {
+            let text = format!("Nobody may upload more than {quota} bytes in all");
+            ApiError::user_limit(text).with("info_uri", info_uri)
         }
         MediaError::File(error) => ApiError::internal(error),
         MediaError::Store(error) => ApiError::internal(error),
     }
+}
+
+fn no_space() -> ApiError {
+    ApiError::storage_limit("The server has no space left for media")
 }
 
 /// `POST /_matrix/media/v3/upload`: the `mxc://` in the answer names the file from then on,
@@ -138,14 +149,9 @@ fn uri(blobs: &Blobs, id: &MediaId) -> String {
 /// The request's body, on disk.
 async fn received(blobs: &Arc<Blobs>, call: &mut Call) -> Result<Upload, ApiError> {
     let mut stream = call.take_stream()?;
-    if stream
-        .length
-        .is_some_and(|length| length > blobs.max_upload())
-    {
-        return Err(refuse(MediaError::TooLarge(blobs.max_upload())));
-    }
+    let (uploader, length) = (uploader(call)?, stream.length);
     let blobs = Arc::clone(blobs);
-    let mut upload = on_disk(move || blobs.begin()).await?;
+    let mut upload = on_disk(move || blobs.begin(uploader, length)).await?;
     while let Some(piece) = stream.next().await? {
         upload = on_disk(move || upload.write(&piece).map(|()| upload)).await?;
     }

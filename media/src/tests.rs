@@ -6,7 +6,10 @@ use skerry_core::{
     Clock, UserNid,
     fixtures::{FakeClock, SeededSource},
 };
-use skerry_store::{Store, StoreOptions, schema::media::Thumb};
+use skerry_store::{
+    Store, StoreOptions,
+    schema::media::{Thumb, Usage},
+};
 
 use crate::{
     Blobs, MediaError, MediaId, Method, Settings, Unauthenticated, UploadInfo,
@@ -31,13 +34,29 @@ fn open_with(dir: tempfile::TempDir, max_upload: u64) -> House {
 }
 
 fn open_as(dir: tempfile::TempDir, max_upload: u64, unauthenticated: Unauthenticated) -> House {
+    open_but(dir, |settings| {
+        settings.max_upload = max_upload;
+        settings.unauthenticated = unauthenticated;
+    })
+}
+
+fn house_with(change: impl FnOnce(&mut Settings)) -> House {
+    open_but(tempfile::tempdir().unwrap(), change)
+}
+
+fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> House {
     let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
-    let settings = Settings {
+    let mut settings = Settings {
         server_name: "localhost".to_owned(),
-        max_upload,
+        max_upload: 1_000_000,
+        user_quota: 0,
+        free_disk_floor: 0,
+        info_uri: "https://localhost/".to_owned(),
+        admin_contact: None,
         decoders: 2,
-        unauthenticated,
+        unauthenticated: Unauthenticated::Frozen,
     };
+    change(&mut settings);
     let clock = Arc::new(FakeClock::default());
     let dice = Arc::new(SeededSource::new(7));
     let time: Arc<dyn Clock> = clock.clone();
@@ -54,7 +73,7 @@ fn house() -> House {
 }
 
 async fn put(blobs: &Arc<Blobs>, bytes: &[u8], kind: &str) -> MediaId {
-    let mut upload = blobs.begin().unwrap();
+    let mut upload = blobs.begin(UserNid(1), None).unwrap();
     for piece in bytes.chunks(1000) {
         upload.write(piece).unwrap();
     }
@@ -107,10 +126,10 @@ async fn what_was_uploaded_comes_back_and_equal_files_are_stored_once() {
 #[tokio::test]
 async fn an_upload_that_is_dropped_or_too_large_leaves_nothing() {
     let house = house();
-    let mut upload = house.blobs.begin().unwrap();
+    let mut upload = house.blobs.begin(UserNid(1), None).unwrap();
     upload.write(&[1; 1000]).unwrap();
     drop(upload);
-    let mut upload = house.blobs.begin().unwrap();
+    let mut upload = house.blobs.begin(UserNid(1), None).unwrap();
     assert!(matches!(
         upload.write(&vec![1; 1_000_001]),
         Err(MediaError::TooLarge(1_000_000))
@@ -258,7 +277,7 @@ async fn who_hangs_up_keeps_the_turn_until_the_picture_is_done() {
 }
 
 fn spooled(blobs: &Blobs, bytes: &[u8]) -> crate::Upload {
-    let mut upload = blobs.begin().unwrap();
+    let mut upload = blobs.begin(UserNid(1), None).unwrap();
     upload.write(bytes).unwrap();
     upload
 }
@@ -346,4 +365,49 @@ async fn what_was_uploaded_while_the_old_endpoints_were_open_says_so() {
     };
     assert!(open(&before));
     assert!(!open(&after));
+}
+
+#[tokio::test]
+async fn a_quota_counts_every_upload_and_lets_no_two_share_the_last_room() {
+    let home = house_with(|settings| settings.user_quota = 1000);
+    let blobs = &home.blobs;
+    put(blobs, &[1; 400], "").await;
+    let over = blobs.begin(UserNid(1), Some(601));
+    assert!(matches!(over, Err(MediaError::Quota { quota: 1000, .. })));
+    let (mut first, mut second) = (
+        blobs.begin(UserNid(1), None).unwrap(),
+        blobs.begin(UserNid(1), None).unwrap(),
+    );
+    first.write(&[2; 600]).unwrap();
+    second.write(&[2; 600]).unwrap();
+    assert!(matches!(first.write(&[3]), Err(MediaError::Quota { .. })));
+    let info = UploadInfo::default;
+    let (first, second) = tokio::join!(
+        blobs.finish(first, info(), UserNid(1)),
+        blobs.finish(second, info(), UserNid(1)),
+    );
+    assert!(first.is_ok() != second.is_ok(), "{first:?} {second:?}");
+    assert_eq!(blobs.left(UserNid(1)).unwrap().unwrap().0, 0);
+    assert_eq!(blobs.left(UserNid(2)).unwrap().unwrap().0, 1000);
+    // What was stored before anything was counted is counted at the next start.
+    let mut w = blobs.store().write();
+    w.delete::<Usage>(&UserNid(1));
+    let _ = blobs.store().commit(w).unwrap();
+    assert_eq!(blobs.left(UserNid(1)).unwrap().unwrap().0, 1000);
+    blobs.sweep().unwrap();
+    assert_eq!(blobs.left(UserNid(1)).unwrap().unwrap().0, 0);
+}
+
+#[tokio::test]
+async fn below_the_floor_no_upload_begins() {
+    let home = house_with(|settings| {
+        settings.free_disk_floor = u64::MAX / 2;
+        settings.admin_contact = Some("mailto:a@localhost".to_owned());
+    });
+    let refused = home.blobs.begin(UserNid(1), Some(1));
+    let Err(MediaError::BelowFloor { admin_contact }) = refused else {
+        panic!("{refused:?}");
+    };
+    assert_eq!(admin_contact.as_deref(), Some("mailto:a@localhost"));
+    assert_eq!(blob_files(&home), 0);
 }

@@ -8,7 +8,7 @@ use skerry_store::blocking;
 
 use super::PreviewError;
 use super::fetch::Opened;
-use crate::{Blobs, MediaError, MediaId, UploadInfo};
+use crate::{Blobs, MediaError, MediaId, UploadInfo, blobs::NOBODY};
 
 /// The largest picture that is fetched, in bytes.
 const PICTURE_MAX: usize = 10 * 1024 * 1024;
@@ -45,7 +45,7 @@ pub async fn keep(
     before: Option<MediaId>,
 ) -> Result<Option<Picture>, PreviewError> {
     let this = Arc::clone(blobs);
-    let mut upload = on_disk(move || this.begin()).await?;
+    let mut upload = on_disk(move || this.begin(NOBODY, None)).await?;
     let mut head = Vec::new();
     let mut size = 0;
     while let Some(piece) = opened.next().await? {

@@ -79,6 +79,8 @@ pub struct Config {
     pub base_url: String,
     /// The largest upload, in bytes.
     pub max_upload: u64,
+    /// How much each person may upload in all, in bytes; 0: no limit.
+    pub user_quota: u64,
     /// What to leave free on the disk, in bytes.
     pub free_disk_floor: u64,
     /// What may be downloaded without a token.
@@ -265,12 +267,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         .map_err(|e| wrong("server_name", &format!("\"{}\": {e}", raw.server_name)))?;
     later_features(raw)?;
     let bytes = |key: &str, text: &str| units::bytes(text).map_err(|e| wrong(key, &e));
-    for (key, text) in [
-        ("media.user_quota", &raw.media.user_quota),
-        ("media.remote_cache", &raw.media.remote_cache),
-    ] {
-        bytes(key, text)?;
-    }
+    bytes("media.remote_cache", &raw.media.remote_cache)?;
     units::duration(&raw.media.prune.remote_older_than)
         .map_err(|e| wrong("media.prune.remote_older_than", &e))?;
     let memory_budget = match raw.memory_budget.as_str() {
@@ -315,6 +312,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         },
         base_url: base_url(raw)?,
         max_upload: bytes("media.max_upload", &raw.media.max_upload)?,
+        user_quota: bytes("media.user_quota", &raw.media.user_quota)?,
         free_disk_floor: bytes("media.free_disk_floor", &raw.media.free_disk_floor)?,
         unauthenticated_media: match raw.media.unauthenticated.as_str() {
             "off" => Unauthenticated::Off,

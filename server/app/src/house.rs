@@ -378,6 +378,10 @@ fn open_media(
     let settings = skerry_media::Settings {
         server_name: config.server_name.to_string(),
         max_upload: config.max_upload,
+        user_quota: config.user_quota,
+        free_disk_floor: config.free_disk_floor,
+        info_uri: config.well_known.info_uri(&config.base_url),
+        admin_contact: config.well_known.admin_contact(),
         decoders: std::thread::available_parallelism().map_or(2, usize::from),
         unauthenticated: config.unauthenticated_media,
     };

@@ -121,6 +121,11 @@ errors! {
     exclusive: BAD_REQUEST "M_EXCLUSIVE",
     /// 403 `M_RESOURCE_LIMIT_EXCEEDED`: a quota is used up.
     resource_limit: FORBIDDEN "M_RESOURCE_LIMIT_EXCEEDED",
+    /// 507 `M_RESOURCE_LIMIT_EXCEEDED`: no space for files; `admin_contact` may be added.
+    storage_limit: INSUFFICIENT_STORAGE "M_RESOURCE_LIMIT_EXCEEDED",
+    /// 403 `M_USER_LIMIT_EXCEEDED`: a limit of the account is reached; add `info_uri` by
+    /// [`ApiError::with`].
+    user_limit: FORBIDDEN "M_USER_LIMIT_EXCEEDED",
     /// 403 `M_CANNOT_LEAVE_SERVER_NOTICE_ROOM`.
     cannot_leave_notice_room: FORBIDDEN "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM",
     /// 400 `M_BAD_ALIAS`: an alias that does not point to the room.

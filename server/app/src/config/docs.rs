@@ -319,7 +319,7 @@ pub const DOCS: &[Doc] = &[
         "\"local\" (files in data_dir); \"s3\" will come.",
     ),
     used("media.max_upload", "The largest file that may be uploaded."),
-    later(
+    used(
         "media.user_quota",
         "How much each person may upload in all; \"0\" is no limit.",
     ),

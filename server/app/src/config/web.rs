@@ -26,6 +26,24 @@ pub struct WellKnown {
     pub support: Map<String, Value>,
 }
 
+impl WellKnown {
+    /// Where people read about this server's limits: the page for support, or the welcome page.
+    #[must_use]
+    pub fn info_uri(&self, base_url: &str) -> String {
+        let page = self.support.get("support_page").and_then(Value::as_str);
+        page.map_or_else(|| format!("{base_url}/"), str::to_owned)
+    }
+
+    /// How the first of those to be asked is reached, as a URI.
+    #[must_use]
+    pub fn admin_contact(&self) -> Option<String> {
+        let first = self.support.get("contacts")?.as_array()?.first()?;
+        let text = |name: &str| first.get(name).and_then(Value::as_str);
+        let mail = text("email_address").map(|address| format!("mailto:{address}"));
+        mail.or_else(|| text("matrix_id").map(|id| format!("https://matrix.to/#/{id}")))
+    }
+}
+
 pub(super) fn web(raw: &RawConfig, data_dir: &Path) -> Web {
     Web {
         dir: Some(PathBuf::from(&raw.web.dir)).filter(|dir| !dir.as_os_str().is_empty()),

@@ -76,6 +76,10 @@ table!(
 );
 
 table!(
+    /// Uploader => bytes of all they uploaded, each `mxc://` counted.
+    Usage: "media_usage", Media, UserNid => u64, profile Small
+);
+table!(
     /// BLAKE3 hash of a URL => its preview.
     Preview: "preview", Media, [u8; 32] => KeptPreview, profile Point
 );
@@ -85,5 +89,6 @@ table!(
 );
 
 tables!(
-    MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf, Preview, PreviewAge
+    MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf, Usage, Preview,
+    PreviewAge
 );

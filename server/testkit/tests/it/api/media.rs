@@ -1,4 +1,4 @@
-//! Media: previews of links.
+//! Media: quotas, previews of links.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -115,6 +115,52 @@ async fn download(server: &TestServer, who: &Person, mxc: &str) -> (u16, Bytes) 
     let token = Some(who.token.as_str());
     let answer = server.raw(Method::GET, &path, token, Bytes::new()).await;
     (answer.status().as_u16(), answer.into_body())
+}
+
+const UPLOAD: &str = "/_matrix/media/v3/upload";
+
+async fn upload(server: &TestServer, who: &Person, body: &[u8]) -> (u16, Value) {
+    let body = Bytes::copy_from_slice(body);
+    let answer = server
+        .raw(Method::POST, UPLOAD, Some(&who.token), body)
+        .await;
+    let body = serde_json::from_slice(answer.body()).unwrap();
+    (answer.status().as_u16(), body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_end_at_the_quota_and_at_the_largest_size() {
+    let config = "[media]\nuser_quota = \"10KiB\"\nmax_upload = \"8KiB\"\n\
+                  [well_known.support]\nsupport_page = \"https://test.example/help\"";
+    let server = TestServer::start_with(config);
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let (status, answer) = upload(&server, &alice, &[1; 9 << 10]).await;
+    assert_eq!((status, &answer["errcode"]), (413, &json!("M_TOO_LARGE")));
+    assert_eq!(upload(&server, &alice, &[1; 8 << 10]).await.0, 200);
+    let (status, answer) = upload(&server, &alice, &[1; 8 << 10]).await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (403, &json!("M_USER_LIMIT_EXCEEDED"))
+    );
+    assert_eq!(answer["info_uri"], "https://test.example/help");
+    assert_eq!(upload(&server, &alice, &[1; 2 << 10]).await.0, 200);
+    let (status, _) = upload(&server, &alice, &[1]).await;
+    assert_eq!(status, 403);
+    assert_eq!(upload(&server, &bob, &[1; 8 << 10]).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn below_the_free_disk_floor_uploads_are_refused() {
+    let config = "[media]\nfree_disk_floor = \"1000000GiB\"\n[well_known.support]\n\
+                  contacts = [{ role = \"m.role.admin\", email_address = \"a@test.example\" }]";
+    let server = TestServer::start_with(config);
+    let alice = server.person("alice").await;
+    let (status, answer) = upload(&server, &alice, &[1; 100]).await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (507, &json!("M_RESOURCE_LIMIT_EXCEEDED"))
+    );
+    assert_eq!(answer["admin_contact"], "mailto:a@test.example");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
