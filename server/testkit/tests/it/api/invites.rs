@@ -141,6 +141,16 @@ async fn invites_are_filtered_by_patterns() {
             200,
             true,
         ),
+        (
+            json!({ "blocked_servers": ["*"], "allowed_servers": ["test.example"] }),
+            200,
+            true,
+        ),
+        (
+            json!({ "ignored_servers": ["*"], "allowed_servers": ["other.example"] }),
+            200,
+            false,
+        ),
     ] {
         scene.settings(filter, content.clone()).await;
         let since = scene.server.sync(&scene.bob, None).await["next_batch"].clone();

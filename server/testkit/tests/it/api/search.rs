@@ -252,6 +252,56 @@ async fn context_state_and_groups() {
     assert_eq!(rest["count"], 3, "of the group");
 }
 
+/// What was found, and what stands around it, is as rich as in `/messages`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn results_say_what_the_server_adds_to_events() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let room = server
+        .room(&alice, json!({ "preset": "public_chat" }))
+        .await;
+    let early = server.say(&alice, &room, "needle early").await;
+    server.join(&bob, &room).await;
+    let body = json!({ "msgtype": "m.text", "body": "needle late" });
+    let late = send(&server, &alice, &room, "send/m.room.message/t1", body).await;
+    let late = late["event_id"].as_str().unwrap();
+    let annotated = json!({ "m.relates_to": {
+        "rel_type": "m.replace", "event_id": late,
+    }, "msgtype": "m.text", "body": "* edit", "m.new_content": { "msgtype": "m.text", "body": "edit" } });
+    send(&server, &alice, &room, "send/m.room.message/t2", annotated).await;
+    server.clock.advance(5_000);
+    let unsigned = async |who: &Person, id: &str| {
+        let criteria = json!({ "search_term": "needle", "order_by": "recent",
+            "event_context": { "before_limit": 20, "after_limit": 20 } });
+        let found = search(&server, who, criteria).await;
+        let results = found["results"].as_array().unwrap().iter();
+        let mut events = Vec::new();
+        for result in results {
+            events.push(result["result"].clone());
+            for side in ["events_before", "events_after"] {
+                events.extend(result["context"][side].as_array().unwrap().iter().cloned());
+            }
+        }
+        events.retain(|event| event["event_id"] == id);
+        assert_eq!(events.len(), 2, "found, and around the other");
+        assert_eq!(events[0]["unsigned"], events[1]["unsigned"]);
+        events.remove(0)["unsigned"].clone()
+    };
+    let of_bob = unsigned(&bob, &early).await;
+    assert_eq!(of_bob["membership"], "leave", "before the join");
+    assert!(of_bob["age"].as_u64().unwrap() >= 5_000);
+    let of_bob = unsigned(&bob, late).await;
+    assert_eq!(of_bob["membership"], "join");
+    assert_eq!(of_bob["transaction_id"], Value::Null);
+    assert_eq!(
+        of_bob["m.relations"]["m.replace"]["content"]["m.new_content"]["body"],
+        "edit"
+    );
+    assert_eq!(unsigned(&alice, late).await["transaction_id"], "t1");
+    let tablet = server.log_in("alice").await;
+    assert_eq!(unsigned(&tablet, late).await["transaction_id"], Value::Null);
+}
+
 /// Who may not see it does not find it, nor learn that it is there.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_what_one_may_see() {

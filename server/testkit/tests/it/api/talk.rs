@@ -74,6 +74,69 @@ async fn the_same_transaction_is_the_same_event_also_after_a_restart() {
     assert_eq!(texts(&sync, &room), ["once"]);
 }
 
+/// A transaction belongs to the device, whatever token it comes with, and to the whole path.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_is_of_the_device_and_the_path() {
+    let server = TestServer::start();
+    let first = server.person("alice").await;
+    let rooms = [
+        server.room(&first, json!({})).await,
+        server.room(&first, json!({})).await,
+    ];
+    let log_in = async |device: Option<&str>| {
+        let body = json!({ "type": "m.login.password", "refresh_token": true,
+            "identifier": { "type": "m.id.user", "user": "alice" },
+            "password": "correct horse", "device_id": device });
+        let path = "/_matrix/client/v3/login";
+        server.ok(Method::POST, path, None, Some(body)).await
+    };
+    let send = async |token: &Value, room: &str, kind: &str| {
+        let room = room.replace('!', "%21").replace(':', "%3A");
+        let path = format!("/_matrix/client/v3/rooms/{room}/send/{kind}/t");
+        let body = json!({ "msgtype": "m.text", "body": "once" });
+        let answer = server.ok(Method::PUT, &path, token.as_str(), Some(body));
+        answer.await["event_id"].as_str().unwrap().to_owned()
+    };
+    let knows = async |token: &Value, room: &str, id: &str| {
+        let (room, id) = (
+            room.replace('!', "%21").replace(':', "%3A"),
+            id.replace('$', "%24"),
+        );
+        let path = format!("/_matrix/client/v3/rooms/{room}/event/{id}");
+        let event = server.ok(Method::GET, &path, token.as_str(), None).await;
+        event["unsigned"]["transaction_id"] == "t"
+    };
+    let login = log_in(Some("PHONE")).await;
+    let token = &login["access_token"];
+    let id = send(token, &rooms[0], "m.room.message").await;
+    assert_eq!(send(token, &rooms[0], "m.room.message").await, id);
+    // Another room and another type are other paths.
+    let elsewhere = send(token, &rooms[1], "m.room.message").await;
+    let sticker = send(token, &rooms[0], "m.sticker").await;
+    assert!(id != elsewhere && id != sticker && elsewhere != sticker);
+    // The token may be a new one of the same device.
+    let refresh = json!({ "refresh_token": login["refresh_token"] });
+    let path = "/_matrix/client/v3/refresh";
+    let fresh = server.ok(Method::POST, path, None, Some(refresh)).await;
+    assert_eq!(
+        send(&fresh["access_token"], &rooms[0], "m.room.message").await,
+        id
+    );
+    assert!(knows(&fresh["access_token"], &rooms[0], &id).await);
+    let again = log_in(Some("PHONE")).await;
+    assert!(knows(&again["access_token"], &rooms[0], &id).await);
+    assert_eq!(
+        send(&again["access_token"], &rooms[0], "m.room.message").await,
+        id
+    );
+    let other = log_in(None).await;
+    assert!(!knows(&other["access_token"], &rooms[0], &id).await);
+    assert_ne!(
+        send(&other["access_token"], &rooms[0], "m.room.message").await,
+        id
+    );
+}
+
 /// A poll that waits is answered at once when there is something to tell.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_waiting_sync_wakes() {
