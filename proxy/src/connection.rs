@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -19,11 +20,15 @@ use tower::Service;
 use crate::Limits;
 use crate::address::client_of;
 use crate::body::{Outgoing, Paced};
+use crate::gzip::{self, Asker};
 use crate::headers::{self, Hsts};
 use crate::limits::Place;
 use crate::proxy_protocol;
 use crate::serve::{Peer, Shared, Wire};
 use crate::wire::{Activity, Patience, Watched};
+
+/// How long the first request of a connection is waited for when the server stops.
+const FIRST_REQUEST: Duration = Duration::from_millis(500);
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Http {
@@ -148,6 +153,11 @@ async fn speak(client: Client, stream: impl Wire, http: Http) {
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
         () = stopped => {
+            // Who was let in is answered once; the request is on its way.
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                () = activity.first(FIRST_REQUEST) => {}
+            }
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -226,6 +236,7 @@ fn head_bytes(request: &Request<Incoming>) -> usize {
 async fn routed(client: &Client, request: Request<Incoming>) -> Response<Body> {
     let settings = &client.shared.settings;
     let (trusted, header) = (&settings.trusted, settings.client_header);
+    let asker = Asker::of(request.method(), request.headers());
     let from = client_of(client.peer, request.headers(), trusted, header);
     let slow = Arc::new(AtomicBool::new(false));
     let mut request = request.map(|body| match body.is_end_stream() {
@@ -239,7 +250,7 @@ async fn routed(client: &Client, request: Request<Incoming>) -> Response<Body> {
         tracing::debug!(%from, "a body came too slowly");
         return status(StatusCode::REQUEST_TIMEOUT);
     }
-    response
+    gzip::pack(asker, response)
 }
 
 /// To the same path and query at the origin. What the client calls the host does not matter.

@@ -10,6 +10,7 @@
 mod address;
 mod body;
 mod connection;
+mod gzip;
 mod headers;
 mod inherited;
 mod limits;

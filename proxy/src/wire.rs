@@ -41,6 +41,14 @@ impl Activity {
         self.open.load(Ordering::Relaxed) == 0
     }
 
+    /// Returns once a request arrived, and after `time` in any case.
+    pub(crate) async fn first(&self, time: Duration) {
+        let end = tokio::time::Instant::now() + time;
+        while self.begun() == 0 && tokio::time::Instant::now() < end {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     /// Returns once nothing happened for at least `time`, and at most twice that.
     pub(crate) async fn idle_for(&self, time: Duration) {
         loop {

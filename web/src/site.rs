@@ -175,7 +175,9 @@ fn client_file(file: File, known: Option<&str>) -> Answer {
     } else {
         REVALIDATE
     };
-    let unchanged = known.is_some_and(|known| known.split(',').any(|tag| tag.trim() == file.etag));
+    // What was compressed on its way comes back with a weak tag.
+    let same = |tag: &str| tag.trim().trim_start_matches("W/") == file.etag;
+    let unchanged = known.is_some_and(|known| known.split(',').any(same));
     let (kind, encoding, etag) = (file.content_type, file.encoding, file.etag.clone());
     let mut answer = if unchanged {
         Answer::bytes(kind, bytes::Bytes::new()).status(StatusCode::NOT_MODIFIED)

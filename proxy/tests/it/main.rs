@@ -49,6 +49,7 @@ fn router() -> Router {
             post(|body: Bytes| async move { body.len().to_string() }),
         )
         .route("/large", get(|| async { vec![b'x'; 8 << 20] }))
+        .route("/text", get(|| async { "word ".repeat(4000) }))
         .route("/page", get(|| async { Html("<p>here") }))
         .route(
             "/own",

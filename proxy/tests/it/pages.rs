@@ -132,3 +132,28 @@ async fn a_redirect_leads_to_the_canonical_host_and_nowhere_else() {
         assert!(answer.starts_with("HTTP/1.1 308"), "{answer}");
     }
 }
+
+#[tokio::test]
+async fn long_text_is_packed_for_those_who_take_it() {
+    let running = start(&spec(any_port(), None), Limits::default()).await;
+    let get = async |path: &str, header: &str| {
+        let mut stream = TcpStream::connect(running.tcp()).await.unwrap();
+        let ask = format!("GET {path} HTTP/1.1\r\nhost: x\r\n{header}connection: close\r\n\r\n");
+        stream.write_all(ask.as_bytes()).await.unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.unwrap();
+        let length = answer.len();
+        (String::from_utf8_lossy(&answer).into_owned(), length)
+    };
+    let takes = "accept-encoding: gzip, br\r\n";
+    let (packed, length) = get("/text", takes).await;
+    assert_eq!(header(&packed, "content-encoding"), Some("gzip"));
+    assert_eq!(header(&packed, "vary"), Some("accept-encoding"));
+    assert!(length < 2000, "{length}");
+    let (plain, length) = get("/text", "").await;
+    assert_eq!(header(&plain, "content-encoding"), None);
+    assert_eq!(header(&plain, "vary"), Some("accept-encoding"));
+    assert!(length > 20_000, "{length}");
+    let (short, _) = get("/", takes).await;
+    assert_eq!(header(&short, "content-encoding"), None);
+}

@@ -1,6 +1,8 @@
 //! The program itself, as people type it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod door;
+
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -48,8 +50,14 @@ struct Running {
 impl Running {
     /// Starts the server and reads what it prints until it is ready.
     fn start(dir: &Path) -> Running {
-        let mut child = skerry(dir)
-            .arg("serve")
+        let mut command = skerry(dir);
+        command.arg("serve");
+        Running::of(command)
+    }
+
+    /// The same of a command that starts it.
+    fn of(mut command: Command) -> Running {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
