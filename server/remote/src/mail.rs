@@ -22,14 +22,16 @@ use skerry_account::Accounts;
 use skerry_account::validation::Letter;
 use skerry_core::{Clock, Pos};
 use skerry_store::blocking;
-use skerry_store::outbox::Dest;
+use skerry_store::outbox::{self, Dest};
 
-use crate::outbox::{Backoff, Deliver, Report, Row};
+use crate::outbox::{Backoff, Deliver, Next, Report, Row};
 
 /// How long one step of talking to the mail server may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// How many mails are looked at in one go.
-const BATCH_ROWS: usize = 10;
+const BATCH_ROWS: usize = 30;
+/// How long is waited where the mail server wants one of them later, in ms.
+const AGAIN_MS: u64 = 30_000;
 /// How many mails wait at most while the mail server is away.
 const MAX_ROWS: usize = 10_000;
 
@@ -75,6 +77,21 @@ pub struct MailOptions {
     pub base_url: String,
 }
 
+impl MailOptions {
+    /// Whether mail could be set up with them, as far as it can be told without sending any.
+    ///
+    /// # Errors
+    /// `From`.
+    pub fn check(&self) -> Result<(), MailError> {
+        self.mailbox().map(drop)
+    }
+
+    fn mailbox(&self) -> Result<Mailbox, MailError> {
+        let from = self.from.parse();
+        from.map_err(|_| MailError::From(self.from.clone()))
+    }
+}
+
 /// Why mail cannot be set up, in words for the operator.
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
@@ -110,8 +127,7 @@ impl Mailer {
         accounts: Accounts,
         clock: Arc<dyn Clock>,
     ) -> Result<Mailer, MailError> {
-        let from = options.from.parse();
-        let from = from.map_err(|_| MailError::From(options.from.clone()))?;
+        let from = options.mailbox()?;
         let tls = match options.tls {
             MailTls::Plain => Tls::None,
             private => {
@@ -182,35 +198,50 @@ impl Mailer {
             Ok(letters) => letters,
             Err(why) => return Report::failed(why),
         };
-        let mut done = Vec::new();
-        let mut failed = None;
-        for (pos, letter) in letters {
+        let mut report = Report::done(&[]);
+        let mut again = Vec::new();
+        for (row, (pos, letter)) in rows.iter().zip(letters) {
             let message = letter.and_then(|letter| self.message(pos, &letter));
             let Some(message) = message else {
-                done.push(pos);
+                report.done.push(pos);
                 continue;
             };
             match self.transport.send(message).await {
-                Ok(_) => done.push(pos),
+                Ok(_) => report.done.push(pos),
                 Err(error) if error.is_permanent() => {
                     tracing::warn!(%error, "the mail server refused a mail");
-                    done.push(pos);
+                    report.done.push(pos);
                 }
-                // One mailbox that is full must not hold up the others.
-                Err(error) if error.is_transient() => failed = Some(error.to_string()),
+                Err(error) if error.is_transient() => {
+                    tracing::info!(%error, "the mail server wants a mail later");
+                    again.push(row);
+                }
                 Err(error) => {
-                    failed = Some(error.to_string());
+                    report.next = Report::failed(error).next;
                     break;
                 }
             }
         }
-        Report {
-            done,
-            ..match failed {
-                Some(why) => Report::failed(why),
-                None => Report::done(&[]),
-            }
+        self.put_back(report, &again)
+    }
+
+    /// One mailbox that is full must not hold up the others: its mail goes to the end of the
+    /// queue.
+    fn put_back(&self, mut report: Report, again: &[&Row]) -> Report {
+        if again.is_empty() {
+            return report;
         }
+        let mut w = self.accounts.store().write();
+        for row in again {
+            outbox::queue(&mut w, &Dest::Mail, &row.item);
+            report.done.push(row.pos);
+        }
+        report.write = Some(w);
+        if report.next == Next::Go {
+            let later = self.clock.now_ms().saturating_add(AGAIN_MS);
+            report.next = Next::NotBefore(later);
+        }
+        report
     }
 }
 

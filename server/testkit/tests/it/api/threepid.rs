@@ -284,6 +284,19 @@ async fn mails_are_counted_repeated_and_wait_for_the_mail_server() {
     server.clock.advance(60_000);
     server.house.outgoing.outbox.look_again();
     assert_eq!(sink.wait(6).await.to, "b@example.org");
+    // What the mail server does not take yet goes to the end of the queue.
+    sink.busy(1);
+    request(&server, REGISTER, "c@example.org", 1).await;
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    request(&server, REGISTER, "d@example.org", 1).await;
+    sink.busy(1);
+    server.clock.advance(60_000);
+    server.house.outgoing.outbox.look_again();
+    assert_eq!(sink.wait(7).await.to, "d@example.org");
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    server.clock.advance(60_000);
+    server.house.outgoing.outbox.look_again();
+    assert_eq!(sink.wait(8).await.to, "c@example.org");
 
     assert_eq!(
         open(&server, Method::GET, &link.replace("token=", "token=0"))
