@@ -11,7 +11,7 @@ use skerry_core::Pos;
 const LISTS_MAX: usize = 100;
 /// Longest name of a list, in bytes.
 const LIST_NAME_BYTES_MAX: usize = 64;
-/// Most ranges of one list.
+/// Most ranges of all lists together; a list without any counts as one. Each may name all rooms.
 const RANGES_MAX: usize = 100;
 /// Most rooms subscribed to.
 const SUBSCRIPTIONS_MAX: usize = 2_000;
@@ -177,6 +177,10 @@ impl SlidingAsk {
         fits("txn_id", self.txn_id.as_deref().map_or(0, str::len), 255)?;
         if let Some(lists) = &self.lists {
             fits("lists", lists.len(), LISTS_MAX)?;
+            let ranges = lists
+                .values()
+                .map(|list| list.ranges().map_or(1, <[_]>::len));
+            fits("ranges", ranges.sum(), RANGES_MAX)?;
             for (name, list) in lists {
                 fits("The name of a list", name.len(), LIST_NAME_BYTES_MAX)?;
                 list.check()?;
@@ -213,11 +217,6 @@ impl SlidingAsk {
 impl ListAsk {
     fn check(&self) -> Result<(), BadAsk> {
         self.detail.check()?;
-        fits(
-            "ranges",
-            self.ranges.as_ref().map_or(0, Vec::len),
-            RANGES_MAX,
-        )?;
         let Some(filters) = &self.filters else {
             return Ok(());
         };
@@ -342,6 +341,8 @@ mod tests {
             json!({"lists": {"x": {"timeline_limit": 1_001}}}),
             json!({"conn_id": "x".repeat(256)}),
             json!({"lists": {"x": {"timeline_limit": 1, "ranges": vec![(0, 1); 101]}}}),
+            json!({"lists": {"x": {"timeline_limit": 1, "ranges": vec![(0, 1); 60]},
+                "y": {"timeline_limit": 1, "ranges": vec![(0, 1); 60]}}}),
             json!({"lists": {"x": {"timeline_limit": 1, "filters": {"tags": vec!["t"; 1_001]}}}}),
             json!({"room_subscriptions": {"!x:y": {"timeline_limit": 1,
                 "required_state": vec![("a", "b"); 1_001]}}}),
