@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::header::{
     CONTENT_TYPE, ETAG, EXPIRES, HeaderName, IF_MATCH, IF_NONE_MATCH, LAST_MODIFIED, PRAGMA,
+    X_CONTENT_TYPE_OPTIONS,
 };
 use parking_lot::Mutex;
 use ruma_common::http_headers::system_time_to_http_date;
@@ -222,6 +223,8 @@ fn described(answer: Answer, session: &Session) -> Answer {
         value.and_then(|value| value.to_str().map(str::to_owned).ok())
     };
     answer
+        // Strangers wrote it: it is neither a page nor a script of this server.
+        .header(X_CONTENT_TYPE_OPTIONS, "nosniff")
         .header(ETAG, &format!("\"{}\"", session.tag))
         .header(PRAGMA, "no-cache")
         .header(EXPIRES, &date(session.expires_ms).unwrap_or_default())

@@ -60,6 +60,7 @@ async fn plain_text_with_entity_tags() {
     assert_eq!((got.status().as_u16(), etag(&got)), (200, first.clone()));
     assert_eq!(got.body().as_ref(), b"hello");
     assert_eq!(got.headers()["content-type"], "text/plain");
+    assert_eq!(got.headers()["x-content-type-options"], "nosniff");
     let same = ask(&server, Method::GET, path, &[("if-none-match", &first)], "").await;
     assert_eq!(same.status(), 304);
     let put = async |tag: &str, text: &str| {
