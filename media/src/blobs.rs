@@ -98,6 +98,9 @@ pub enum MediaError {
         /// How the administrator is reached, as a URI.
         admin_contact: Option<String>,
     },
+    /// An administrator has blocked these bytes.
+    #[error("these bytes are blocked")]
+    Blocked,
     /// The person has no room left.
     #[error("nobody may upload more than {quota} bytes")]
     Quota {
@@ -177,6 +180,8 @@ pub struct Blobs {
     decoders: Arc<Semaphore>,
     /// One change at a time of the ids a person has reserved.
     pub(crate) uploaders: Lanes<UserNid>,
+    /// One change at a time of what is blocked.
+    pub(crate) blocks: Lanes<()>,
     /// One change at a time of which previews are kept.
     pub(crate) previews: Lanes<()>,
     /// Rung when the content of a reserved id has come.
@@ -205,6 +210,7 @@ impl Blobs {
             dice,
             decoders,
             uploaders: Lanes::new(),
+            blocks: Lanes::new(),
             previews: Lanes::new(),
             arrived: watch::Sender::new(()),
         })
@@ -338,6 +344,7 @@ impl Blobs {
         id: &MediaId,
     ) -> Result<Applied, MediaError> {
         self.charge(&mut w, uploader, upload.spooled.size())?;
+        self.may_keep(upload.spooled.hash().as_bytes())?;
         let (hash, size) = upload.spooled.keep(&self.files).map_err(MediaError::file)?;
         let hash = *hash.as_bytes();
         let UploadInfo { content_type, name } = info;
@@ -372,12 +379,14 @@ impl Blobs {
 
     pub(crate) fn media(&self, server: &str, id: &MediaId) -> Result<Media, MediaError> {
         let key = (server.to_owned(), id.as_str().to_owned());
-        let row = self
-            .store
-            .snapshot()
-            .get::<MediaTable>(&key)
-            .map_err(MediaError::Store)?;
-        row.ok_or(MediaError::NotFound)
+        let snap = self.store.snapshot();
+        let row = snap.get::<MediaTable>(&key).map_err(MediaError::Store)?;
+        let media = row.ok_or(MediaError::NotFound)?;
+        match self.is_blocked(&snap, &key, &media.hash) {
+            Ok(false) => Ok(media),
+            Ok(true) => Err(MediaError::NotFound),
+            Err(error) => Err(MediaError::Store(error)),
+        }
     }
 
     /// A picture made smaller, or the file as it is where it is small enough already. Made

@@ -10,6 +10,7 @@
 //! the one part that asks other machines.
 
 mod blobs;
+mod block;
 mod files;
 mod mime;
 mod mxc;
@@ -21,7 +22,7 @@ mod thumbnail;
 
 pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, UploadInfo};
 pub use files::Swept;
-pub use mxc::MediaId;
+pub use mxc::{MediaId, parse_hash};
 pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
 pub use routes::ROUTES;
 pub use thumbnail::{Method, Thumbnail};

@@ -37,3 +37,11 @@ impl MediaId {
         &self.0
     }
 }
+
+/// Reads the hash of a blob, 64 hexadecimal digits.
+#[must_use]
+pub fn parse_hash(text: &str) -> Option<[u8; 32]> {
+    blake3::Hash::from_hex(text)
+        .ok()
+        .map(|hash| *hash.as_bytes())
+}

@@ -70,6 +70,7 @@ pub(crate) fn refuse(error: MediaError) -> ApiError {
         MediaError::NoThumbnail(why) => {
             ApiError::unknown(format!("No thumbnail can be made of this file: {why}"))
         }
+        MediaError::Blocked => ApiError::forbidden("This file may not be stored here"),
         MediaError::BelowFloor {
             admin_contact: Some(contact),
         } => no_space().with("admin_contact", contact),

@@ -34,7 +34,7 @@ pub struct Picture {
     pub size: u64,
 }
 
-/// Keeps a picture; `None` for what is none of a known format. Where it is the same as `before`,
+/// Keeps a picture; `None` for what is none of a known format, or blocked. Where it is the same as `before`,
 /// that is what names it.
 ///
 /// # Errors
@@ -64,7 +64,10 @@ pub async fn keep(
         content_type: content_type.to_owned(),
         name: None,
     };
-    let id = blobs.keep_own(upload, info, before).await?;
+    let id = match blobs.keep_own(upload, info, before).await {
+        Err(MediaError::Blocked) => return Ok(None),
+        kept => kept?,
+    };
     Ok(Some(Picture {
         uri: format!("mxc://{}/{}", blobs.server_name(), id.as_str()),
         id,

@@ -10,13 +10,17 @@
 
 mod appservices;
 mod error;
+mod media;
 mod notices;
 mod reports;
 mod tokens;
 mod users;
 
+use std::sync::Arc;
+
 use skerry_account::Accounts;
 use skerry_http::{ApiError, Call, Route, route};
+use skerry_media::Blobs;
 use skerry_room::Rooms;
 
 /// What the admin endpoints work on.
@@ -25,6 +29,8 @@ pub struct Admin {
     pub accounts: Accounts,
     /// Rooms.
     pub rooms: Rooms,
+    /// Media.
+    pub blobs: Arc<Blobs>,
     /// The version of this program.
     pub version: &'static str,
 }
@@ -54,6 +60,22 @@ pub const ROUTES: &[Route<Admin>] = &[
     route!(GET "/_synapse/admin/v1/user_reports", None, Free, reports::of_users),
     route!(GET "/_synapse/admin/v1/user_reports/{reportId}", None, Free, reports::of_user),
     route!(DELETE "/_synapse/admin/v1/user_reports/{reportId}", None, Free, reports::close),
+    route!(
+        POST "/_synapse/admin/v1/media/quarantine/{serverName}/{mediaId}",
+        None, Free, media::quarantine
+    ),
+    route!(
+        POST "/_synapse/admin/v1/media/unquarantine/{serverName}/{mediaId}",
+        None, Free, media::unquarantine
+    ),
+    route!(
+        POST "/_synapse/admin/v1/user/{userId}/media/quarantine",
+        None, Free, media::quarantine_user
+    ),
+    route!(POST "/_synapse/admin/v1/media/protect/{mediaId}", None, Free, media::protect),
+    route!(POST "/_synapse/admin/v1/media/unprotect/{mediaId}", None, Free, media::unprotect),
+    route!(POST "/_skerry/admin/v1/media/blocked_hashes/{hash}", None, Free, media::block_hash),
+    route!(DELETE "/_skerry/admin/v1/media/blocked_hashes/{hash}", None, Free, media::unblock_hash),
     route!(GET "/_skerry/admin/v1/reports", None, Free, reports::all),
     route!(GET "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::show),
     route!(DELETE "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::close),
@@ -69,6 +91,24 @@ pub const TOKEN_ROUTES: &[Route<Admin>] = &[
     route!(GET "/_synapse/admin/v1/user_reports", Token, Heavy, reports::of_users),
     route!(GET "/_synapse/admin/v1/user_reports/{reportId}", Token, Heavy, reports::of_user),
     route!(DELETE "/_synapse/admin/v1/user_reports/{reportId}", Token, Send, reports::close),
+    route!(
+        POST "/_synapse/admin/v1/media/quarantine/{serverName}/{mediaId}",
+        Token, Send, media::quarantine
+    ),
+    route!(
+        POST "/_synapse/admin/v1/media/unquarantine/{serverName}/{mediaId}",
+        Token, Send, media::unquarantine
+    ),
+    route!(
+        POST "/_synapse/admin/v1/user/{userId}/media/quarantine",
+        Token, Heavy, media::quarantine_user
+    ),
+    route!(POST "/_synapse/admin/v1/media/protect/{mediaId}", Token, Send, media::protect),
+    route!(POST "/_synapse/admin/v1/media/unprotect/{mediaId}", Token, Send, media::unprotect),
+    route!(POST "/_skerry/admin/v1/media/blocked_hashes/{hash}", Token, Send, media::block_hash),
+    route!(
+        DELETE "/_skerry/admin/v1/media/blocked_hashes/{hash}", Token, Send, media::unblock_hash
+    ),
     route!(GET "/_skerry/admin/v1/reports", Token, Heavy, reports::all),
     route!(GET "/_skerry/admin/v1/reports/{reportId}", Token, Heavy, reports::show),
     route!(DELETE "/_skerry/admin/v1/reports/{reportId}", Token, Send, reports::close),

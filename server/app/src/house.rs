@@ -298,6 +298,7 @@ impl House {
         Arc::new(Admin {
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
+            blobs: Arc::clone(&self.blobs),
             version: env!("CARGO_PKG_VERSION"),
         })
     }

@@ -77,7 +77,19 @@ table!(
 
 table!(
     /// Uploader => bytes of all they uploaded, each `mxc://` counted.
-    Usage: "media_usage", Media, UserNid => u64, profile Small
+    Usage: "upload_total", Media, UserNid => u64, profile Small
+);
+table!(
+    /// BLAKE3 hash => since when, in ms since the epoch, its bytes are not given out and not taken.
+    BlockedBlob: "media_blocked_blob", Media, [u8; 32] => u64, profile Small
+);
+table!(
+    /// (server name, media id) => since when, in ms since the epoch, it is not given out.
+    BlockedMedia: "media_blocked", Media, (String, String) => u64, profile Small
+);
+table!(
+    /// (server name, media id) => (): it is given out whatever is blocked.
+    ProtectedMedia: "media_protected", Media, (String, String) => (), profile Small
 );
 table!(
     /// BLAKE3 hash of a URL => its preview.
@@ -90,5 +102,5 @@ table!(
 
 tables!(
     MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf, Usage, Preview,
-    PreviewAge
+    PreviewAge, BlockedBlob, BlockedMedia, ProtectedMedia
 );

@@ -17,19 +17,20 @@ struct Known {
     max_body: usize,
 }
 
+fn known<C>(routes: &[Route<C>]) -> Vec<Known> {
+    routes
+        .iter()
+        .map(|route| Known {
+            verb: route.verb,
+            path: route.path,
+            auth: route.auth,
+            body: route.body,
+            max_body: route.max_body.unwrap_or(1024 * 1024),
+        })
+        .collect()
+}
+
 fn all() -> Vec<Known> {
-    fn known<C>(routes: &[Route<C>]) -> Vec<Known> {
-        routes
-            .iter()
-            .map(|route| Known {
-                verb: route.verb,
-                path: route.path,
-                auth: route.auth,
-                body: route.body,
-                max_body: route.max_body.unwrap_or(1024 * 1024),
-            })
-            .collect()
-    }
     let mut all = known(&skerry_client::routes());
     all.extend(known(skerry_media::ROUTES));
     all.extend(known(skerry_admin::TOKEN_ROUTES));
@@ -275,6 +276,12 @@ const FREE_BODIES: &[&str] = &[
     "/openid/request_token",
     "/msisdn/requestToken",
     "/media/v1/create",
+    "/media/quarantine/{serverName}/{mediaId}",
+    "/media/unquarantine/{serverName}/{mediaId}",
+    "/user/{userId}/media/quarantine",
+    "/media/protect/{mediaId}",
+    "/media/unprotect/{mediaId}",
+    "/media/blocked_hashes/{hash}",
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -406,4 +413,34 @@ async fn unknown_methods_and_paths() {
         }
     }
     say(&faults);
+}
+
+/// What is served on the admin socket alone does not exist for others; the rest is for
+/// administrators.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_admin_api_is_for_administrators() {
+    let server = TestServer::start();
+    server.person("admin").await;
+    let bob = server.person("bob").await;
+    let open: BTreeSet<_> = skerry_admin::TOKEN_ROUTES
+        .iter()
+        .map(|route| (route.verb, route.path))
+        .collect();
+    for route in known(skerry_admin::ROUTES) {
+        let name = format!("{} {}", route.verb.as_str(), route.path);
+        let body = if route.takes_json() { "{}" } else { "" };
+        let (nobody, _) = ask(&server, &route, None, body).await;
+        let (status, answer) = ask(&server, &route, Some(&bob.token), body).await;
+        if open.contains(&(route.verb, route.path)) {
+            assert_eq!(nobody, 401, "{name}");
+            let refused = (status, &answer["errcode"]);
+            assert_eq!(refused, (403, &json!("M_FORBIDDEN")), "{name}");
+        } else {
+            assert!([404, 405].contains(&nobody), "{name}: {nobody}");
+            assert!([404, 405].contains(&status), "{name}: {answer}");
+        }
+    }
+    for route in known(skerry_admin::TOKEN_ROUTES) {
+        assert_eq!(route.auth, Auth::Token, "{}", route.path);
+    }
 }

@@ -1,4 +1,4 @@
-//! Media: quotas, previews of links.
+//! Media: quotas, quarantine, previews of links.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -161,6 +161,93 @@ async fn below_the_free_disk_floor_uploads_are_refused() {
         (507, &json!("M_RESOURCE_LIMIT_EXCEEDED"))
     );
     assert_eq!(answer["admin_contact"], "mailto:a@test.example");
+}
+
+async fn uploaded(server: &TestServer, who: &Person, body: &[u8]) -> String {
+    let (status, answer) = upload(server, who, body).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["content_uri"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_an_administrator_blocks_is_gone_however_often_it_comes() {
+    let server = TestServer::start();
+    let (alice, bob) = (server.person("alice").await, server.person("bob").await);
+    let bad = uploaded(&server, &alice, DOT).await;
+    let again = uploaded(&server, &bob, DOT).await;
+    let good = uploaded(&server, &alice, b"harmless").await;
+    let media = bad.strip_prefix("mxc://").unwrap();
+    let act = |what: &str, rest: &str| format!("/_synapse/admin/v1/media/{what}/{rest}");
+    let quarantine = act("quarantine", media);
+    for token in [&bob.token, &server.person("carol").await.token] {
+        let (status, answer) = server
+            .req(Method::POST, &quarantine, Some(token), None)
+            .await;
+        assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")));
+    }
+    assert_eq!(
+        server.admin(Method::POST, &quarantine, None).await,
+        (200, json!({}))
+    );
+    for gone in [&bad, &again] {
+        assert_eq!(download(&server, &bob, gone).await.0, 404);
+        let path = format!(
+            "/_matrix/client/v1/media/thumbnail/{}?width=1&height=1",
+            gone.strip_prefix("mxc://").unwrap()
+        );
+        assert_eq!(
+            server
+                .req(Method::GET, &path, Some(&bob.token), None)
+                .await
+                .0,
+            404
+        );
+    }
+    let (status, answer) = upload(&server, &bob, DOT).await;
+    assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")));
+    assert_eq!(download(&server, &bob, &good).await.0, 200);
+    let server = server.restart().await;
+    assert_eq!(download(&server, &bob, &again).await.0, 404);
+    let undo = act("unquarantine", media);
+    assert_eq!(server.admin(Method::POST, &undo, None).await.0, 200);
+    assert_eq!(download(&server, &bob, &bad).await.0, 200);
+    assert_eq!(download(&server, &bob, &again).await.0, 200);
+
+    // By hash, before it ever comes.
+    let hash = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262";
+    let path = format!("/_skerry/admin/v1/media/blocked_hashes/{hash}");
+    assert_eq!(server.admin(Method::POST, &path, None).await.0, 200);
+    assert_eq!(upload(&server, &bob, b"").await.0, 403);
+    assert_eq!(server.admin(Method::DELETE, &path, None).await.0, 200);
+    assert_eq!(upload(&server, &bob, b"").await.0, 200);
+
+    // All of a user's but what is protected.
+    let (_, id) = good.rsplit_once('/').unwrap();
+    assert_eq!(
+        server
+            .admin(Method::POST, &act("protect", id), None)
+            .await
+            .0,
+        200
+    );
+    let user = "/_synapse/admin/v1/user/%40alice%3Atest.example/media/quarantine";
+    let want = (200, json!({ "num_quarantined": 1 }));
+    assert_eq!(server.admin(Method::POST, user, None).await, want);
+    assert_eq!(
+        server.admin(Method::POST, user, None).await.1["num_quarantined"],
+        0
+    );
+    assert_eq!(download(&server, &bob, &bad).await.0, 404);
+    assert_eq!(download(&server, &bob, &good).await.0, 200);
+    assert_eq!(
+        server
+            .admin(Method::POST, &act("unprotect", id), None)
+            .await
+            .0,
+        200
+    );
+    assert_eq!(server.admin(Method::POST, user, None).await, want);
+    assert_eq!(download(&server, &bob, &good).await.0, 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
