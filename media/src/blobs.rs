@@ -1,17 +1,12 @@
 //! The facade: uploads in, downloads out.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, io, path::Path, sync::Arc};
 
 use blake3::Hash;
 use skerry_core::{Clock, DiceSource, UserNid};
 use skerry_store::{
     Applied, Lanes, Store, StoreError, Write, blocking,
-    schema::media::{Blob, BlobRef, Media, MediaTable, Thumb},
+    schema::media::{Blob, BlobRef, Media, MediaTable},
 };
 use tokio::sync::{Semaphore, watch};
 
@@ -20,12 +15,8 @@ use crate::{
     mime::{CONTENT_TYPE_MAX, FILE_NAME_MAX},
     mxc::MediaId,
     quota::QuotaWords,
-    thumbnail::{self, Thumbnail, Wanted},
+    thumbs::ThumbKey,
 };
-
-/// Largest thumbnail kept in the store, in bytes. A picture of few pixels is its own thumbnail,
-/// and its file may be large for all that; it lies on the disk once already.
-pub(crate) const THUMB_KEPT_MAX: usize = 2 * 1024 * 1024;
 
 /// The uploader of what the server fetched for itself; no person has this number.
 pub(crate) const NOBODY: UserNid = UserNid(0);
@@ -173,11 +164,16 @@ impl Upload {
 /// The media store. Cheap to share.
 pub struct Blobs {
     pub(crate) store: Arc<Store>,
-    files: Files,
+    pub(crate) files: Files,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dice: Arc<dyn DiceSource>,
-    decoders: Arc<Semaphore>,
+    pub(crate) decoders: Arc<Semaphore>,
+    /// One at a time makes the same thumbnail; who waited finds it made.
+    pub(crate) thumbs: Lanes<ThumbKey>,
+    /// How many thumbnails were made.
+    #[cfg(test)]
+    pub(crate) made: std::sync::atomic::AtomicUsize,
     /// One change at a time of the ids a person has reserved.
     pub(crate) uploaders: Lanes<UserNid>,
     /// One change at a time of what is blocked.
@@ -210,6 +206,9 @@ impl Blobs {
             dice,
             decoders,
             uploaders: Lanes::new(),
+            thumbs: Lanes::new(),
+            #[cfg(test)]
+            made: std::sync::atomic::AtomicUsize::new(0),
             blocks: Lanes::new(),
             previews: Lanes::new(),
             arrived: watch::Sender::new(()),
@@ -387,75 +386,5 @@ impl Blobs {
             Ok(true) => Err(MediaError::NotFound),
             Err(error) => Err(MediaError::Store(error)),
         }
-    }
-
-    /// A picture made smaller, or the file as it is where it is small enough already. Made
-    /// thumbnails are kept. Decoding happens off the I/O threads, a bounded number at once.
-    ///
-    /// # Errors
-    /// As [`Blobs::find`], and [`MediaError::NoThumbnail`].
-    pub async fn thumbnail(
-        self: &Arc<Self>,
-        server: String,
-        id: MediaId,
-        wanted: Wanted,
-    ) -> Result<Thumbnail, MediaError> {
-        let this = Arc::clone(self);
-        let (ready, media) = blocking(move || {
-            let media = this.media(&server, &id)?;
-            Ok::<_, MediaError>((this.made(&media, wanted)?, media))
-        })
-        .await
-        .map_err(MediaError::Store)??;
-        if let Some(ready) = ready {
-            return Ok(ready);
-        }
-        let turn = Arc::clone(&self.decoders).acquire_owned().await;
-        let this = Arc::clone(self);
-        // The turn ends with the work, not with the request: who hangs up and asks again must
-        // not have more pictures decoded at once than there are turns.
-        blocking(move || {
-            let _turn = turn;
-            this.make(&media, wanted)
-        })
-        .await
-        .map_err(MediaError::Store)?
-    }
-
-    fn made(&self, media: &Media, wanted: Wanted) -> Result<Option<Thumbnail>, MediaError> {
-        let key = (media.hash, wanted.width, wanted.height, wanted.crop());
-        let row = self
-            .store
-            .snapshot()
-            .get::<Thumb>(&key)
-            .map_err(MediaError::Store)?;
-        Ok(row.map(|(content_type, bytes)| Thumbnail {
-            content_type,
-            bytes: bytes.into(),
-        }))
-    }
-
-    fn make(&self, media: &Media, wanted: Wanted) -> Result<Thumbnail, MediaError> {
-        if media.size > thumbnail::SOURCE_MAX {
-            return Err(MediaError::NoThumbnail(
-                "the picture's file is too large".to_owned(),
-            ));
-        }
-        let path = self.files.path(&Hash::from_bytes(media.hash));
-        let mut bytes = Vec::new();
-        let mut file = File::open(path).map_err(MediaError::file)?;
-        file.read_to_end(&mut bytes).map_err(MediaError::file)?;
-        let made = thumbnail::make(bytes, wanted).map_err(MediaError::NoThumbnail)?;
-        if made.bytes.len() > THUMB_KEPT_MAX {
-            return Ok(made);
-        }
-        let mut w = self.store.write();
-        let key = (media.hash, wanted.width, wanted.height, wanted.crop());
-        w.put::<Thumb>(&key, &(made.content_type.clone(), made.bytes.to_vec()));
-        // a thumbnail that does not get kept is made again next time
-        if let Err(error) = self.store.commit(w) {
-            tracing::debug!(%error, "a thumbnail was made but not kept");
-        }
-        Ok(made)
     }
 }

@@ -19,6 +19,7 @@ mod preview;
 mod quota;
 mod routes;
 mod thumbnail;
+mod thumbs;
 
 pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, UploadInfo};
 pub use files::Swept;

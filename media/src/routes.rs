@@ -12,7 +12,7 @@ use http::{
     StatusCode,
     header::{
         ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-        CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, RANGE,
+        CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, VARY,
     },
 };
 use serde_json::json;
@@ -171,23 +171,11 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     arrived(&blobs, &call, &server, &id).await?;
     let Found { media, mut file } = on_disk(move || blobs.find(&server, &id)).await?;
     let etag = format!("\"{}\"", blake3::Hash::from_bytes(media.hash).to_hex());
-    if call
-        .header(&IF_NONE_MATCH)
-        .is_some_and(|known| known.split(',').any(|e| e.trim() == etag))
-    {
-        return Ok(guarded(Answer::bytes("", Bytes::new())).status(StatusCode::NOT_MODIFIED));
-    }
-    let whole = 0..media.size;
-    let range = match call.header(&RANGE).map(|header| range(header, media.size)) {
-        None | Some(Asked::Everything) => None,
-        Some(Asked::Part(range)) => Some(range),
-        Some(Asked::Nothing) => {
-            return Ok(guarded(Answer::bytes("", Bytes::new()))
-                .status(StatusCode::RANGE_NOT_SATISFIABLE)
-                .header(CONTENT_RANGE, &format!("bytes */{}", media.size)));
-        }
+    let range = match asked(&call, &etag, media.size) {
+        Ok(range) => range,
+        Err(answer) => return Ok(*answer),
     };
-    let part = range.clone().unwrap_or(whole);
+    let part = range.clone().unwrap_or(0..media.size);
     if part.start > 0 {
         file = on_disk(move || {
             file.seek(SeekFrom::Start(part.start))
@@ -204,18 +192,45 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
         .header(ETAG, &etag)
         .header(ACCEPT_RANGES, "bytes")
         .header(CONTENT_DISPOSITION, &mime::disposition(kind, name));
-    Ok(match range {
-        None => answer,
-        Some(part) => answer.status(StatusCode::PARTIAL_CONTENT).header(
-            CONTENT_RANGE,
-            &format!(
-                "bytes {}-{}/{}",
-                part.start,
-                part.end.saturating_sub(1),
-                media.size
-            ),
-        ),
-    })
+    Ok(partial(answer, range, media.size))
+}
+
+/// The part of a file that is asked for, none for all of it; or the answer there is without it:
+/// the client has the file already, or asks for what is not there.
+fn asked(call: &Call, etag: &str, size: u64) -> Result<Option<Range<u64>>, Box<Answer>> {
+    let bare = || guarded(Answer::bytes("", Bytes::new())).header(ETAG, etag);
+    let known = call.header(&IF_NONE_MATCH).is_some_and(|known| {
+        let mut tags = known.split(',').map(str::trim);
+        tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
+    });
+    if known {
+        return Err(Box::new(bare().status(StatusCode::NOT_MODIFIED)));
+    }
+    // A part of another file is of no use (RFC 9110, 13.1.5).
+    if call.header(&IF_RANGE).is_some_and(|tag| tag != etag) {
+        return Ok(None);
+    }
+    match call.header(&RANGE).map(|header| range(header, size)) {
+        None | Some(Asked::Everything) => Ok(None),
+        Some(Asked::Part(range)) => Ok(Some(range)),
+        Some(Asked::Nothing) => {
+            let answer = bare().status(StatusCode::RANGE_NOT_SATISFIABLE);
+            Err(Box::new(
+                answer.header(CONTENT_RANGE, &format!("bytes */{size}")),
+            ))
+        }
+    }
+}
+
+/// The same answer, marked as the part it is.
+fn partial(answer: Answer, range: Option<Range<u64>>, size: u64) -> Answer {
+    let Some(Range { start, end }) = range else {
+        return answer;
+    };
+    let last = end.saturating_sub(1);
+    answer
+        .status(StatusCode::PARTIAL_CONTENT)
+        .header(CONTENT_RANGE, &format!("bytes {start}-{last}/{size}"))
 }
 
 /// `GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}`: never larger than the file,
@@ -225,9 +240,29 @@ async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let wanted = wanted(&call)?;
     arrived(&blobs, &call, &server, &id).await?;
     let made = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
+    let etag = format!("\"{}\"", blake3::hash(&made.bytes).to_hex());
+    let size = made.bytes.len() as u64;
+    let range = match asked(&call, &etag, size) {
+        Ok(range) => range,
+        Err(answer) => return Ok(answer.header(VARY, "accept")),
+    };
+    let place = |at: u64| {
+        usize::try_from(at)
+            .unwrap_or(usize::MAX)
+            .min(made.bytes.len())
+    };
+    let bytes = match &range {
+        Some(part) => made.bytes.slice(place(part.start)..place(part.end)),
+        None => made.bytes.clone(),
+    };
     let disposition = mime::disposition(&made.content_type, Some("thumbnail"));
-    Ok(guarded(Answer::bytes(&made.content_type, made.bytes))
-        .header(CONTENT_DISPOSITION, &disposition))
+    // Kept for a year by whoever asks, so it says already that formats may come to differ.
+    let answer = guarded(Answer::bytes(&made.content_type, bytes))
+        .header(ETAG, &etag)
+        .header(ACCEPT_RANGES, "bytes")
+        .header(VARY, "accept")
+        .header(CONTENT_DISPOSITION, &disposition);
+    Ok(partial(answer, range, size))
 }
 
 /// `GET /_matrix/media/v3/download/{serverName}/{mediaId}[/{fileName}]`, without a token: for what

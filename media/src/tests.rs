@@ -13,10 +13,10 @@ use skerry_store::{
 
 use crate::{
     Blobs, MediaError, MediaId, Method, Settings, Unauthenticated, UploadInfo,
-    blobs::THUMB_KEPT_MAX,
     mime::disposition,
     routes::{Asked, range},
     thumbnail::{Wanted, make},
+    thumbs::THUMB_KEPT_MAX,
 };
 
 struct House {
@@ -410,4 +410,28 @@ async fn below_the_floor_no_upload_begins() {
     };
     assert_eq!(admin_contact.as_deref(), Some("mailto:a@localhost"));
     assert_eq!(blob_files(&home), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_who_ask_at_once_have_one_thumbnail_made() {
+    let home = house();
+    let file = picture(1_500, 1_500, image::ImageFormat::Png);
+    let id = put(&home.blobs, &file, "image/png").await;
+    let asked = (0..100).map(|n| {
+        let (blobs, id) = (Arc::clone(&home.blobs), id.clone());
+        // Two sizes that one standard size serves, and one that another does.
+        let side = [200, 240, 96][n % 3];
+        let method = if side == 96 {
+            Method::Crop
+        } else {
+            Method::Scale
+        };
+        let wanted = Wanted::standard(side, side, method);
+        tokio::spawn(async move { blobs.thumbnail("localhost".to_owned(), id, wanted).await })
+    });
+    for asked in asked.collect::<Vec<_>>() {
+        asked.await.unwrap().unwrap();
+    }
+    let made = home.blobs.made.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(made, 2);
 }

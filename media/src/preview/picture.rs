@@ -34,8 +34,8 @@ pub struct Picture {
     pub size: u64,
 }
 
-/// Keeps a picture; `None` for what is none of a known format, or blocked. Where it is the same as `before`,
-/// that is what names it.
+/// Keeps a picture; `None` for what is none of a known format, or blocked. Where it is the same as
+/// `before`, that is what names it.
 ///
 /// # Errors
 /// [`PreviewError`].

@@ -1,4 +1,4 @@
-//! Media: quotas, quarantine, previews of links.
+//! Media: thumbnails, quotas, quarantine, previews of links.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -7,13 +7,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, Response};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use skerry_testkit::{Person, TestServer};
 use tokio::net::TcpListener;
+use tower::ServiceExt as _;
 
 /// A PNG of one pixel.
 const DOT: &[u8] = &[
@@ -126,6 +127,44 @@ async fn upload(server: &TestServer, who: &Person, body: &[u8]) -> (u16, Value) 
         .await;
     let body = serde_json::from_slice(answer.body()).unwrap();
     (answer.status().as_u16(), body)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn thumbnails_come_whole_in_part_or_not_again() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let mxc = uploaded(&server, &alice, DOT).await;
+    let media = mxc.strip_prefix("mxc://").unwrap();
+    let path = format!("/_matrix/client/v1/media/thumbnail/{media}?width=32&height=32");
+    let get = async |header: &str, value: &str| {
+        let request = Request::get(&path)
+            .header("authorization", format!("Bearer {}", alice.token))
+            .header(header, value)
+            .body(Full::new(Bytes::new()))
+            .unwrap();
+        let answer = server.router().oneshot(request).await.unwrap();
+        let (parts, body) = answer.into_parts();
+        (parts, body.collect().await.unwrap().to_bytes())
+    };
+    let (whole, body) = get("accept", "*/*").await;
+    assert_eq!((whole.status.as_u16(), &body[..]), (200, DOT));
+    assert_eq!(whole.headers["vary"], "accept");
+    assert_eq!(whole.headers["accept-ranges"], "bytes");
+    let etag = whole.headers["etag"].to_str().unwrap().to_owned();
+
+    let (part, body) = get("range", "bytes=1-3").await;
+    assert_eq!((part.status.as_u16(), &body[..]), (206, &b"PNG"[..]));
+    let said = format!("bytes 1-3/{}", DOT.len());
+    assert_eq!(part.headers["content-range"], said.as_str());
+    let (beyond, _) = get("range", "bytes=5000-").await;
+    assert_eq!(beyond.status.as_u16(), 416);
+    for known in [&etag, &format!("\"x\", W/{etag}"), "*"] {
+        let (known, body) = get("if-none-match", known).await;
+        assert_eq!((known.status.as_u16(), body.len()), (304, 0));
+        assert_eq!(known.headers["etag"], etag.as_str());
+    }
+    let (other, _) = get("if-none-match", "\"x\"").await;
+    assert_eq!(other.status.as_u16(), 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
