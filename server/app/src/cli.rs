@@ -1,7 +1,8 @@
 //! The command line.
 
 mod appservices;
-mod line;
+mod doctor;
+pub(crate) mod line;
 mod reports;
 pub(crate) mod show;
 mod tokens;
@@ -26,6 +27,7 @@ const EXAMPLES: &str = "Examples:
   skerry appservice register bridge.yaml        let a bridge in
   skerry check-config --config skerry.toml      say what is wrong with a configuration
   skerry check-config --print-example           every option with its meaning
+  skerry doctor --config skerry.toml            look at the whole set-up: what is wrong, what to do
 
 Environment: SKERRY_CONFIG names the configuration file; SKERRY_SECTION__KEY sets one option, for
 example SKERRY_SERVER_NAME=example.org or SKERRY_REGISTRATION__OPEN=true.";
@@ -52,6 +54,9 @@ enum Command {
     Serve,
     /// Check a configuration without starting
     CheckConfig(CheckConfig),
+    /// Look at the whole set-up and say what is wrong and what to do
+    #[command(after_help = doctor::EXAMPLES)]
+    Doctor(doctor::Doctor),
     /// Print the version
     Version,
     /// Accounts; works on a running server and on a stopped one
@@ -111,6 +116,7 @@ fn run(cli: Cli) -> Result<(), String> {
             print_example: true,
         }) => show::text(&example()),
         Command::CheckConfig(_) => check(&load()?)?,
+        Command::Doctor(given) => runtime()?.block_on(doctor::run(load(), given))?,
         Command::Serve => runtime()?.block_on(serve::serve(load()?))?,
         Command::User(command) => runtime()?.block_on(users::run(load()?, command))?,
         Command::Token(command) => runtime()?.block_on(tokens::run(load()?, command))?,

@@ -10,6 +10,7 @@ mod calls;
 mod cli;
 mod clock;
 pub mod config;
+mod doctor;
 mod health;
 mod house;
 mod logging;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use bytes::Bytes;
-use http::{Method, Request};
+use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -75,7 +75,10 @@ impl Line {
             .body(Full::new(body))
             .map_err(|e| e.to_string())?;
         let (good, answer) = match self {
-            Line::Running(stream) => over_socket(stream, request).await?,
+            Line::Running(stream) => {
+                let (status, answer) = over_socket(stream, request).await?;
+                (status.is_success(), answer)
+            }
             Line::Stopped(_, router) => {
                 let response = router
                     .clone()
@@ -105,18 +108,32 @@ impl Line {
     }
 }
 
+/// Asks a running server whether it is well: the status and what it says, or why there is no
+/// answer.
+pub(crate) async fn health(stream: &mut UnixStream) -> Result<(StatusCode, String), String> {
+    let request = Request::builder()
+        .uri("/health")
+        .header(http::header::HOST, "skerry")
+        .body(Full::default())
+        .map_err(|e| e.to_string())?;
+    let (status, answer) = over_socket(stream, request).await?;
+    let answer: Value = serde_json::from_slice(&answer).unwrap_or_default();
+    let said = answer["status"].as_str().unwrap_or("it does not say why");
+    Ok((status, said.to_owned()))
+}
+
 async fn over_socket(
     stream: &mut UnixStream,
     request: Request<Full<Bytes>>,
-) -> Result<(bool, Bytes), String> {
+) -> Result<(StatusCode, Bytes), String> {
     let lost = |e: hyper::Error| format!("the running server did not answer: {e}");
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(lost)?;
     let ask = async {
         let response = sender.send_request(request).await.map_err(lost)?;
-        let good = response.status().is_success();
-        Ok::<_, String>((good, read(response.into_body()).await?))
+        let status = response.status();
+        Ok::<_, String>((status, read(response.into_body()).await?))
     };
     tokio::pin!(connection);
     tokio::pin!(ask);

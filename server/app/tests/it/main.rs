@@ -284,3 +284,88 @@ fn bridges_come_and_go_on_a_running_server_and_on_a_stopped_one() {
     assert!(complains(dir, &unregister).contains("No such application service"));
     assert!(!prints(dir, &["appservice", "list"]).contains("irc"));
 }
+
+#[test]
+fn the_doctor_looks_at_a_server_that_runs_and_at_one_that_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let port = {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        free.local_addr().unwrap().port()
+    };
+    std::fs::write(
+        dir.join("x.toml"),
+        format!(
+            "[[listen]]\naddr = \"127.0.0.1:{port}\"\n[password]\ncost = \"minimal\"\n\
+             [media]\nfree_disk_floor = \"0\"\n"
+        ),
+    )
+    .unwrap();
+    let run = |args: &[&str]| {
+        let mut command = skerry(dir);
+        let output = command.env_remove("SKERRY_LISTEN").args(args);
+        let output = output.args(["--config", "x.toml"]).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+        )
+    };
+    let (status, said) = run(&["doctor"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(
+        said.contains("wrong   server       it does not run"),
+        "{said}"
+    );
+    assert!(said.contains("nothing listens there"), "{said}");
+
+    let mut child = skerry(dir)
+        .env_remove("SKERRY_LISTEN")
+        .args(["serve", "--config", "x.toml"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !dir.join("data/admin.sock").exists() {
+        assert!(Instant::now() < deadline, "it does not start");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (status, said) = run(&["doctor"]);
+    assert_eq!(status, Some(0), "{said}");
+    for line in [
+        "ok      config",
+        "ok      data",
+        "ok      disk",
+        "ok      server       it runs and is well",
+        "ok      port",
+        "ok      base_url     http://localhost:",
+        "answers as this server",
+        "unknown clock",
+    ] {
+        assert!(said.contains(line), "{line} is not in\n{said}");
+    }
+    let mode = |mode| {
+        let path = dir.join("data/pepper");
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    mode(0o644);
+    let (status, said) = run(&["doctor", "--json"]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.ends_with("\"wrong\":1}\n"), "{said}");
+    assert!(said.contains("chmod 600 ./data/pepper"), "{said}");
+    mode(0o600);
+    assert!(
+        Command::new("kill")
+            .args(["-TERM", &child.id().to_string()])
+            .status()
+            .unwrap()
+            .success()
+    );
+    assert!(child.wait().unwrap().success());
+
+    std::fs::write(dir.join("x.toml"), "server_nam = \"x\"\n").unwrap();
+    let (status, said) = run(&["doctor"]);
+    assert_eq!(status, Some(1));
+    assert!(said.starts_with("wrong   config       x.toml: "), "{said}");
+    assert_eq!(said.lines().count(), 1, "{said}");
+}

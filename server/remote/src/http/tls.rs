@@ -36,7 +36,11 @@ impl Tls {
         self.config.get_or_init(|| self.build()).clone()
     }
 
-    fn build(&self) -> Result<Arc<ClientConfig>, String> {
+    /// Whose certificates are believed.
+    ///
+    /// # Errors
+    /// Why they cannot be used, in words.
+    pub fn roots(&self) -> Result<RootCertStore, String> {
         let mut store = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         let (good, bad) = store.add_parsable_certificates(found.certs);
@@ -51,6 +55,11 @@ impl Tls {
             let added = store.add(certificate.clone());
             added.map_err(|error| error.to_string())?;
         }
+        Ok(store)
+    }
+
+    fn build(&self) -> Result<Arc<ClientConfig>, String> {
+        let store = self.roots()?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
