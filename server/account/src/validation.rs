@@ -188,24 +188,33 @@ fn opened(row: t::Validation) -> Opened {
     }
 }
 
-/// Makes room for one more session.
+/// Makes room for one more session: those that are over go, else the oldest that nobody has
+/// finished. Strangers begin them, and must not keep others from it.
 fn make_room(tx: &mut Tx<'_>) -> Result<(), AccountError> {
     let now = tx.now_ms();
     let rows = tx
         .snap
         .scan::<t::Validations>(Scan::all().limit(MAX_VALIDATIONS));
     let (mut held, mut old) = (0, Vec::new());
+    let mut oldest: Option<(u64, String)> = None;
     for row in rows {
         let (sid, row) = row?;
         held += 1;
         if row.expires_ms <= now {
             old.push(sid);
+        } else if row.validated_ms.is_none()
+            && oldest.as_ref().is_none_or(|(at, _)| row.expires_ms < *at)
+        {
+            oldest = Some((row.expires_ms, sid));
         }
     }
     if held >= MAX_VALIDATIONS && old.is_empty() {
-        return Err(AccountError::Busy {
-            retry_after_ms: 60_000,
-        });
+        let Some((_, sid)) = oldest else {
+            return Err(AccountError::Busy {
+                retry_after_ms: 60_000,
+            });
+        };
+        old.push(sid);
     }
     for sid in old {
         tx.w.delete::<t::Validations>(&sid);

@@ -9,3 +9,4 @@ mod profile;
 mod push_rules;
 mod register;
 mod txn;
+mod validation;
