@@ -366,7 +366,7 @@ async fn a_preview_has_what_the_page_says_and_its_picture_as_media() {
         got
     );
     assert_eq!(web.asked(), [""; 0]);
-    server.clock.advance(3601_000);
+    server.clock.advance(3_601_000);
     assert_eq!(preview(&server, &alice, &web.url("/old")).await, (200, got));
     assert_eq!(web.asked().len(), 3);
 
@@ -402,7 +402,7 @@ async fn oembed_is_found_and_a_picture_that_is_none_is_left_out() {
     let want = json!({ "og:title": "A clip", "og:site_name": "Clips", "og:type": "video.other" });
     assert_eq!(got, (200, want));
     web.put("/oe", "application/json", "not json");
-    server.clock.advance(3601_000);
+    server.clock.advance(3_601_000);
     let got = preview(&server, &alice, &web.url("/clip")).await;
     assert_eq!(got, (200, json!({ "og:title": "café" })));
 }
@@ -475,7 +475,7 @@ async fn links_lead_into_no_private_network() {
                  <link rel=alternate type=application/json+oembed href='{to}oe'>"
             ),
         );
-        server.clock.advance(3601_000);
+        server.clock.advance(3_601_000);
         let got = preview(&server, &alice, &web.url("/page")).await;
         assert_eq!(got, (200, json!({ "og:title": "t" })));
         assert_eq!(web.asked(), [from.as_str(), "/page"]);
