@@ -35,6 +35,8 @@ const MAX_BADGES: usize = 50_000;
 #[derive(Debug)]
 pub(super) enum Sent {
     Arrived,
+    /// Nothing was sent: it is not worth it any more.
+    Dropped,
     /// The pusher is not known there any more.
     Rejected,
     /// Not wanted, and never will be.
@@ -66,6 +68,8 @@ type Mine = Vec<(Pos, PushItem)>;
 #[derive(Default)]
 struct Outcome {
     done: Vec<Pos>,
+    /// Not worth sending any more; says nothing of the gateway.
+    dropped: Vec<Pos>,
     failed: Option<(String, Option<Duration>)>,
 }
 
@@ -139,11 +143,17 @@ impl Inner {
             .buffer_unordered(AT_ONCE)
             .collect()
             .await;
+        let mut dropped = Vec::new();
         for outcome in told {
             report.done.extend(outcome.done);
+            dropped.extend(outcome.dropped);
             if let Some((why, after)) = outcome.failed {
                 report.next = Next::Failed { why, after };
             }
+        }
+        // Where nothing arrives, the pauses are to grow.
+        if report.next == Next::Go || !report.done.is_empty() {
+            report.done.extend(dropped);
         }
         report
     }
@@ -165,12 +175,13 @@ impl Inner {
             // What comes after it says how much is unread too.
             let overtaken = matches!(item, PushItem::Badge { .. }) && Some(pos) != last;
             let sent = if overtaken {
-                Ok(Sent::Arrived)
+                Ok(Sent::Dropped)
             } else {
                 self.tell_one(url, user, &key, item).await
             };
             match sent {
                 Ok(Sent::Arrived | Sent::Rejected) => outcome.done.push(pos),
+                Ok(Sent::Dropped) => outcome.dropped.push(pos),
                 Ok(Sent::Refused(why)) => {
                     tracing::info!(app_id = key.app_id, why, "a notification was refused");
                     outcome.done.push(pos);
@@ -188,7 +199,7 @@ impl Inner {
         outcome
     }
 
-    /// Tells one pusher of one item. What is not worth sending any more counts as arrived.
+    /// Tells one pusher of one item, where it is still worth sending.
     async fn tell_one(
         self: &Arc<Self>,
         url: &str,
@@ -199,7 +210,7 @@ impl Inner {
         let (this, key_now, url_now) = (Arc::clone(self), key.clone(), url.to_owned());
         let found = blocking(move || this.look_up(&url_now, user, &key_now, item)).await??;
         let Some((pusher, what)) = found else {
-            return Ok(Sent::Arrived);
+            return Ok(Sent::Dropped);
         };
         let to = (url, key, &pusher);
         let transport = &*self.transport;
