@@ -425,3 +425,30 @@ async fn two_that_act_as_one_user_do_not_share_transactions() {
     let (_, _, again) = ask(&server, "as-one", Method::PUT, &path, text).await;
     assert_eq!(again, one);
 }
+
+/// Its own user never waits; the others do not where the registration says so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn its_users_may_be_free_of_limits() {
+    let server =
+        TestServer::start_as("server_name = \"test.example\"\n[rate_limit]\nenabled = true\n");
+    let fake = Fake::start().await;
+    register(&server, fake.registration("irc")).await;
+    let ghost = ghost(&server, "as-irc", "_irc_a").await;
+    let refused = async |user: &str| {
+        let path = format!("v3/search?user_id={}", escape(user));
+        let body = json!({ "search_categories": {} });
+        let mut refused = 0;
+        for _ in 0..400 {
+            let got = ask(&server, "as-irc", Method::POST, &path, body.clone()).await;
+            assert!(got.0 == 200 || got.1 == "M_LIMIT_EXCEEDED", "{}", got.2);
+            refused += usize::from(got.0 == 429);
+        }
+        refused
+    };
+    assert_eq!(refused("@irc-bot:test.example").await, 0);
+    assert!(refused(&ghost).await > 0);
+    let mut free = fake.registration("irc");
+    free["rate_limited"] = json!(false);
+    register(&server, free).await;
+    assert_eq!(refused(&ghost).await, 0);
+}
