@@ -9,7 +9,6 @@ mod clock;
 mod data;
 mod names;
 mod outside;
-mod probe;
 mod process;
 mod services;
 
@@ -17,18 +16,14 @@ mod services;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::Uri;
 use ruma_common::ServerName;
-use rustls::RootCertStore;
 use serde_json::{Value, json};
 use skerry_remote::http::{Client, ClientOptions, Guard, Resolve, SystemResolver, Tls};
+use skerry_remote::inspect::{PATIENCE, Roots};
 
 use crate::config::Config;
-
-/// How long one connection or answer is waited for.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What came of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,7 +116,7 @@ pub(crate) struct Tools {
     pub(crate) client: Client,
     pub(crate) resolver: Arc<dyn Resolve>,
     /// Whose certificates are believed.
-    pub(crate) roots: RootCertStore,
+    pub(crate) roots: Roots,
     /// Now, in ms since the epoch.
     pub(crate) now_ms: u64,
 }

@@ -10,6 +10,7 @@ pub mod appservice;
 pub mod federation;
 pub mod http;
 pub mod identity;
+pub mod inspect;
 pub mod livekit;
 pub mod mail;
 pub mod outbox;

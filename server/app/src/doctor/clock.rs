@@ -5,7 +5,9 @@ use http::HeaderMap;
 use http::header::DATE;
 use skerry_remote::http::Request;
 
-use super::{Finding, Origin, PATIENCE, Tools, names, probe};
+use skerry_remote::inspect as probe;
+
+use super::{Finding, Origin, PATIENCE, Tools, names};
 
 const CHECK: &str = "clock";
 /// So much says nothing: the header knows whole seconds, and answers take their time; in ms.

@@ -10,9 +10,11 @@ use serde_json::Value;
 use skerry_proxy::{Addr, ListenerSpec};
 use skerry_remote::http::{HttpError, Request, Response, Route};
 
-use super::certificate::{self, Condition, Eyes};
+use super::certificate::{self, Eyes};
 use super::clock::{self, Told};
-use super::{Finding, Origin, PATIENCE, Tools, host_of, is_here, names, probe, process};
+use skerry_remote::inspect::{self as probe, Condition};
+
+use super::{Finding, Origin, PATIENCE, Tools, host_of, is_here, names, process};
 use crate::config::Config;
 
 const REACH: &str = "base_url";
@@ -98,7 +100,7 @@ impl Door<'_> {
         if origin.tls {
             let names = [origin.host.as_str()];
             let chain = &self.seen.chain;
-            let found = certificate::judge(chain, &names, &tools.roots, tools.now_ms);
+            let found = probe::judge(chain, &names, &tools.roots, tools.now_ms);
             tell(certificate::finding(&found, &place, &names, Eyes::Clients));
             if !matches!(found, Condition::Good(_) | Condition::Soon(_)) {
                 return;

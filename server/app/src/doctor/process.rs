@@ -7,7 +7,9 @@ use http::StatusCode;
 use skerry_proxy::{Addr, ListenerSpec};
 use tokio::net::UnixStream;
 
-use super::{Finding, PATIENCE, probe};
+use skerry_remote::inspect as probe;
+
+use super::{Finding, PATIENCE};
 use crate::cli::line;
 use crate::config::Config;
 

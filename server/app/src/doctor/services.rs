@@ -9,7 +9,9 @@ use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::certificate::{self, Eyes};
-use super::{Finding, Origin, Tools, names, probe};
+use skerry_remote::inspect as probe;
+
+use super::{Finding, Origin, Tools, names};
 use crate::config::{Config, LiveKit, Turn, TurnLogin};
 use crate::secrets;
 
@@ -55,7 +57,7 @@ async fn mail(options: &MailOptions, tools: &Tools, tell: &mut dyn FnMut(Finding
             let seen = probe::look(address, Some(&options.host)).await;
             seen.map(|seen| {
                 let names = [options.host.as_str()];
-                let found = certificate::judge(&seen.chain, &names, &tools.roots, tools.now_ms);
+                let found = probe::judge(&seen.chain, &names, &tools.roots, tools.now_ms);
                 tell(certificate::finding(&found, &place, &names, Eyes::Clients));
             })
             .map_err(|e| e.to_string())
@@ -224,7 +226,7 @@ async fn livekit(server: &LiveKit, config: &Config, tools: &Tools, tell: &mut dy
         Ok(seen) => {
             if origin.tls {
                 let names = [origin.host.as_str()];
-                let found = certificate::judge(&seen.chain, &names, &tools.roots, tools.now_ms);
+                let found = probe::judge(&seen.chain, &names, &tools.roots, tools.now_ms);
                 tell(certificate::finding(&found, url, &names, Eyes::Clients));
             }
             tell(Finding::ok(LIVEKIT, format!("{url} takes connections")));

@@ -8,6 +8,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::error::SetupError;
+use crate::inspect::Roots;
 
 /// Whose certificates are believed: the system's roots, or a built-in list where the system has
 /// none, and those of a file. The roots are read when the first connection needs them.
@@ -40,7 +41,11 @@ impl Tls {
     ///
     /// # Errors
     /// Why they cannot be used, in words.
-    pub fn roots(&self) -> Result<RootCertStore, String> {
+    pub fn roots(&self) -> Result<Roots, String> {
+        self.store().map(Roots::new)
+    }
+
+    fn store(&self) -> Result<RootCertStore, String> {
         let mut store = RootCertStore::empty();
         let found = rustls_native_certs::load_native_certs();
         let (good, bad) = store.add_parsable_certificates(found.certs);
@@ -59,7 +64,7 @@ impl Tls {
     }
 
     fn build(&self) -> Result<Arc<ClientConfig>, String> {
-        let store = self.roots()?;
+        let store = self.store()?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -4,18 +4,20 @@ use base64::Engine as _;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls_pki_types::CertificateDer;
 
-use super::super::certificate::{Condition, Eyes, finding, judge};
+use skerry_remote::inspect::{Condition, judge};
+
+use super::super::certificate::{Eyes, finding};
 use super::*;
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
 /// A CA and the roots of those who believe it.
-fn ca() -> (Ca, RootCertStore) {
+fn ca() -> (Ca, Roots) {
     let mut params = CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add(ca.der().clone()).unwrap();
+
+    let roots = Roots::only(&[ca.der().clone()]).unwrap();
     (ca, roots)
 }
 

@@ -4,9 +4,11 @@ use std::io::ErrorKind;
 
 use http::StatusCode;
 
+use skerry_remote::inspect as probe;
+
 use super::super::clock::Told;
 use super::super::services::{Relay, relay};
-use super::super::{clock, data, names, outside, probe, process};
+use super::super::{clock, data, names, outside, process};
 use super::*;
 
 #[test]

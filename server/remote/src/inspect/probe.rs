@@ -12,20 +12,21 @@ use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-use super::PATIENCE;
+/// How long one connection or answer is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(8);
 
 /// What was seen.
 #[derive(Debug)]
-pub(crate) struct Seen {
+pub struct Seen {
     /// The certificates that were shown; none without TLS.
-    pub(crate) chain: Vec<CertificateDer<'static>>,
+    pub chain: Vec<CertificateDer<'static>>,
     /// Whether the other side is this machine itself.
-    pub(crate) here: bool,
+    pub here: bool,
 }
 
 /// Why nothing was seen.
 #[derive(Debug)]
-pub(crate) enum Unseen {
+pub enum Unseen {
     /// Nobody answered.
     NoConnection(String),
     /// Somebody answered, but no TLS came about.
@@ -41,8 +42,12 @@ impl fmt::Display for Unseen {
     }
 }
 
-/// Connects, and with `name` greets with TLS for that name.
-pub(crate) async fn look(address: SocketAddr, name: Option<&str>) -> Result<Seen, Unseen> {
+/// Connects, and with `name` greets with TLS for that name. Any address is good: it is the
+/// operator's own.
+///
+/// # Errors
+/// [`Unseen`].
+pub async fn look(address: SocketAddr, name: Option<&str>) -> Result<Seen, Unseen> {
     let stream = in_time(TcpStream::connect(address), PATIENCE).await;
     let stream = stream.map_err(Unseen::NoConnection)?;
     let here = match (stream.local_addr(), stream.peer_addr()) {
@@ -64,8 +69,11 @@ pub(crate) async fn look(address: SocketAddr, name: Option<&str>) -> Result<Seen
     })
 }
 
-/// What a future comes to within a time, or in words why not.
-pub(crate) async fn in_time<T>(
+/// What a future comes to within a time.
+///
+/// # Errors
+/// Why it came to nothing, in words.
+pub async fn in_time<T>(
     future: impl Future<Output = std::io::Result<T>>,
     limit: Duration,
 ) -> Result<T, String> {
