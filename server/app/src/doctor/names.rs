@@ -8,6 +8,8 @@ use super::{Finding, Origin, Tools, host_of, is_here};
 use crate::config::Config;
 
 const CHECK: &str = "dns";
+/// How resolvers say that they were answered, and that there is nothing.
+const NO_ADDRESS: [&str; 2] = ["no records found", "has no address"];
 
 /// Whether an address is of the public internet.
 pub(crate) fn is_public(address: IpAddr) -> bool {
@@ -42,11 +44,16 @@ pub(crate) async fn look(config: &Config, tools: &Tools, tell: &mut dyn FnMut(Fi
 pub(crate) fn judge(host: &str, answer: &Result<Vec<IpAddr>, String>) -> Finding {
     let found = match answer {
         Ok(found) => found,
-        Err(error) => {
-            let what = format!("{host} could not be looked up: {error}");
+        Err(error) if NO_ADDRESS.iter().any(|words| error.contains(words)) => {
+            let what = format!("DNS knows no address of {host}");
             let advice = "give the name an A record (and AAAA with IPv6) with your public \
                           address; if other names fail too, look at this machine's resolver";
             return Finding::wrong(CHECK, what, advice);
+        }
+        Err(error) => {
+            let what = format!("{host} could not be looked up: {error}");
+            let advice = "is this machine online? Look at its resolver (/etc/resolv.conf)";
+            return Finding::unknown(CHECK, what, advice);
         }
     };
     let shown = listed(found);

@@ -215,6 +215,20 @@ async fn a_listener_that_answers_is_judged_by_what_it_shows() {
     let found = super::super::certificate::listener(&config, &tools(&[]), &spec, &tls).await;
     let own = the(&found, "certificate", "it is self-signed");
     assert_eq!(own.verdict, Verdict::Warn);
+    // Clients that come to the same door see no proxy in front.
+    let skerry_proxy::Addr::Tcp(place) = &spec.addr else {
+        panic!("an address");
+    };
+    let text = format!(
+        "server_name = \"example.org\"\n[public]\nbase_url = \"https://example.org:{}\"\n",
+        place.port()
+    );
+    let config = self::config(&text);
+    let mut found = Vec::new();
+    let tools = tools(&[("example.org", "127.0.0.1")]);
+    super::super::outside::base_url(&config, &tools, &mut Vec::new(), &mut |f| found.push(f)).await;
+    let refused = the(&found, "certificate", "it is self-signed");
+    assert_eq!(refused.verdict, Verdict::Wrong);
     stop.send_replace(true);
     serving.await.unwrap();
 }

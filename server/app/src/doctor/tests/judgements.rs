@@ -109,9 +109,11 @@ fn dns() {
     assert_eq!(judge(&["9.9.9.9", "2620:fe::fe"]), Verdict::Ok);
     assert_eq!(judge(&["192.168.1.2"]), Verdict::Warn);
     assert_eq!(judge(&["9.9.9.9", "fd00::1"]), Verdict::Wrong);
-    let none = names::judge("example.org", &Err("no such name".to_owned()));
+    let none = names::judge("example.org", &Err("no records found for x".to_owned()));
     assert_eq!(none.verdict, Verdict::Wrong);
     assert!(none.line().contains("A record"));
+    let offline = names::judge("example.org", &Err("request timed out".to_owned()));
+    assert_eq!(offline.verdict, Verdict::Unknown);
     assert!(is_here("localhost") && is_here("127.0.0.1") && is_here("::1"));
     assert!(!is_here("example.org"));
     assert_eq!(host_of("[::1]:8448"), "::1");
