@@ -1,8 +1,8 @@
 //! Who may move whom, from which membership to which.
 
 use serde_json::json;
-use skerry_account::profile::Propagate;
 use skerry_account::NewDevice;
+use skerry_account::profile::Propagate;
 use skerry_core::Membership;
 use skerry_room::{CreateRoom, Move, Preset, RoomError, Who};
 

@@ -101,6 +101,16 @@ table!(
 );
 
 tables!(
-    MediaTable, Blob, BlobRef, Thumb, Pending, PendingOf, Usage, Preview,
-    PreviewAge, BlockedBlob, BlockedMedia, ProtectedMedia
+    MediaTable,
+    Blob,
+    BlobRef,
+    Thumb,
+    Pending,
+    PendingOf,
+    Usage,
+    Preview,
+    PreviewAge,
+    BlockedBlob,
+    BlockedMedia,
+    ProtectedMedia
 );
