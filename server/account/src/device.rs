@@ -131,7 +131,7 @@ pub(crate) fn rename(
         row.display_name = name;
         row.pos = tx.w.stamp();
         tx.w.put::<t::Devices>(&key, &row);
-        e2e::device_renamed(&mut tx.w, key.0);
+        e2e::device_renamed(&mut tx.w, key.0, &key.1);
     }
     Ok(())
 }

@@ -13,16 +13,24 @@
 //! * [`forget_device`] and [`forget_user`] add to a batch of the caller what has to go with a
 //!   device or an account; [`device_added`] and [`device_renamed`] what others learn.
 //!
+//! Users of other servers: `remote.rs` follows their device lists, `outgoing.rs` and `served.rs` tell
+//! their servers of ours, `direct.rs` is about messages between devices across servers.
+//!
 //! Start reading in `upload.rs`, then `claim.rs`.
 
 mod backup;
+mod checked;
 mod claim;
 mod counts;
 mod cross;
 mod dehydrated;
+mod direct;
 mod forget;
 mod lists;
+mod outgoing;
 mod query;
+mod remote;
+mod served;
 mod signatures;
 mod signed;
 mod to_device;
@@ -38,13 +46,20 @@ use crate::Accounts;
 pub use backup::{
     BackupError, BackupInfo, BackupKeys, KeysChanged, NewBackup, RoomBackup, SessionBackup, Which,
 };
+pub use checked::{AnsweredClaim, AnsweredKeys};
 pub use claim::{ClaimRequest, Claimed};
 pub use counts::{KeyCounts, key_counts};
 pub use cross::{CrossSigningOutcome, CrossSigningUpload, is_cross_signing_key};
 pub use dehydrated::{Dehydrated, NewDehydrated};
 pub use forget::{device_added, device_renamed, forget_device, forget_user};
 pub use lists::{list_pos, lists_changed, private_changes};
+pub use outgoing::late_servers;
 pub use query::{KeyQuery, QueriedKeys};
+pub use remote::{
+    FetchedList, ListUpdate, SigningKeyUpdate, Taken, is_followed, is_fresh, is_of, lists_due,
+    unfollow,
+};
+pub use served::ServedList;
 pub use signatures::{SignatureFailure, SignatureFailures, SignatureUpload};
 pub(crate) use to_device::Queues;
 pub use to_device::{

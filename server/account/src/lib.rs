@@ -59,7 +59,7 @@ pub use hold::{Hold, HoldChange};
 pub use invite_rule::{InviteRule, invite_rule};
 pub use login::{Grant, LoginName, LoginRequest, PasswordLogin};
 pub use openid::OpenIdToken;
-pub use presence::{PresenceBoard, PresenceState, PresenceView, SyncingGuard};
+pub use presence::{PresenceAbroad, PresenceBoard, PresenceState, PresenceView, SyncingGuard};
 pub use register::{NewDevice, Registered, Registration};
 pub use registration_token::TokenLimits;
 pub use secret::TokenHash;

@@ -1,7 +1,8 @@
-//! Presence of local users: in memory, with an ephemeral position, and allowed to be lost.
+//! Presence: in memory, with an ephemeral position, and allowed to be lost.
 //!
-//! A user is as present as their most present device. A device counts from when it says so (by
-//! a sync or by `PUT status`) until 30 seconds after its last sync ended.
+//! A local user is as present as their most present device. A device counts from when it says so
+//! (by a sync or by `PUT status`) until 30 seconds after its last sync ended. A user of another
+//! server is as present as that server said last, for half an hour.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -13,12 +14,18 @@ use crate::{Ephemeral, EphemeralPos};
 
 /// How long a device counts after its last sync, in ms.
 const GONE_AFTER_MS: u64 = 30_000;
+/// How long what another server said of its user counts, in ms; it says it again before that.
+const GONE_ABROAD_MS: u64 = 31 * 60_000;
+/// How many users of other servers are kept; beyond it nobody new is noted.
+const MAX_ABROAD: usize = 50_000;
+/// For how long it is known that a user of another server is offline, in ms.
+const OFFLINE_ABROAD_MS: u64 = 24 * 3_600_000;
 /// How long a user counts as currently active after doing something, in ms.
 const ACTIVE_MS: u64 = 60_000;
 /// How long a user has to have been there to count as attentive, in ms: a phone that was woken up
 /// looks once and sleeps on.
 const SETTLED_MS: u64 = 10_000;
-/// How many users' presence is kept; beyond it nobody new is noted.
+/// How many local users' presence is kept; beyond it nobody new is noted.
 const MAX_USERS: usize = 50_000;
 /// How many devices of one user are noted.
 const MAX_DEVICES: usize = 50;
@@ -96,11 +103,37 @@ struct Person {
     /// Since when they have been there.
     came_ms: u64,
     pos: EphemeralPos,
+    /// What another server said, if it is its user.
+    abroad: Option<Abroad>,
+}
+
+/// What another server said of its user.
+#[derive(Clone, Copy)]
+struct Abroad {
+    /// Whether they are doing something.
+    active: bool,
+    /// When it was said.
+    at_ms: u64,
+}
+
+/// Presence of a user of another server, as that server tells it.
+#[derive(Clone, Debug)]
+pub struct PresenceAbroad {
+    /// How present.
+    pub state: PresenceState,
+    /// Their own words.
+    pub status_msg: Option<String>,
+    /// How long ago they did something, in ms.
+    pub last_active_ago_ms: Option<u64>,
+    /// Whether that was just now.
+    pub currently_active: bool,
 }
 
 #[derive(Default)]
 struct Board {
     people: HashMap<UserNid, Person>,
+    /// How many of them are of other servers.
+    abroad: usize,
     by_pos: BTreeMap<EphemeralPos, UserNid>,
 }
 
@@ -138,6 +171,9 @@ impl Drop for SyncingGuard {
 
 impl Person {
     fn aggregate(&self) -> PresenceState {
+        if self.abroad.is_some() {
+            return self.state;
+        }
         self.devices
             .values()
             .map(|device| device.state)
@@ -153,7 +189,11 @@ impl Person {
             state: self.state,
             status_msg: self.status_msg.clone(),
             last_active_ago_ms: ago,
-            currently_active: present && ago.is_some_and(|ago| ago < ACTIVE_MS),
+            currently_active: present
+                && match self.abroad {
+                    Some(abroad) => abroad.active,
+                    None => ago.is_some_and(|ago| ago < ACTIVE_MS),
+                },
             pos: self.pos,
         }
     }
@@ -167,7 +207,8 @@ impl Board {
         ephemeral: &Ephemeral,
         change: impl FnOnce(&mut Person) -> bool,
     ) {
-        if !self.people.contains_key(&user) && self.people.len() >= MAX_USERS {
+        let local = self.people.len().saturating_sub(self.abroad);
+        if !self.people.contains_key(&user) && local >= MAX_USERS {
             return;
         }
         let person = self.people.entry(user).or_default();
@@ -177,9 +218,80 @@ impl Board {
             return;
         }
         person.state = state;
-        self.by_pos.remove(&person.pos);
-        person.pos = ephemeral.next();
-        self.by_pos.insert(person.pos, user);
+        self.move_up(user, ephemeral);
+    }
+
+    /// Others are told of a person.
+    fn move_up(&mut self, user: UserNid, ephemeral: &Ephemeral) {
+        if let Some(person) = self.people.get_mut(&user) {
+            self.by_pos.remove(&person.pos);
+            person.pos = ephemeral.next();
+            self.by_pos.insert(person.pos, user);
+        }
+    }
+
+    /// Notes what another server says of its user.
+    fn change_abroad(
+        &mut self,
+        user: UserNid,
+        ephemeral: &Ephemeral,
+        told: PresenceAbroad,
+        now_ms: u64,
+    ) {
+        let known = self.people.contains_key(&user);
+        let silent = told.state == PresenceState::Offline && told.status_msg.is_none();
+        if !known && (silent || self.abroad >= MAX_ABROAD) {
+            return;
+        }
+        self.abroad += usize::from(!known);
+        let person = self.people.entry(user).or_default();
+        let before = person.view(user, now_ms);
+        person.abroad = Some(Abroad {
+            active: told.currently_active,
+            at_ms: now_ms,
+        });
+        person.state = told.state;
+        person.status_msg = told.status_msg;
+        if let Some(ago) = told.last_active_ago_ms {
+            person.active_ms = Some(now_ms.saturating_sub(ago));
+        }
+        let after = person.view(user, now_ms);
+        let seen = |view: &PresenceView| {
+            let words = view.status_msg.clone();
+            (view.state, words, view.currently_active)
+        };
+        if seen(&before) != seen(&after) {
+            self.move_up(user, ephemeral);
+        }
+    }
+
+    /// Users of other servers of whom nothing was heard for too long are offline, and forgotten
+    /// a day later.
+    fn sweep_abroad(&mut self, ephemeral: &Ephemeral, now_ms: u64) {
+        let (mut gone, mut forgotten) = (Vec::new(), Vec::new());
+        for (user, person) in &self.people {
+            let Some(abroad) = person.abroad else {
+                continue;
+            };
+            let silent_ms = now_ms.saturating_sub(abroad.at_ms);
+            if person.state != PresenceState::Offline && silent_ms >= GONE_ABROAD_MS {
+                gone.push(*user);
+            } else if person.state == PresenceState::Offline && silent_ms >= OFFLINE_ABROAD_MS {
+                forgotten.push(*user);
+            }
+        }
+        for user in gone {
+            if let Some(person) = self.people.get_mut(&user) {
+                person.state = PresenceState::Offline;
+            }
+            self.move_up(user, ephemeral);
+        }
+        for user in forgotten {
+            if let Some(person) = self.people.remove(&user) {
+                self.by_pos.remove(&person.pos);
+                self.abroad = self.abroad.saturating_sub(1);
+            }
+        }
     }
 }
 
@@ -253,6 +365,13 @@ impl PresenceBoard {
         });
     }
 
+    /// Notes what another server says of its user. The caller has looked that it is its user.
+    pub fn tell_abroad(&self, user: UserNid, told: PresenceAbroad) {
+        let now_ms = self.clock.now_ms();
+        let mut board = self.board.lock();
+        board.change_abroad(user, &self.ephemeral, told, now_ms);
+    }
+
     /// Notes that a user did something: sent, typed, read. Others are told only when that makes
     /// the user currently active again.
     pub fn touch(&self, user: UserNid) {
@@ -322,6 +441,7 @@ impl PresenceBoard {
             .filter(|(_, person)| person.devices.values().any(gone))
             .map(|(user, _)| *user)
             .collect();
+        board.sweep_abroad(&self.ephemeral, now_ms);
         for user in users {
             board.change(user, &self.ephemeral, |person| {
                 person.devices.retain(|_, device| !gone(device));

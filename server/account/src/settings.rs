@@ -52,6 +52,10 @@ pub struct AccountSettings {
     pub guests: bool,
     /// Whether this server sends e-mail, and so keeps addresses.
     pub email: bool,
+    /// Whether this server talks to other Matrix servers.
+    pub federates: bool,
+    /// Whether other servers are told the names of devices.
+    pub tells_device_names: bool,
     /// How hard passwords are hashed.
     pub password_cost: PasswordCost,
     /// How long an access token that can be refreshed is good for, in ms.
@@ -77,6 +81,8 @@ impl AccountSettings {
             registration: RegistrationSettings::default(),
             guests: false,
             email: false,
+            federates: false,
+            tells_device_names: false,
             password_cost: PasswordCost::Default,
             access_token_ms: 60 * 60 * 1000,
             pepper,

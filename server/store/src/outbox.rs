@@ -77,6 +77,14 @@ pub fn queue(w: &mut Write, dest: &Dest, item: &[u8]) -> Pos {
     pos
 }
 
+/// Adds an EDU to the queue of another Matrix server. `content` is a JSON object. The item is the
+/// EDU as it stands in a transaction: `{"content":..,"edu_type":".."}`.
+pub fn queue_edu(w: &mut Write, server: ServerNid, edu_type: &str, content: &str) -> Pos {
+    // Types of EDUs are ours: none has anything to escape.
+    let item = format!("{{\"content\":{content},\"edu_type\":\"{edu_type}\"}}");
+    queue(w, &Dest::Server(server), item.as_bytes())
+}
+
 /// All destinations that have something in their queue.
 ///
 /// # Errors

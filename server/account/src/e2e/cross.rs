@@ -48,11 +48,30 @@ pub enum CrossSigningOutcome {
 }
 
 /// A checked key.
-struct CrossKey {
+pub(super) struct CrossKey {
     kind: CrossKind,
-    public: String,
+    pub(super) public: String,
     object: CanonicalJsonObject,
     json: String,
+}
+
+impl CrossKey {
+    /// As it is stored.
+    pub(super) fn into_row(self) -> CrossKeyRow {
+        CrossKeyRow {
+            public: self.public,
+            json: self.json,
+        }
+    }
+}
+
+/// Whether a key is signed by the user's master key, named by its public part.
+pub(super) fn is_signed_by(user_id: &str, key: &CrossKey, master: &str) -> bool {
+    let master_id = format!("ed25519:{master}");
+    let signature =
+        signed::signatures_of(&key.object, user_id).find(|(key_id, _)| *key_id == master_id);
+    let text = signed::signed_text(&key.object);
+    signature.is_some_and(|(_, signature)| signed::verifies(&text, master, signature))
 }
 
 /// Whether a string is the public part of one of the user's cross-signing keys: such a string
@@ -156,7 +175,7 @@ fn store(
         w.put::<CrossKeyTable>(&(owner.user, kind), &row);
     }
     if public {
-        lists::note_device_list(w, owner.user);
+        lists::note_own_keys(w, owner.user);
     } else {
         lists::note_private(w, owner.user, owner.user);
     }
@@ -185,11 +204,7 @@ fn check_against_store(
             continue;
         }
         let master = master.ok_or(KeysError::NoMaster)?;
-        let master_id = format!("ed25519:{master}");
-        let signature = signed::signatures_of(&key.object, &owner.user_id)
-            .find(|(key_id, _)| *key_id == master_id);
-        let text = signed::signed_text(&key.object);
-        if !signature.is_some_and(|(_, signature)| signed::verifies(&text, master, signature)) {
+        if !is_signed_by(&owner.user_id, key, master) {
             return Err(KeysError::Signature(
                 "the key is not signed by the master key",
             ));
@@ -227,7 +242,7 @@ fn check(user_id: &str, upload: &CrossSigningUpload) -> Result<Vec<CrossKey>, Ke
     Ok(keys)
 }
 
-fn check_key(
+pub(super) fn check_key(
     user_id: &str,
     kind: CrossKind,
     usage: &str,

@@ -221,7 +221,7 @@ fn take_out(snap: &Snapshot, w: &mut Write, user: UserNid, device: &str) -> Resu
 /// The keys of a device that was not there before this batch.
 fn put_keys(w: &mut Write, slot: &(UserNid, String), plan: Plan) {
     let (user, device) = slot;
-    let pos = lists::note_device_list(w, *user);
+    let pos = lists::note_device(w, *user, device);
     if let Some(object) = &plan.device_keys {
         let json = signed::text(object);
         w.put::<DeviceKeyTable>(slot, &DeviceKeyRow { json, pos });

@@ -40,7 +40,7 @@ pub fn forget_device(
     // fails because the device is gone.
     w.delete::<ToDeviceLast>(&slot);
     w.delete_range::<ToDeviceTable>(slot);
-    lists::note_device_list(w, user);
+    lists::note_device(w, user, device);
     Ok(())
 }
 
@@ -63,17 +63,17 @@ pub fn forget_user(snap: &Snapshot, w: &mut Write, user: UserNid) -> Result<(), 
     for row in snap.scan::<BackupTable>(Scan::prefix(&user)) {
         w.delete::<BackupTable>(&row?.0);
     }
-    lists::note_device_list(w, user);
+    lists::note_own_keys(w, user);
     Ok(())
 }
 
 /// Adds to the batch that makes a device: the user's contacts learn of it.
-pub fn device_added(w: &mut Write, user: UserNid) {
-    lists::note_device_list(w, user);
+pub fn device_added(w: &mut Write, user: UserNid, device: &str) {
+    lists::note_device(w, user, device);
 }
 
 /// Adds to the batch that gives a device another name: the user's contacts learn of it, since
 /// `/keys/query` tells the name.
-pub fn device_renamed(w: &mut Write, user: UserNid) {
-    lists::note_device_list(w, user);
+pub fn device_renamed(w: &mut Write, user: UserNid, device: &str) {
+    lists::note_device(w, user, device);
 }

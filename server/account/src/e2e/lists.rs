@@ -7,15 +7,31 @@
 
 use skerry_core::{Pos, UserNid};
 use skerry_store::schema::e2e::{DeviceListTable, PrivateListTable};
+use skerry_store::schema::e2e_remote::DeviceChangeTable;
 use skerry_store::{Change, Scan, Snapshot, StoreError, Write};
+
+/// Stands for the user's own public keys among the changes of devices: no device has this id.
+pub(super) const OWN_KEYS: &str = "";
 
 /// The viewer's summary row among the private changes: no user has this number.
 const ANY: UserNid = UserNid(0);
 
-/// Adds to a batch that the devices or public keys of `user` changed, and gives the position.
+/// Adds to a batch that a device of the local `user` changed, and gives the position.
 ///
 /// For new, renamed and deleted devices as well as for keys.
-pub(super) fn note_device_list(w: &mut Write, user: UserNid) -> Pos {
+pub(super) fn note_device(w: &mut Write, user: UserNid, device: &str) -> Pos {
+    let pos = note_list(w, user);
+    w.put::<DeviceChangeTable>(&(user, device.to_owned()), &pos);
+    pos
+}
+
+/// Adds to a batch that the master key or the self-signing key of the local `user` changed.
+pub(super) fn note_own_keys(w: &mut Write, user: UserNid) -> Pos {
+    note_device(w, user, OWN_KEYS)
+}
+
+/// Adds to a batch that those who share a room with `user` have to look at their keys again.
+pub(super) fn note_list(w: &mut Write, user: UserNid) -> Pos {
     let pos = w.log(Change::DeviceList { user });
     w.put::<DeviceListTable>(&user, &pos);
     pos

@@ -9,10 +9,11 @@ use serde_json::value::RawValue;
 use skerry_core::UserNid;
 use skerry_store::schema::account::Devices;
 use skerry_store::schema::e2e::{CrossKeyTable, CrossKind, DeviceKeyTable};
+use skerry_store::schema::e2e_remote::RemoteDeviceTable;
 use skerry_store::{Scan, Snapshot, StoreError};
 
 use super::signatures::{self, Added};
-use super::{Keys, KeysError, Owner, signed};
+use super::{Keys, KeysError, Owner, remote, signed};
 
 /// What is asked for: devices by user id; an empty list means all of them.
 #[derive(Debug, Deserialize)]
@@ -32,7 +33,8 @@ pub struct QueriedKeys {
     pub self_signing_keys: BTreeMap<String, Box<RawValue>>,
     /// The user-signing key of the user who asks, if they asked for themselves.
     pub user_signing_keys: BTreeMap<String, Box<RawValue>>,
-    /// What was asked about users of other servers; answering it is for the layer above.
+    /// What was asked about users of other servers and is not known here; answering it is for the
+    /// layer above.
     #[serde(skip)]
     pub remote: BTreeMap<String, Vec<String>>,
 }
@@ -50,21 +52,116 @@ impl Keys {
             let mut found = QueriedKeys::default();
             for (user_id, devices) in query.device_keys {
                 if !keys.is_local(&user_id) {
-                    found.remote.insert(user_id, devices);
+                    let user = keys.store().user_nid(&user_id)?;
+                    match user {
+                        Some(user) if remote::is_fresh(snap, user)? => {
+                            let owner = owner_of(&user_id, user);
+                            find_followed(snap, &viewer, &owner, &devices, &mut found)?;
+                        }
+                        _ => drop(found.remote.insert(user_id, devices)),
+                    }
                 } else if let Some(user) = keys.local_nid(&user_id)?
                     && crate::user::exists(snap, user)?
                 {
-                    let owner = Owner {
-                        user_id: user_id.into(),
-                        user,
-                    };
-                    find(snap, &viewer, owner, &devices, &mut found)?;
+                    find(
+                        snap,
+                        &viewer,
+                        owner_of(&user_id, user),
+                        &devices,
+                        &mut found,
+                    )?;
                 }
             }
             Ok(found)
         })
         .await
     }
+
+    /// Finds what is known here of users of other servers, also where it may be old; of whom
+    /// nothing is known, nothing. For those whose server does not answer.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn query_known(
+        &self,
+        viewer: &Owner,
+        query: KeyQuery,
+    ) -> Result<QueriedKeys, KeysError> {
+        let viewer = viewer.clone();
+        self.read(move |keys, snap| {
+            let mut found = QueriedKeys::default();
+            for (user_id, devices) in query.device_keys {
+                if let Some(user) = keys.store().user_nid(&user_id)?
+                    && remote::was_fetched(snap, user)?
+                {
+                    let owner = owner_of(&user_id, user);
+                    find_followed(snap, &viewer, &owner, &devices, &mut found)?;
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+}
+
+fn owner_of(user_id: &str, user: UserNid) -> Owner {
+    Owner {
+        user_id: user_id.into(),
+        user,
+    }
+}
+
+/// Finds what is known of a user of another server.
+fn find_followed(
+    snap: &Snapshot,
+    viewer: &Owner,
+    owner: &Owner,
+    devices: &[String],
+    found: &mut QueriedKeys,
+) -> Result<(), StoreError> {
+    let named: BTreeSet<&String> = devices.iter().collect();
+    let mut keys = BTreeMap::new();
+    for row in snap.scan::<RemoteDeviceTable>(Scan::prefix(&owner.user)) {
+        let ((_, device), row) = row?;
+        if named.is_empty() || named.contains(&device) {
+            let json = with_unsigned(row.keys, row.name);
+            keys.insert(device, signed::raw("remote_device", json)?);
+        }
+    }
+    let user_id = owner.user_id.to_string();
+    found.device_keys.insert(user_id, keys);
+    let added = signatures::visible(snap, owner, viewer)?;
+    find_own_keys(snap, owner, &added, found)
+}
+
+/// Finds a user's master key and self-signing key.
+fn find_own_keys(
+    snap: &Snapshot,
+    owner: &Owner,
+    added: &[Added],
+    found: &mut QueriedKeys,
+) -> Result<(), StoreError> {
+    let user_id = owner.user_id.to_string();
+    if let Some(key) = cross_key(snap, owner.user, CrossKind::Master, added)? {
+        found.master_keys.insert(user_id.clone(), key);
+    }
+    if let Some(key) = cross_key(snap, owner.user, CrossKind::SelfSigning, added)? {
+        found.self_signing_keys.insert(user_id, key);
+    }
+    Ok(())
+}
+
+pub(super) fn cross_key(
+    snap: &Snapshot,
+    user: UserNid,
+    kind: CrossKind,
+    added: &[Added],
+) -> Result<Option<Box<RawValue>>, StoreError> {
+    let Some(row) = snap.get::<CrossKeyTable>(&(user, kind))? else {
+        return Ok(None);
+    };
+    let json = with_signatures("cross_key", row.json, &row.public, added)?;
+    Ok(Some(signed::raw("cross_key", json)?))
 }
 
 /// Finds what is known of one local user.
@@ -86,21 +183,9 @@ fn find(
         keys.insert(device, signed::raw("device_key", json)?);
     }
     found.device_keys.insert(user_id.clone(), keys);
-    let cross = |kind| -> Result<Option<Box<RawValue>>, StoreError> {
-        let Some(row) = snap.get::<CrossKeyTable>(&(owner.user, kind))? else {
-            return Ok(None);
-        };
-        let json = with_signatures("cross_key", row.json, &row.public, &added)?;
-        Ok(Some(signed::raw("cross_key", json)?))
-    };
-    if let Some(key) = cross(CrossKind::Master)? {
-        found.master_keys.insert(user_id.clone(), key);
-    }
-    if let Some(key) = cross(CrossKind::SelfSigning)? {
-        found.self_signing_keys.insert(user_id.clone(), key);
-    }
+    find_own_keys(snap, &owner, &added, found)?;
     if owner.user == viewer.user
-        && let Some(key) = cross(CrossKind::UserSigning)?
+        && let Some(key) = cross_key(snap, owner.user, CrossKind::UserSigning, &added)?
     {
         found.user_signing_keys.insert(user_id, key);
     }
@@ -108,7 +193,7 @@ fn find(
 }
 
 /// Identity keys as stored, of the named devices or of all.
-fn device_keys(
+pub(super) fn device_keys(
     snap: &Snapshot,
     user: UserNid,
     devices: &[String],
@@ -133,7 +218,7 @@ fn device_keys(
 }
 
 /// Puts the signatures added to `item` after its upload into its JSON.
-fn with_signatures(
+pub(super) fn with_signatures(
     table: &'static str,
     json: String,
     item: &str,
@@ -173,7 +258,7 @@ fn take_object(from: &mut CanonicalJsonObject, name: &str) -> CanonicalJsonObjec
 }
 
 /// Adds `unsigned` to a device's keys, which are stored without it and are never empty.
-fn with_unsigned(mut json: String, display_name: Option<String>) -> String {
+pub(super) fn with_unsigned(mut json: String, display_name: Option<String>) -> String {
     let unsigned: BTreeMap<&str, String> = display_name
         .into_iter()
         .map(|name| ("device_display_name", name))

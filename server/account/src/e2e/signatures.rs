@@ -137,15 +137,17 @@ impl Signing<'_> {
     ) -> Result<SignatureFailures, StoreError> {
         let mut failures = SignatureFailures::new();
         for (user_id, items) in upload {
-            let owner = self.keys.local_nid(&user_id)?;
-            let mut added = false;
+            // Users of other servers as well: their master keys are known where they are followed.
+            let owner = self.keys.store().user_nid(&user_id)?;
+            let mut added = Vec::new();
             for (item, raw) in items {
                 let outcome = match owner {
                     Some(owner) => self.add(w, owner, &item, &raw)?,
                     None => Err(SignatureFailure::NotFound),
                 };
                 match outcome {
-                    Ok(new) => added |= new,
+                    Ok(true) => added.push(item),
+                    Ok(false) => {}
                     Err(failure) => {
                         failures
                             .entry(user_id.clone())
@@ -154,15 +156,33 @@ impl Signing<'_> {
                     }
                 }
             }
-            if let Some(owner) = owner.filter(|_| added) {
-                if owner == self.signer.user {
-                    lists::note_device_list(w, owner);
-                } else {
-                    lists::note_private(w, self.signer.user, owner);
-                }
+            if let Some(owner) = owner.filter(|_| !added.is_empty()) {
+                self.note_added(w, owner, &added)?;
             }
         }
         Ok(failures)
+    }
+
+    /// Notes for those who may see it that keys of `owner` have new signatures.
+    fn note_added(
+        &self,
+        w: &mut Write,
+        owner: UserNid,
+        items: &[String],
+    ) -> Result<(), StoreError> {
+        if owner != self.signer.user {
+            lists::note_private(w, self.signer.user, owner);
+            return Ok(());
+        }
+        for item in items {
+            let slot = (owner, item.clone());
+            if self.snap.get::<DeviceKeyTable>(&slot)?.is_some() {
+                lists::note_device(w, owner, item);
+            } else {
+                lists::note_own_keys(w, owner);
+            }
+        }
+        Ok(())
     }
 
     /// Adds the signatures of one object; whether there was a new one.

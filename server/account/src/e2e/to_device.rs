@@ -1,5 +1,5 @@
 //! Messages that devices leave for each other: `PUT /sendToDevice`, and the queue that `/sync`
-//! reads.
+//! reads. Those from and to other servers are in `direct.rs`.
 //!
 //! A message lies under its device at its log position until that device syncs with a token past
 //! it. The row `to_device_last` says when one last arrived and is gone when the queue is empty, so
@@ -44,7 +44,7 @@ const GAUGES_MAX: usize = 65_536;
 const ATTEMPTS: usize = 16;
 
 /// What is sent: user id, device id or `*` for all devices, content.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub struct Messages {
     /// Contents by user and device.
     pub messages: BTreeMap<String, BTreeMap<String, Box<RawValue>>>,
@@ -250,11 +250,11 @@ fn shorten(
 }
 
 impl Keys {
-    /// Stores messages for devices of local users, each once however often the same transaction
-    /// is sent, and all of them or none.
+    /// Stores messages for devices of local users and queues those for users of other servers,
+    /// each once however often the same transaction is sent, and all of them or none.
     ///
-    /// Unknown users and devices are passed over without a word, and so are users of other
-    /// servers, to whom this server does not talk.
+    /// Unknown users and devices are passed over without a word, and so are users of other servers
+    /// where this server does not talk to them.
     /// Spec: client-server API, `PUT /sendToDevice/{eventType}/{txnId}`.
     ///
     /// # Errors
@@ -263,51 +263,91 @@ impl Keys {
         &self,
         sender: Sender,
         kind: &str,
-        messages: Messages,
+        mut messages: Messages,
     ) -> Result<(), ToDeviceError> {
+        check_contents(kind, &messages)?;
+        let abroad = self.abroad(&mut messages);
         let messages = check(&sender.user_id, kind, messages)?;
         let lane = self.accounts.txn_lane(&sender.txn).await;
-        let keys = self.clone();
+        let (keys, kind) = (self.clone(), kind.to_owned());
         let applied = blocking(move || {
             let _lane = lane;
-            keys.send_now(&sender, &messages)
+            keys.send_now(&sender, &messages, &kind, &abroad)
         })
         .await??;
         self.store().durable(&applied).await?;
         Ok(())
     }
 
-    fn send_now(&self, sender: &Sender, messages: &[Rendered]) -> Result<Applied, ToDeviceError> {
+    fn send_now(
+        &self,
+        sender: &Sender,
+        messages: &[Rendered],
+        kind: &str,
+        abroad: &BTreeMap<String, Messages>,
+    ) -> Result<Applied, ToDeviceError> {
+        let answer = TxnAnswer {
+            status: 200,
+            answer: "{}".to_owned(),
+        };
+        let sent = self.attempts(|snap, w| {
+            if txn::lookup(snap, &sender.txn)?.is_some() {
+                return Ok(Some(()));
+            }
+            if !self.plan_messages(snap, w, messages)? {
+                return Ok(None);
+            }
+            let mut queued = 0;
+            for (server, messages) in abroad {
+                queued += self.queue_direct(w, (&sender.user_id, kind), server, messages)?;
+            }
+            let now_ms = self.accounts.inner.clock.now_ms();
+            txn::record(w, &sender.txn, &answer, now_ms);
+            Ok((queued <= STORED_BYTES_MAX).then_some(()))
+        })?;
+        sent.ok_or(ToDeviceError::TooLarge)
+    }
+
+    /// Plans on the newest view and commits, again where a device came or went meanwhile. A plan
+    /// that writes nothing becomes a wait for what it was decided on; one that gives `None` is
+    /// dropped.
+    pub(super) fn attempts(
+        &self,
+        plan: impl Fn(&Snapshot, &mut Write) -> Result<Option<()>, StoreError>,
+    ) -> Result<Option<Applied>, StoreError> {
         let mut attempt = 0;
         loop {
             let snap = self.store().newest();
-            if txn::lookup(&snap, &sender.txn)?.is_some() {
-                return Ok(self.store().barrier());
-            }
             let mut w = self.store().write();
-            let mut stored = 0;
-            for message in messages {
-                let copies = self.plan_message(&snap, &mut w, message)?;
-                stored += copies * (message.json.len() + ROW_BYTES);
-                if stored > STORED_BYTES_MAX {
-                    return Err(ToDeviceError::TooLarge);
-                }
+            if plan(&snap, &mut w)?.is_none() {
+                return Ok(None);
             }
-            let answer = TxnAnswer {
-                status: 200,
-                answer: "{}".to_owned(),
-            };
-            txn::record(
-                &mut w,
-                &sender.txn,
-                &answer,
-                self.accounts.inner.clock.now_ms(),
-            );
+            if w.is_empty() {
+                return Ok(Some(self.store().barrier()));
+            }
             match self.store().commit(w) {
                 Err(StoreError::Conflict { .. }) if attempt < ATTEMPTS => attempt += 1,
-                done => return Ok(done?),
+                done => return done.map(Some),
             }
         }
+    }
+
+    /// Adds messages for local users to a batch. False if they are too much.
+    pub(super) fn plan_messages(
+        &self,
+        snap: &Snapshot,
+        w: &mut Write,
+        messages: &[Rendered],
+    ) -> Result<bool, StoreError> {
+        let mut stored = 0;
+        for message in messages {
+            let copies = self.plan_message(snap, w, message)?;
+            stored += copies * (message.json.len() + ROW_BYTES);
+            if stored > STORED_BYTES_MAX {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     fn plan_message(
@@ -402,17 +442,35 @@ impl Keys {
 }
 
 /// A message, ready to be stored.
-struct Rendered {
+pub(super) struct Rendered {
     user_id: String,
     device: String,
     json: String,
 }
 
-fn check(sender: &str, kind: &str, messages: Messages) -> Result<Vec<Rendered>, ToDeviceError> {
+/// What can be said of messages without the store.
+fn check_contents(kind: &str, messages: &Messages) -> Result<(), ToDeviceError> {
     let count: usize = messages.messages.values().map(BTreeMap::len).sum();
     if kind.len() > KIND_BYTES_MAX || count > MESSAGES_MAX {
         return Err(ToDeviceError::TooLarge);
     }
+    for content in messages.messages.values().flat_map(BTreeMap::values) {
+        if content.get().len() > CONTENT_BYTES_MAX {
+            return Err(ToDeviceError::TooLarge);
+        }
+        if !content.get().starts_with('{') {
+            return Err(ToDeviceError::Shape);
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn check(
+    sender: &str,
+    kind: &str,
+    messages: Messages,
+) -> Result<Vec<Rendered>, ToDeviceError> {
+    check_contents(kind, &messages)?;
     let tail = format!(
         ",\"sender\":{},\"type\":{}}}",
         serde_json::Value::from(sender),
@@ -421,13 +479,6 @@ fn check(sender: &str, kind: &str, messages: Messages) -> Result<Vec<Rendered>, 
     let mut rendered = Vec::new();
     for (user_id, devices) in messages.messages {
         for (device, content) in devices {
-            let content = content.get();
-            if content.len() > CONTENT_BYTES_MAX {
-                return Err(ToDeviceError::TooLarge);
-            }
-            if !content.starts_with('{') {
-                return Err(ToDeviceError::Shape);
-            }
             let json = format!("{{\"content\":{content}{tail}");
             rendered.push(Rendered {
                 user_id: user_id.clone(),

@@ -130,7 +130,7 @@ fn put_device_keys(
     {
         signatures::drop_about(snap, w, slot.0, &slot.1)?;
     }
-    let pos = lists::note_device_list(w, slot.0);
+    let pos = lists::note_device(w, slot.0, &slot.1);
     w.put::<DeviceKeyTable>(slot, &DeviceKeyRow { json, pos });
     Ok(())
 }
@@ -268,7 +268,7 @@ pub(super) fn check(owner: &Owner, device: &str, upload: KeyUpload) -> Result<Pl
     Ok(plan)
 }
 
-fn check_device_keys(
+pub(super) fn check_device_keys(
     user_id: &str,
     device: &str,
     raw: &RawValue,

@@ -1,5 +1,6 @@
 //! End-to-end encryption on a real store.
 
+mod abroad;
 mod backup;
 mod claim;
 mod cross;

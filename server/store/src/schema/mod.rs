@@ -6,6 +6,7 @@ pub mod address;
 pub mod appservice;
 pub mod directory;
 pub mod e2e;
+pub mod e2e_remote;
 pub mod media;
 pub mod push;
 pub mod room;
@@ -26,6 +27,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         appservice::TABLES,
         directory::TABLES,
         e2e::TABLES,
+        e2e_remote::TABLES,
         push::TABLES,
         room::TABLES,
         room_read::TABLES,

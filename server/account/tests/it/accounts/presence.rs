@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use skerry_account::{EphemeralPos, PresenceState};
+use skerry_account::{EphemeralPos, PresenceAbroad, PresenceState};
 use skerry_core::UserNid;
 
 use super::home::Home;
@@ -105,4 +105,45 @@ fn names_of_states_go_both_ways() {
         assert_eq!(PresenceState::named(name).unwrap().name(), name);
     }
     assert_eq!(PresenceState::named("away"), None);
+}
+
+const BOB: UserNid = UserNid(2);
+
+fn abroad(state: PresenceState, active: bool) -> PresenceAbroad {
+    PresenceAbroad {
+        state,
+        status_msg: None,
+        last_active_ago_ms: Some(5_000),
+        currently_active: active,
+    }
+}
+
+#[test]
+fn a_user_of_another_server_is_as_present_as_it_says_for_half_an_hour() {
+    let home = Home::new();
+    let board = home.accounts.presence();
+    board.tell_abroad(BOB, abroad(PresenceState::Offline, false));
+    assert_eq!(home.accounts.ephemeral().current(), EphemeralPos(0));
+    board.tell_abroad(BOB, abroad(PresenceState::Online, true));
+    let first = home.accounts.ephemeral().current();
+    assert_eq!(board.changed_since(EphemeralPos(0)).len(), 1);
+    assert!(board.of(BOB).currently_active);
+    assert_eq!(board.of(BOB).last_active_ago_ms, Some(5_000));
+    home.clock.advance(25 * 60_000);
+    board.sweep();
+    assert_eq!(board.of(BOB).state, PresenceState::Online);
+    board.tell_abroad(BOB, abroad(PresenceState::Online, true));
+    let current = home.accounts.ephemeral().current();
+    assert_eq!(current, first, "what is only said again is no news");
+    home.clock.advance(25 * 60_000);
+    board.sweep();
+    assert_eq!(board.of(BOB).state, PresenceState::Online);
+    home.clock.advance(10 * 60_000);
+    board.sweep();
+    assert_eq!(board.of(BOB).state, PresenceState::Offline);
+    assert!(!board.of(BOB).currently_active);
+    assert_eq!(board.changed_since(first).len(), 1);
+    home.clock.advance(24 * 3_600_000);
+    board.sweep();
+    assert!(board.changed_since(EphemeralPos(0)).is_empty());
 }

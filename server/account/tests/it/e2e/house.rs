@@ -13,43 +13,65 @@ use skerry_account::{
 };
 use skerry_core::fixtures::{FakeClock, SeededSource};
 use skerry_core::keys::SigningKey;
-use skerry_store::{Snapshot, Store, StoreOptions};
+use skerry_store::{Snapshot, Store, StoreOptions, Write};
 
 pub const SERVER: &str = "skerry.test";
+const ALONE: &str = "alone.test";
 const PASSWORD: &str = "correct horse";
 
 pub struct House {
     dir: tempfile::TempDir,
+    server: &'static str,
+    pub clock: Arc<FakeClock>,
     pub store: Arc<Store>,
     pub accounts: Accounts,
     pub keys: Keys,
 }
 
-fn open(dir: &std::path::Path) -> (Arc<Store>, Accounts) {
+fn open(dir: &std::path::Path, server: &str, clock: &Arc<FakeClock>) -> (Arc<Store>, Accounts) {
     let store = Store::open(dir, StoreOptions::for_tests()).unwrap();
-    let mut settings = AccountSettings::new(SERVER, [7; 32]);
+    let mut settings = AccountSettings::new(server, [7; 32]);
     settings.password_cost = PasswordCost::Minimal;
-    let (clock, dice) = (Arc::new(FakeClock::new()), Arc::new(SeededSource::new(1)));
-    let accounts = Accounts::new(store.clone(), clock, dice, settings).unwrap();
+    settings.federates = server != ALONE;
+    let dice = Arc::new(SeededSource::new(1));
+    let accounts = Accounts::new(store.clone(), clock.clone(), dice, settings).unwrap();
     (store, accounts)
 }
 
 impl House {
     pub fn new() -> House {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, accounts) = open(dir.path());
+        House::of(SERVER)
+    }
+
+    /// A server of another name.
+    pub fn of(server: &'static str) -> House {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(FakeClock::new()));
+        let (store, accounts) = open(dir.path(), server, &clock);
         House {
             dir,
+            server,
+            clock,
             store,
             keys: accounts.keys(),
             accounts,
         }
     }
 
+    /// A server that talks to no others.
+    pub fn alone() -> House {
+        House::of(ALONE)
+    }
+
+    pub fn clock_ms(&self) -> u64 {
+        skerry_core::Clock::now_ms(&*self.clock)
+    }
+
     /// Stops the server and starts it again.
     pub fn restart(self) -> House {
         let House {
             dir,
+            server,
+            clock,
             store,
             accounts,
             keys,
@@ -57,9 +79,11 @@ impl House {
         drop((accounts, keys));
         store.close();
         drop(store);
-        let (store, accounts) = open(dir.path());
+        let (store, accounts) = open(dir.path(), server, &clock);
         House {
             dir,
+            server,
+            clock,
             store,
             keys: accounts.keys(),
             accounts,
@@ -73,7 +97,7 @@ impl House {
             .await
             .unwrap();
         let owner = Owner {
-            user_id: format!("@{name}:{SERVER}").into(),
+            user_id: format!("@{name}:{}", self.server).into(),
             user,
         };
         for device in devices {
@@ -100,6 +124,12 @@ impl House {
 
     pub fn snap(&self) -> Snapshot {
         self.store.snapshot()
+    }
+
+    /// Commits, and waits until readers see it.
+    pub fn commit(&self, w: Write) {
+        let applied = self.store.commit(w).unwrap();
+        self.store.wait_durable(&applied).unwrap();
     }
 
     /// Uploads a body of `/keys/upload`.
