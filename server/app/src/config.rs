@@ -5,6 +5,7 @@
 
 mod calls;
 mod docs;
+mod federation;
 mod front;
 mod people;
 mod preview;
@@ -32,6 +33,7 @@ use toml::{Table, Value};
 
 pub use calls::{Calls, LiveKit, Turn, TurnLogin};
 pub use docs::{DOCS, Doc, example};
+pub use federation::Federation;
 pub use preview::UrlPreview;
 pub use units::{duration, show_bytes};
 pub use web::{Web, WellKnown};
@@ -87,6 +89,8 @@ pub struct Config {
     pub unauthenticated_media: Unauthenticated,
     /// What calls need from elsewhere.
     pub calls: Calls,
+    /// How other servers are talked with.
+    pub federation: Federation,
     /// How requests to other machines are made.
     pub http_client: HttpClient,
     /// Whether links are previewed, and which.
@@ -324,6 +328,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
             }
         },
         calls: calls::check(raw)?,
+        federation: federation::check(raw)?,
         http_client: web::http_client(raw)?,
         url_preview: preview::check(raw)?,
         web: web::web(raw, &data_dir),

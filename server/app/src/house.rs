@@ -11,6 +11,7 @@ use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::{Blobs, MediaError, Previews};
+use skerry_remote::federation::Carry;
 use skerry_room::{Delays, Rooms, RoomsConfig};
 use skerry_store::{Store, StoreError, StoreOptions};
 use skerry_sync::Sync;
@@ -21,7 +22,7 @@ use crate::authenticator::{NoTokens, TokenAuthenticator};
 use crate::calls;
 use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
-use crate::outgoing::{self, Outgoing};
+use crate::outgoing::{self, Around, Outgoing};
 use crate::pages;
 use crate::secrets::{self, SecretError, Secrets};
 
@@ -58,6 +59,9 @@ pub enum StartError {
     /// Requests to other machines cannot be made.
     #[error("http_client: {0}")]
     Outgoing(String),
+    /// Other servers cannot be talked with.
+    #[error("federation: {0}")]
+    Federation(String),
     /// Mail cannot be sent.
     #[error("email: {0}")]
     Mail(String),
@@ -161,6 +165,20 @@ impl House {
         clock: Arc<dyn Clock>,
         dice: Arc<dyn DiceSource>,
     ) -> Result<House, StartError> {
+        House::open_among(config, options, clock, dice, None)
+    }
+
+    /// The same with another way to other servers than the internet, for tests.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub fn open_among(
+        config: Arc<Config>,
+        options: StoreOptions,
+        clock: Arc<dyn Clock>,
+        dice: Arc<dyn DiceSource>,
+        carry: Option<Arc<dyn Carry>>,
+    ) -> Result<House, StartError> {
         secrets::make_data_dir(&config.data_dir)?;
         let secrets = Secrets::load(&config.data_dir, &mut *dice.dice())?;
         let memory = MemoryDivision::of(&options);
@@ -176,7 +194,7 @@ impl House {
         let store = Store::open(&dir, options).map_err(failed)?;
         let owner = store.owner(&config.server_name).map_err(failed)?;
         same_server(&config, owner)?;
-        let parts = outgoing::Parts::new(&config, &secrets.vapid)?;
+        let parts = outgoing::Parts::new(&config, &secrets.vapid, carry, &clock)?;
         let mut settings = account_settings(&config, secrets.pepper, memory);
         settings.plain_gateway = parts.plain_gateway();
         let accounts = Accounts::new(
@@ -211,7 +229,14 @@ impl House {
         let sync = Sync::new(accounts.clone(), rooms.clone());
         let blobs = open_media(&config, &store, &clock, &dice)?;
         let calls = calls::open(&config.calls, parts.client(), &clock)?;
-        let outgoing = parts.outgoing(&accounts, &rooms, key, &clock, &dice)?;
+        let outgoing = parts.outgoing(Around {
+            config: &config,
+            accounts: &accounts,
+            rooms: &rooms,
+            key,
+            clock: &clock,
+            dice: &dice,
+        })?;
         Ok(House {
             config,
             store,

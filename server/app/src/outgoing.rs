@@ -7,7 +7,8 @@ use skerry_account::{AccountError, Accounts};
 use skerry_core::keys::SigningKey;
 use skerry_core::{Clock, DiceSource};
 use skerry_remote::appservice::{Bridges, Transactions};
-use skerry_remote::http::{Client, ClientOptions, Guard, SystemResolver, Tls, Transport};
+use skerry_remote::federation::{Carry, Federation, FederationOptions, Internet};
+use skerry_remote::http::{Client, ClientOptions, Guard, Resolve, SystemResolver, Tls, Transport};
 use skerry_remote::identity::Identity;
 use skerry_remote::mail::{MailOptions, Mailer};
 use skerry_remote::outbox::{Deliver, Outbox};
@@ -24,6 +25,8 @@ pub struct Outgoing {
     pub client: Client,
     /// For links to be previewed, which everybody can name: has exceptions of its own.
     pub previews: Option<Client>,
+    /// Talks with other servers.
+    pub federation: Federation,
     /// Empties the queues.
     pub outbox: Outbox,
     /// Asks application services.
@@ -41,13 +44,30 @@ pub(crate) struct Parts {
     guard: Guard,
     client: Client,
     previews: Option<Client>,
+    carry: Arc<dyn Carry>,
     vapid: VapidKey,
     mail: Option<MailOptions>,
 }
 
+/// What is put together from elsewhere.
+pub(crate) struct Around<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) accounts: &'a Accounts,
+    pub(crate) rooms: &'a Rooms,
+    pub(crate) key: Arc<SigningKey>,
+    pub(crate) clock: &'a Arc<dyn Clock>,
+    pub(crate) dice: &'a Arc<dyn DiceSource>,
+}
+
 impl Parts {
-    /// Reads what the configuration says about outgoing requests.
-    pub(crate) fn new(config: &Config, vapid: &[u8; 32]) -> Result<Parts, StartError> {
+    /// Reads what the configuration says about outgoing requests. Other servers are reached by
+    /// `carry`, where there is one.
+    pub(crate) fn new(
+        config: &Config,
+        vapid: &[u8; 32],
+        carry: Option<Arc<dyn Carry>>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Parts, StartError> {
         let failed = |error: &dyn std::fmt::Display| StartError::Outgoing(error.to_string());
         let http = &config.http_client;
         let guard = Guard::new(http.allow_private, &http.allowed_private);
@@ -59,12 +79,17 @@ impl Parts {
             let resolver = Arc::clone(&resolver);
             Client::new(ClientOptions::new(guard, resolver, Arc::clone(&tls)))
         });
+        let carry = match carry {
+            Some(carry) => carry,
+            None => internet(config, &resolver, clock)?,
+        };
         let options = ClientOptions::new(guard.clone(), resolver, tls);
         let vapid = VapidKey::new(vapid, &config.base_url).map_err(|error| failed(&error))?;
         Ok(Parts {
             guard,
             client: Client::new(options),
             previews,
+            carry,
             vapid,
             mail: config.mail.clone(),
         })
@@ -85,14 +110,28 @@ impl Parts {
     ///
     /// # Errors
     /// Where mail cannot be set up.
-    pub(crate) fn outgoing(
-        self,
-        accounts: &Accounts,
-        rooms: &Rooms,
-        key: Arc<SigningKey>,
-        clock: &Arc<dyn Clock>,
-        dice: &Arc<dyn DiceSource>,
-    ) -> Result<Outgoing, StartError> {
+    pub(crate) fn outgoing(self, around: Around<'_>) -> Result<Outgoing, StartError> {
+        let Around {
+            config,
+            accounts,
+            rooms,
+            key,
+            clock,
+            dice,
+        } = around;
+        let federation = Federation::new(FederationOptions {
+            own_name: Arc::clone(&config.server_name),
+            key: Arc::clone(&key),
+            rooms: rooms.clone(),
+            carry: self.carry,
+            policy: config.federation.policy.clone(),
+            trusted: config.federation.trusted_key_servers.clone(),
+            old_keys: config.federation.old_keys.clone(),
+            revoked: config.federation.revoked.clone(),
+            clock: Arc::clone(clock),
+            dice: Arc::clone(dice),
+        })
+        .map_err(AccountError::from)?;
         let transport: Arc<dyn Transport> = Arc::new(self.client.clone());
         let transactions = Transactions::new(
             accounts.clone(),
@@ -130,6 +169,7 @@ impl Parts {
         Ok(Outgoing {
             client: self.client,
             previews: self.previews,
+            federation,
             outbox,
             bridges,
             identity,
@@ -137,4 +177,20 @@ impl Parts {
             push: push.map_err(AccountError::from)?,
         })
     }
+}
+
+/// The way to other servers: with addresses and certificates of its own to trust.
+fn internet(
+    config: &Config,
+    resolver: &Arc<SystemResolver>,
+    clock: &Arc<dyn Clock>,
+) -> Result<Arc<dyn Carry>, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Federation(error.to_string());
+    let federation = &config.federation;
+    let guard = Guard::new(federation.allow_private, &[]).map_err(|error| failed(&error))?;
+    let tls = Tls::new(federation.ca_file.as_deref()).map_err(|error| failed(&error))?;
+    let resolver: Arc<dyn Resolve> = Arc::<SystemResolver>::clone(resolver);
+    let options = ClientOptions::new(guard, Arc::clone(&resolver), Arc::new(tls));
+    let internet = Internet::new(Client::new(options), resolver, Arc::clone(clock));
+    Ok(Arc::new(internet))
 }

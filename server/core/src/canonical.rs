@@ -87,6 +87,14 @@ impl Value {
         parse::parse(text, mode, MAX_INPUT_BYTES, MAX_DEPTH)
     }
 
+    /// The same with a limit of one's own for the length of the text, in bytes.
+    ///
+    /// # Errors
+    /// As [`Value::parse`].
+    pub fn parse_within(text: &[u8], mode: Mode, max_bytes: usize) -> Result<Self, CanonicalError> {
+        parse::parse(text, mode, max_bytes, MAX_DEPTH)
+    }
+
     /// The same value from serde's.
     ///
     /// # Errors
@@ -251,6 +259,18 @@ impl Object {
     /// As [`Value::parse`], or [`CanonicalError::NotAnObject`].
     pub fn parse(text: &[u8], mode: Mode) -> Result<Self, CanonicalError> {
         match Value::parse(text, mode)? {
+            Value::Object(object) => Ok(object),
+            _ => Err(CanonicalError::NotAnObject),
+        }
+    }
+
+    /// The same with a limit of one's own for the length of the text, in bytes: for bodies of
+    /// requests and answers, which hold many events.
+    ///
+    /// # Errors
+    /// As [`Object::parse`].
+    pub fn parse_within(text: &[u8], mode: Mode, max_bytes: usize) -> Result<Self, CanonicalError> {
+        match Value::parse_within(text, mode, max_bytes)? {
             Value::Object(object) => Ok(object),
             _ => Err(CanonicalError::NotAnObject),
         }

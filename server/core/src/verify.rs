@@ -76,6 +76,10 @@ pub fn required_servers(
 /// Checks signatures and content hash. `key` answers (server, key id) with a public key that is
 /// good for this event; whether it was good at the event's time is the caller's to know.
 ///
+/// Of each server that must have signed, every signature under a key that is known has to be good,
+/// and there has to be one; those under other keys (a policy server's, one that has expired) say
+/// nothing.
+///
 /// # Errors
 /// A server that must have signed has not.
 pub fn verify_event(
@@ -86,20 +90,8 @@ pub fn verify_event(
     let text = signable_text(event, version);
     let signatures = event.object("signatures");
     for server in required_servers(event, version)? {
-        let signed = signatures
-            .and_then(|all| all.object(&server))
-            .is_some_and(|of_server| {
-                of_server.iter().any(|(key_id, signature)| {
-                    let public_key = key_id.starts_with("ed25519:").then(|| key(&server, key_id));
-                    match (public_key.flatten(), signature.as_str()) {
-                        (Some(public_key), Some(signature)) => {
-                            verify(&public_key, signature, text.as_bytes())
-                        }
-                        _ => false,
-                    }
-                })
-            });
-        if !signed {
+        let of_server = signatures.and_then(|all| all.object(&server));
+        if !of_server.is_some_and(|all| is_signed(all, &server, &text, key)) {
             return Err(VerifyError::Unsigned(server));
         }
     }
@@ -114,4 +106,23 @@ pub fn verify_event(
     } else {
         Verified::SignaturesOnly
     })
+}
+
+/// Whether there is a signature under a known key, and all such are good.
+fn is_signed(
+    signatures: &Object,
+    server: &str,
+    text: &str,
+    key: &dyn Fn(&str, &str) -> Option<[u8; 32]>,
+) -> bool {
+    let mut known = signatures
+        .iter()
+        .filter(|(key_id, _)| key_id.starts_with("ed25519:"))
+        .filter_map(|(key_id, signature)| Some((key(server, key_id)?, signature)))
+        .peekable();
+    known.peek().is_some()
+        && known.all(|(public_key, signature)| {
+            let signature = signature.as_str();
+            signature.is_some_and(|signature| verify(&public_key, signature, text.as_bytes()))
+        })
 }

@@ -1,10 +1,27 @@
-//! What we say to other Matrix servers: where they are, and how we prove who we are. Only the
-//! groundwork is here: nothing calls it until federation is there.
+//! What we say to other Matrix servers: where they are, how we prove who we are, which keys they
+//! sign with, and whether what they signed is good.
 //!
-//! Start reading at [`Discovery`], which finds a server by its name.
+//! Start reading at [`Federation`], which holds it together, and at [`Peers`], through which
+//! everything is asked; then [`KeyRing`] and [`Checker`].
 
+mod carry;
+mod checker;
 mod discover;
+mod handle;
+mod keyring;
+mod peers;
+mod policy;
+mod standing;
 mod xmatrix;
 
+#[cfg(test)]
+mod fakes;
+
+pub use carry::{Carry, Internet, Outbound};
+pub use checker::{Checker, PduFault, RequestFault};
 pub use discover::{Discovery, Place};
+pub use handle::{Federation, FederationOptions};
+pub use keyring::{KeyRing, KeyRingOptions, OldKey, Revoked, RevokedError};
+pub use peers::{Limits, PeerError, Peers, PeersOptions};
+pub use policy::Policy;
 pub use xmatrix::{Proof, Signed};

@@ -117,18 +117,40 @@ pub const DOCS: &[Doc] = &[
         "email.from",
         "Whom the mails are from, such as \"Example <no-reply@example.org>\".",
     ),
-    later("federation.enabled", "Whether to talk to other servers."),
-    later(
+    used(
+        "federation.enabled",
+        "Whether to talk with other servers at all.",
+    ),
+    used(
         "federation.ca_file",
-        "A further root certificate to trust when talking to servers.",
+        "A file of further root certificates (PEM) to trust when talking with servers.",
     ),
-    later(
+    used(
         "federation.allow_private_addresses",
-        "Talk to servers on private addresses (LANs).",
+        "Whether servers may be at private addresses (LANs). Whoever names a server can then let\n\
+         this one knock at machines of its own network.",
     ),
-    later(
+    used(
         "federation.trusted_key_servers",
-        "Servers to ask for other servers' keys.",
+        "Servers that are asked for the keys of others that do not answer, and believed.",
+    ),
+    used(
+        "federation.allow",
+        "Servers to talk with, such as [\"example.org\", \"*.example.org\"]; empty: all.",
+    ),
+    used(
+        "federation.deny",
+        "Servers never to talk with, written in the same way.",
+    ),
+    used(
+        "federation.revoked_keys_file",
+        "A file of signing keys that nobody may use, besides those that this version knows to be\n\
+         in everybody's hands: a public key in base64 on each line.",
+    ),
+    used(
+        "federation.old_signing_keys",
+        "Keys that this server signed with before, so that others can check what it said then:\n\
+         [\"ed25519:VERSION PUBLIC_KEY EXPIRED_TS\"], the key in base64, the time in ms since 1970.",
     ),
     used(
         "http_client.ca_file",

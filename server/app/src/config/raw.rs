@@ -128,6 +128,10 @@ section! {
         ca_file: String = String::new(),
         allow_private_addresses: bool = false,
         trusted_key_servers: Vec<String> = Vec::new(),
+        allow: Vec<String> = Vec::new(),
+        deny: Vec<String> = Vec::new(),
+        revoked_keys_file: String = String::new(),
+        old_signing_keys: Vec<String> = Vec::new(),
     }
 }
 

@@ -69,3 +69,28 @@ fn who_must_sign() {
         assert_eq!(servers(restricted, version), joined);
     }
 }
+
+#[test]
+fn of_several_signatures_those_under_known_keys_count() {
+    let version = RoomVersion::default();
+    let room = RoomFixture::new(version, "alice create\nalice join\nhi: alice message Hello");
+    let hi = room.event("hi").object().unwrap();
+    let other = crate::keys::SigningKey::from_seed(&[9; 32], "other").unwrap();
+    let signed_besides = |signature: String| {
+        let mut event = hi.clone();
+        crate::keys::add_signature(&mut event, "example.org", other.id(), signature);
+        event
+    };
+    let both = |server: &str, key_id: &str| match key_id {
+        "ed25519:other" => Some(other.public_key()),
+        _ => keys(server, key_id),
+    };
+    let good = signed_besides(other.sign(signable_text(&hi, version).as_bytes()));
+    let bad = signed_besides(other.sign(b"something else"));
+    assert_eq!(verify_event(&good, version, &both), Ok(Verified::All));
+    assert_eq!(verify_event(&good, version, &keys), Ok(Verified::All));
+    // Under a key that nobody knows a signature says nothing, under a known one it has to be good.
+    assert_eq!(verify_event(&bad, version, &keys), Ok(Verified::All));
+    let unsigned = Err(VerifyError::Unsigned("example.org".to_owned()));
+    assert_eq!(verify_event(&bad, version, &both), unsigned);
+}

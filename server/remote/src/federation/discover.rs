@@ -6,12 +6,14 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
-use ::http::header::{CACHE_CONTROL, EXPIRES};
+use ::http::StatusCode;
+use ::http::header::{CACHE_CONTROL, EXPIRES, HeaderMap};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use skerry_core::{Clock, names};
+use skerry_store::Lanes;
 
 use crate::http::{Request, Resolve, Response, Route, Service, Transport};
 
@@ -97,6 +99,8 @@ pub struct Discovery {
     resolver: Arc<dyn Resolve>,
     clock: Arc<dyn Clock>,
     known: Mutex<HashMap<String, Known>>,
+    /// So that of many who want to know the same, one asks.
+    asking: Lanes<String>,
 }
 
 impl Discovery {
@@ -112,6 +116,7 @@ impl Discovery {
             resolver,
             clock,
             known: Mutex::default(),
+            asking: Lanes::new(),
         }
     }
 
@@ -163,18 +168,22 @@ impl Discovery {
 
     /// What the `.well-known` of a host delegates to.
     async fn delegated(&self, host: &str) -> Option<String> {
-        let now = self.clock.now_ms();
-        if let Some(known) = self.known.lock().get(host)
-            && known.until_ms > now
-        {
-            return known.delegated.clone();
+        if let Some(known) = self.remembered(host) {
+            return known.delegated;
+        }
+        let _asking = self.asking.lock(host.to_owned()).await;
+        if let Some(known) = self.remembered(host) {
+            return known.delegated;
         }
         let url = format!("https://{host}/.well-known/matrix/server");
         let request = Request::get(&url)
             .follow(REDIRECTS)
+            .secure()
             .max_response(WELL_KNOWN_MAX)
             .timeout(WELL_KNOWN_TIME);
-        let found = match self.transport.send(request).await {
+        let answer = self.transport.send(request).await;
+        let now = self.clock.now_ms();
+        let found = match answer {
             Ok(answer) => read(&answer, now),
             Err(error) => {
                 tracing::debug!(host, %error, "no .well-known");
@@ -188,6 +197,16 @@ impl Discovery {
         let delegated = known.delegated.clone();
         self.remember(host, known, now);
         delegated
+    }
+
+    /// What is remembered of a host and still believed.
+    fn remembered(&self, host: &str) -> Option<Known> {
+        let now = self.clock.now_ms();
+        let known = self.known.lock();
+        known
+            .get(host)
+            .filter(|known| known.until_ms > now)
+            .cloned()
     }
 
     fn remember(&self, host: &str, new: Known, now: u64) {
@@ -210,35 +229,37 @@ fn read(answer: &Response, now: u64) -> Option<Known> {
         #[serde(rename = "m.server")]
         server: String,
     }
-    if !answer.status.is_success() {
+    if answer.status != StatusCode::OK {
         return None;
     }
     // Whatever type it claims to have: it is JSON or it is nothing.
     let WellKnown { server } = serde_json::from_slice(&answer.body).ok()?;
     Name::parse(&server)?;
-    let believed = lifetime(answer).unwrap_or(USUAL_MS);
+    let believed = lifetime(&answer.headers, now).unwrap_or(USUAL_MS);
     Some(Known {
         delegated: Some(server),
         until_ms: now + believed.clamp(SHORTEST_MS, LONGEST_MS),
     })
 }
 
-/// For how long an answer says that it is good, in ms. A date is not looked at beyond whether it
-/// is there: without one's own clock in it, it says little.
-fn lifetime(answer: &Response) -> Option<u64> {
-    let control = answer.headers.get(CACHE_CONTROL)?.to_str().ok();
-    let Some(control) = control else {
-        return answer.headers.contains_key(EXPIRES).then_some(SHORTEST_MS);
-    };
-    for part in control.split(',').map(str::trim) {
+/// For how long an answer says that it is good, in ms: by `Cache-Control`, else by `Expires`.
+fn lifetime(headers: &HeaderMap, now: u64) -> Option<u64> {
+    let control = headers.get(CACHE_CONTROL).and_then(|c| c.to_str().ok());
+    for part in control.unwrap_or_default().split(',').map(str::trim) {
         if part.eq_ignore_ascii_case("no-store") || part.eq_ignore_ascii_case("no-cache") {
             return Some(0);
         }
         if let Some(seconds) = part.to_ascii_lowercase().strip_prefix("max-age=") {
-            return seconds.parse::<u64>().ok().map(|s| s.saturating_mul(1_000));
+            let seconds = seconds.parse::<u64>().ok();
+            return seconds.map(|s| s.saturating_mul(1_000));
         }
     }
-    None
+    let expires = headers.get(EXPIRES)?.to_str().ok()?;
+    // A date that is none means that it has expired (RFC 9111, section 5.3).
+    let at = httpdate::parse_http_date(expires).ok();
+    let at = at.and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    let at_ms = at.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX));
+    Some(at_ms.saturating_sub(now))
 }
 
 /// Services by priority; within one, the heavier first.

@@ -140,7 +140,8 @@ impl Client {
             let next = next.to_str().ok().and_then(|next| joined(&uri, next));
             let next = next.ok_or(HttpError::Redirect)?;
             redirects += 1;
-            if redirects > request.redirects {
+            let plain = request.secure && next.scheme_str() != Some("https");
+            if plain || redirects > request.redirects {
                 return Err(HttpError::Redirect);
             }
             redirect(&mut request, answer.status(), &uri, &next);

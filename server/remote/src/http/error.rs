@@ -72,6 +72,15 @@ impl HttpError {
         HttpError::Url(text.get(..end).unwrap_or_default().to_owned())
     }
 
+    /// Whether no connection came about, so that nothing of the request was seen by anybody.
+    #[must_use]
+    pub fn is_unconnected(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused { .. } | Self::Dns { .. } | Self::Connect { .. } | Self::Tls { .. }
+        )
+    }
+
     /// Whether the same request can never succeed, however often it is repeated: what it asks for
     /// is refused here, and no time heals that.
     #[must_use]

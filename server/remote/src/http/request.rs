@@ -7,6 +7,7 @@ use ::http::{Method, StatusCode};
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use skerry_core::canonical::{Mode, Object};
 
 use super::error::HttpError;
 use super::target::Route;
@@ -26,6 +27,7 @@ pub struct Request {
     pub(super) timeout: Duration,
     pub(super) max_response: usize,
     pub(super) redirects: usize,
+    pub(super) secure: bool,
     pub(super) trusted: bool,
     pub(super) route: Option<Route>,
     /// A header that could not be taken; the request fails with it.
@@ -44,6 +46,7 @@ impl Request {
             timeout: TIMEOUT,
             max_response: MAX_RESPONSE,
             redirects: 0,
+            secure: false,
             trusted: false,
             route: None,
             fault: None,
@@ -136,6 +139,13 @@ impl Request {
         self
     }
 
+    /// Follows redirects to `https` alone: what is learned has to come from who proved to be it.
+    #[must_use]
+    pub fn secure(mut self) -> Request {
+        self.secure = true;
+        self
+    }
+
     /// The operator wrote this URL: any address is good. Redirects are not.
     #[must_use]
     pub fn trusted(mut self) -> Request {
@@ -163,6 +173,16 @@ pub struct Response {
 }
 
 impl Response {
+    /// The body, read as a JSON object, numbers of any kind in it.
+    ///
+    /// # Errors
+    /// `Answer` where it is something else.
+    pub fn object(&self) -> Result<Object, HttpError> {
+        // The body was bounded when it was read.
+        Object::parse_within(&self.body, Mode::Lenient, usize::MAX)
+            .map_err(|error| HttpError::Answer(error.to_string()))
+    }
+
     /// The body, read as JSON.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod e2e;
 pub mod e2e_remote;
 pub mod media;
 pub mod push;
+pub mod remote;
 pub mod room;
 pub mod room_read;
 pub mod room_redact;
@@ -29,6 +30,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         e2e::TABLES,
         e2e_remote::TABLES,
         push::TABLES,
+        remote::TABLES,
         room::TABLES,
         room_read::TABLES,
         room_redact::TABLES,

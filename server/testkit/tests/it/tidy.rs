@@ -96,6 +96,7 @@ const TABLES: &[(&str, &str)] = &[
     ("schema::room_read", "room"),
     ("schema::media", "media"),
     ("schema::push", "account"),
+    ("schema::remote", "remote"),
 ];
 
 /// Kinds of state that no static may hold.
