@@ -34,7 +34,7 @@ lint: setup-build
 	cargo clippy --workspace --all-targets -- -D warnings
 
 deny: setup-build
-	@command -v cargo-deny >/dev/null || cargo install --locked --quiet cargo-deny
+	@command -v cargo-deny >/dev/null || cargo install --locked --debug --quiet cargo-deny
 	cargo deny --log-level error check bans licenses sources
 
 fast: setup-build
