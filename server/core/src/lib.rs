@@ -9,6 +9,7 @@
 //! Where to start reading: [`event::StoredEvent`] is what everything is about; [`build::build`]
 //! makes one, [`auth::check`] judges one, [`state::StateMap`] holds what rooms are made of.
 
+pub mod acl;
 pub mod auth;
 pub mod build;
 pub mod canonical;

@@ -4,7 +4,7 @@
 //! parsing or copying. Rules and their defaults are ruma's, whose own evaluation flattens the event
 //! again for each user. Spec: client-server API, "Push Rules".
 
-mod glob;
+pub(crate) mod glob;
 #[cfg(test)]
 mod tests;
 
