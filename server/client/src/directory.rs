@@ -96,6 +96,7 @@ async fn search(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         term: filter.generic_search_term,
         room_types: filter.room_types,
         network,
+        federated: false,
         from: place(body.since.as_deref())?,
         limit: bounded(body.limit),
     };

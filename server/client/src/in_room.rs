@@ -108,6 +108,10 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         RoomError::BadJson(_) => ApiError::bad_json(text),
         RoomError::InvalidParam(_) => ApiError::invalid_param(text),
         RoomError::UnableToAuthoriseJoin(_) => ApiError::unable_to_authorise_join(text),
+        RoomError::UnableToGrantJoin(_) => ApiError::unable_to_grant_join(text),
+        RoomError::IncompatibleVersion(version) => {
+            ApiError::incompatible_room_version(text).with("room_version", version)
+        }
         RoomError::BadState(_) => ApiError::bad_state(text),
         RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
         RoomError::NoticeRoom(_) => ApiError::cannot_leave_notice_room(text),

@@ -180,6 +180,20 @@ impl Rooms {
         Ok(())
     }
 
+    /// Queues an event of a room that this server does not take part in for the application
+    /// services whom it is by or about.
+    pub(crate) fn tell_appservices_outside(&self, w: &mut Write, event: &StoredEvent) {
+        let known = self.inner.accounts.appservices();
+        let target = event.state_key().unwrap_or_default();
+        for one in known.all().iter().filter(|one| one.listens()) {
+            let rooms = &one.registration.rooms;
+            if one.has_user(event.sender()) || one.has_user(target) || rooms.has(event.room_id()) {
+                let dest = Dest::Appservice(one.registration.id.clone());
+                outbox::queue(w, &dest, &Item::Event(event.event_id().to_owned()).encode());
+            }
+        }
+    }
+
     /// The aliases of a room, if anybody looks at them.
     fn aliases_that_count(
         &self,

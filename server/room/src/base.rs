@@ -161,6 +161,10 @@ impl Rooms {
     /// # Errors
     /// The store's, also where a version it builds on is missing.
     pub fn state_map(&self, snap: &Snapshot, id: StateId) -> Result<StateMap, StoreError> {
+        if id == StateId(0) {
+            // Before the create event, or of an event whose past is not known.
+            return Ok(StateMap::new());
+        }
         if let Some(map) = self.inner.states.get(id) {
             return Ok(map);
         }

@@ -24,6 +24,8 @@ pub struct DirectoryAsk {
     pub room_types: Option<Vec<Option<String>>>,
     /// Which lists are looked at.
     pub network: Network,
+    /// Only rooms that users of other servers can be in: another server asks.
+    pub federated: bool,
     /// Where to begin; none: with the first room.
     pub from: Option<DirectoryPlace>,
     /// The most rooms to give.
@@ -203,6 +205,9 @@ impl Rooms {
             };
             let kinds = ask.room_types.as_ref();
             if kinds.is_some_and(|kinds| !kinds.contains(&row.room_type)) {
+                continue;
+            }
+            if ask.federated && !self.federates(snap, room)? {
                 continue;
             }
             if term.is_empty() || self.card(snap, room, &head)?.folded.contains(&term) {

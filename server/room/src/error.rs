@@ -45,6 +45,13 @@ pub enum RoomError {
     /// A restricted join that no member of this server can authorise.
     #[error("{0}")]
     UnableToAuthoriseJoin(String),
+    /// A restricted join of another server's user who meets the conditions, but whom nobody of
+    /// this server may let in: another server may be asked.
+    #[error("{0}")]
+    UnableToGrantJoin(String),
+    /// The room is of a version that the other server does not know; holds the room's version.
+    #[error("The room's version is {0}")]
+    IncompatibleVersion(String),
     /// The member's state is not what the request needs (banned, not banned, ...).
     #[error("{0}")]
     BadState(String),
@@ -105,6 +112,8 @@ impl RoomError {
             RoomError::BadJson(_) => "M_BAD_JSON",
             RoomError::InvalidParam(_) => "M_INVALID_PARAM",
             RoomError::UnableToAuthoriseJoin(_) => "M_UNABLE_TO_AUTHORISE_JOIN",
+            RoomError::UnableToGrantJoin(_) => "M_UNABLE_TO_GRANT_JOIN",
+            RoomError::IncompatibleVersion(_) => "M_INCOMPATIBLE_ROOM_VERSION",
             RoomError::BadState(_) => "M_BAD_STATE",
             RoomError::InviteBlocked(_) => "M_INVITE_BLOCKED",
             RoomError::DuplicateAnnotation(_) => "M_DUPLICATE_ANNOTATION",

@@ -9,7 +9,6 @@ mod children;
 mod walks;
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use skerry_core::RoomNid;
 use skerry_core::keys::random_name;
@@ -17,7 +16,7 @@ use skerry_store::{Snapshot, StoreError};
 
 use crate::{PublicRoom, RoomError, Rooms, Who};
 
-pub(crate) use children::Child;
+pub(crate) use children::{Child, stripped as stripped_children};
 use walks::Walk;
 pub(crate) use walks::Walks;
 
@@ -120,7 +119,7 @@ impl Rooms {
             }
             rooms.push(HierarchyRoom {
                 room: shown,
-                children: children::stripped(&children),
+                children: stripped_children(&children),
             });
         }
         let next = match walk.is_over() {
@@ -148,14 +147,26 @@ impl Rooms {
         let Some(shown) = self.public_room(snap, room)? else {
             return Ok(None);
         };
-        let all: Arc<[Child]> = match shown.room_type.as_deref() {
-            Some(SPACE) => self.children(snap, room)?,
-            _ => Arc::from(Vec::new()),
-        };
+        let children = self.suggested_children(snap, room, suggested_only)?;
+        Ok(Some((shown, children)))
+    }
+
+    /// The children of a room if it is a space, or those of them that it suggests.
+    pub(crate) fn suggested_children(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        suggested_only: bool,
+    ) -> Result<Vec<Child>, StoreError> {
+        let row = self.room_row(snap, room)?;
+        if row.and_then(|row| row.room_type).as_deref() != Some(SPACE) {
+            return Ok(Vec::new());
+        }
+        let all = self.children(snap, room)?;
         let wanted = all
             .iter()
             .filter(|child| child.suggested || !suggested_only);
-        Ok(Some((shown, wanted.cloned().collect())))
+        Ok(wanted.cloned().collect())
     }
 }
 

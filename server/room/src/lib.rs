@@ -26,6 +26,7 @@ mod delayed;
 mod directory;
 mod draft;
 mod error;
+mod federated;
 mod hierarchy;
 mod invited;
 mod job;
@@ -76,6 +77,9 @@ pub use delayed::{
 };
 pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace, Network};
 pub use error::RoomError;
+pub use federated::{
+    DraftedInvite, ForeignTemplate, MissingAsk, ServedSpace, ServedState, Template, Waiting, Wanted,
+};
 pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;
 pub use mutual::MutualRooms;

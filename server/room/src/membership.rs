@@ -35,6 +35,7 @@ impl Rooms {
             attempt += 1;
             let (who, how) = (who.clone(), how.clone());
             let joined = self.change(room, move |change| {
+                change.goes_on_here()?;
                 let content = change.extra(how)?;
                 change.join(&who, content)?;
                 Ok(change.tip.room_id.to_string())
@@ -53,6 +54,9 @@ impl Rooms {
     /// the store's.
     pub async fn leave(&self, who: Who, room_id: &str, how: Move) -> Result<(), RoomError> {
         let room = self.inside(room_id)?;
+        if self.waits_apart(&who, room).await? {
+            return self.left_elsewhere(who, room_id, None, how.reason).await;
+        }
         self.change(room, move |change| {
             let was = change.membership(&who.user_id)?;
             match was {
@@ -63,6 +67,7 @@ impl Rooms {
                 Some(Membership::Invite) => change.may_decline(who.user)?,
                 Some(_) => {}
             }
+            change.goes_on_here()?;
             let content = change.extra(how)?;
             change.shift(&who.user_id, &who.user_id, Membership::Leave, content)?;
             Ok(())
@@ -78,6 +83,7 @@ impl Rooms {
         who.not_a_guest()?;
         let room = self.known(room_id)?;
         self.change(room, move |change| {
+            change.goes_on_here()?;
             let mut content = change.profile_of(&who.user_id)?;
             merge(&mut content, change.extra(how)?);
             change.shift(&who.user_id, &who.user_id, Membership::Knock, content)?;
@@ -189,6 +195,9 @@ impl Rooms {
     /// `BadState` for a user who is still there, or the store's.
     pub async fn forget(&self, who: Who, room_id: &str) -> Result<(), RoomError> {
         let room = self.known(room_id)?;
+        if self.forget_outside(&who, room).await? {
+            return Ok(());
+        }
         self.change(room, move |change| {
             let key = (room, who.user);
             let Some(mut row) = change.snap.get::<t::MemberTable>(&key)? else {
@@ -210,6 +219,15 @@ impl Rooms {
 }
 
 impl Change<'_> {
+    /// The room goes on through this server; else nothing is to be added to what it has of it.
+    fn goes_on_here(&self) -> Result<(), RoomError> {
+        if crate::federated::takes_part(&self.tip.head) {
+            return Ok(());
+        }
+        let text = "Nobody of this server is in the room";
+        Err(RoomError::NotFound(text.into()))
+    }
+
     /// A user's membership at the room's end.
     pub(crate) fn membership(&self, user_id: &str) -> Result<Option<Membership>, StoreError> {
         self.rooms.tip_membership(&self.snap, &self.tip, user_id)
@@ -221,7 +239,7 @@ impl Change<'_> {
     }
 
     /// Content that a client gave for a member event.
-    fn extra(&self, how: Move) -> Result<Object, RoomError> {
+    pub(crate) fn extra(&self, how: Move) -> Result<Object, RoomError> {
         let mut content = match how.content {
             Some(text) => crate::draft::parse(&text, self.tip.version.json_mode())?,
             None => Object::new(),

@@ -27,6 +27,44 @@ impl Change<'_> {
             let text = "You are in none of the rooms whose members may join this one";
             return Err(RoomError::Forbidden(text.into()));
         }
+        let text = "Nobody of this server may let you in";
+        let unable = || RoomError::UnableToAuthoriseJoin(text.into());
+        self.local_inviter()?.map(Some).ok_or_else(unable)
+    }
+
+    /// Who of this server vouches for a user of another one; as [`Self::voucher`].
+    ///
+    /// # Errors
+    /// `UnableToAuthoriseJoin` where the user is in none of the rooms named that are known here,
+    /// and there are others; `Forbidden` where there are no others; `UnableToGrantJoin` where
+    /// nobody of this server may invite.
+    pub(crate) fn voucher_for_remote(
+        &mut self,
+        user_id: &str,
+    ) -> Result<Option<String>, RoomError> {
+        let Some(rule) = self.restricted_rule()? else {
+            return Ok(None);
+        };
+        let user = self.rooms.store().user_nid(user_id)?;
+        let fits = match user {
+            Some(user) => self.is_in_any(user, &rule)?,
+            None => false,
+        };
+        if !fits && !self.knows_all(&rule)? {
+            let text = "It is not known here who is in the rooms whose members may join this one";
+            return Err(RoomError::UnableToAuthoriseJoin(text.into()));
+        }
+        if !fits {
+            let text = "The user is in none of the rooms whose members may join this one";
+            return Err(RoomError::Forbidden(text.into()));
+        }
+        let text = "Nobody of this server may let the user in";
+        let unable = || RoomError::UnableToGrantJoin(text.into());
+        self.local_inviter()?.map(Some).ok_or_else(unable)
+    }
+
+    /// A joined user of this server who may invite.
+    fn local_inviter(&mut self) -> Result<Option<String>, RoomError> {
         let power = self.rooms.power(&self.snap, &mut self.tip)?;
         for (user_id, _) in power
             .users()
@@ -38,11 +76,10 @@ impl Change<'_> {
             }
         }
         let anybody = Level::Finite(power.users_default()) >= power.action(Action::Invite);
-        if anybody && let Some(user_id) = self.any_local_inviter(&power)? {
-            return Ok(Some(user_id));
+        match anybody {
+            true => Ok(self.any_local_inviter(&power)?),
+            false => Ok(None),
         }
-        let text = "Nobody of this server may let you in";
-        Err(RoomError::UnableToAuthoriseJoin(text.into()))
     }
 
     /// Content of the join rules, if they are restricted ones that the room version knows.
@@ -60,15 +97,7 @@ impl Change<'_> {
     }
 
     fn is_in_any(&self, user: UserNid, rule: &Object) -> Result<bool, StoreError> {
-        let allow = rule
-            .get("allow")
-            .and_then(Value::as_array)
-            .unwrap_or_default();
-        let conditions = allow.iter().filter_map(Value::as_object);
-        let rooms = conditions
-            .filter(|condition| condition.str("type") == Some("m.room_membership"))
-            .filter_map(|condition| condition.str("room_id"));
-        for room_id in rooms.take(MAX_ALLOWED_ROOMS) {
+        for room_id in allowed(rule) {
             if let Some(room) = self.rooms.store().room_nid(room_id)?
                 && self.rooms.is_joined(&self.snap, room, user)?
             {
@@ -76,6 +105,21 @@ impl Change<'_> {
             }
         }
         Ok(false)
+    }
+
+    /// Whether this server takes part in all rooms of a rule, and so knows who is in them.
+    fn knows_all(&self, rule: &Object) -> Result<bool, StoreError> {
+        for room_id in allowed(rule) {
+            let room = self.rooms.store().room_nid(room_id)?;
+            let here = match room {
+                Some(room) => self.rooms.is_here(&self.snap, room)?,
+                None => false,
+            };
+            if !here {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// A joined user of this server whose level suffices to invite.
@@ -98,4 +142,15 @@ impl Change<'_> {
         }
         Ok(None)
     }
+}
+
+/// The rooms that a join rule names.
+fn allowed(rule: &Object) -> impl Iterator<Item = &str> {
+    let allow = rule.get("allow").and_then(Value::as_array);
+    let conditions = allow.unwrap_or_default().iter();
+    conditions
+        .filter_map(Value::as_object)
+        .filter(|condition| condition.str("type") == Some("m.room_membership"))
+        .filter_map(|condition| condition.str("room_id"))
+        .take(MAX_ALLOWED_ROOMS)
 }

@@ -110,23 +110,9 @@ impl Rooms {
                 }
                 _ => {}
             }
-            let token = signed.str("token").unwrap_or_default();
-            let waiting = change.waiting_invite(token)?;
-            let waiting = waiting.filter(|waiting| waiting.sender == sender);
-            let gone = || RoomError::NotFound("There is no such invite".into());
-            let waiting = waiting.ok_or_else(gone)?;
-            if change.was_removed_since(&target, token)? {
-                let text = "You were removed from this room after the invite";
-                return Err(RoomError::Forbidden(text.into()));
-            }
+            let third = change.taken_up(&sender, &target, signed)?;
             change.vet_invite(&sender, &target)?;
-            let mut third = Object::new();
-            let name = waiting.content.str("display_name").unwrap_or_default();
-            third.insert("display_name", name);
-            third.insert("signed", signed);
             let mut content = change.profile_of(&target)?;
-            let third =
-                Object::from_fields(vec![("third_party_invite".to_owned(), Value::from(third))]);
             merge(&mut content, third);
             let draft = Draft::member(&target, Membership::Invite, content);
             change.add(&sender, draft, None)?;
@@ -137,6 +123,36 @@ impl Rooms {
 }
 
 impl Change<'_> {
+    /// What the invite says that a third-party invite becomes.
+    ///
+    /// # Errors
+    /// `NotFound` where nothing by this sender waits under the token that is `signed`;
+    /// `Forbidden` for who was removed since; the store's.
+    pub(crate) fn taken_up(
+        &self,
+        sender: &str,
+        target: &str,
+        signed: Object,
+    ) -> Result<Object, RoomError> {
+        let token = signed.str("token").unwrap_or_default();
+        let waiting = self.waiting_invite(token)?;
+        let waiting = waiting.filter(|waiting| waiting.sender == sender);
+        let gone = || RoomError::NotFound("There is no such invite".into());
+        let waiting = waiting.ok_or_else(gone)?;
+        if self.was_removed_since(target, token)? {
+            let text = "You were removed from this room after the invite";
+            return Err(RoomError::Forbidden(text.into()));
+        }
+        let mut third = Object::new();
+        let name = waiting.content.str("display_name").unwrap_or_default();
+        third.insert("display_name", name);
+        third.insert("signed", signed);
+        Ok(Object::from_fields(vec![(
+            "third_party_invite".to_owned(),
+            Value::from(third),
+        )]))
+    }
+
     fn waiting_invite(&self, token: &str) -> Result<Option<WaitingInvite>, RoomError> {
         let kind = THIRD_PARTY_INVITE;
         let event = self.rooms.tip_state(&self.snap, &self.tip, kind, token)?;

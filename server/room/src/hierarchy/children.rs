@@ -145,7 +145,7 @@ fn stripped_event(event: &skerry_core::StoredEvent) -> Vec<u8> {
 }
 
 /// The events of children as a JSON array.
-pub(super) fn stripped(children: &[Child]) -> Vec<u8> {
+pub(crate) fn stripped(children: &[Child]) -> Vec<u8> {
     let mut out = vec![b'['];
     for child in children {
         if out.len() > 1 {

@@ -21,7 +21,7 @@ pub(crate) mod tail;
 mod thread;
 mod timestamp;
 mod view;
-mod visibility;
+pub(crate) mod visibility;
 mod write;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use skerry_core::{EventNid, Order, Pos, RoomNid};
 use skerry_store::schema::room::Timeline;
 use skerry_store::{Scan, Snapshot, StoreError};
 
-use crate::{Placed, RoomError, Rooms, View, Viewer};
+use crate::{Placed, RoomError, Rooms, Viewer};
 
 /// Events looked at on each side of the place that the search arrives at. Timestamps are what
 /// servers say, and need not rise along the timeline.
@@ -32,11 +32,8 @@ impl Rooms {
         back: bool,
     ) -> Result<(String, u64), RoomError> {
         let mut view = self.readable_view(snap, viewer, room_id)?;
-        let place = self.place_of_time(snap, view.room(), ts)?;
-        let found = match view.closest(place, ts, back, AROUND)? {
-            Some(found) => Some(found),
-            None => view.closest(place, ts, back, BEYOND)?,
-        };
+        let room = view.room();
+        let found = self.closest_to_time(snap, room, (ts, back), |event| view.admit(event))?;
         let found = found.ok_or_else(|| {
             let direction = if back { "backward" } else { "forward" };
             RoomError::NotFound(format!(
@@ -79,23 +76,19 @@ impl Rooms {
             n: i64::MIN,
         })
     }
-}
 
-impl View {
-    /// The visible event nearest in time among those around a place.
-    fn closest(
-        &mut self,
-        place: Order,
-        ts: u64,
-        back: bool,
+    /// The events around a place that lie on the right side of a time, the nearest in time first.
+    fn near_time(
+        &self,
+        snap: &Snapshot,
+        (room, place): (RoomNid, Order),
+        (ts, back): (u64, bool),
         around: usize,
-    ) -> Result<Option<Arc<Placed>>, StoreError> {
-        let room = self.room;
+    ) -> Result<Vec<EventNid>, StoreError> {
         let older = Scan::prefix(&room).to(&(room, place)).rev().limit(around);
         let newer = Scan::prefix(&room).from(&(room, place)).limit(around);
         let mut near = Vec::new();
         for scan in [older, newer] {
-            let snap = self.snap.clone();
             let rows: Result<Vec<_>, _> = snap.scan::<Timeline>(scan).collect();
             let nids: Vec<EventNid> = rows?
                 .into_iter()
@@ -103,7 +96,8 @@ impl View {
                 .collect();
             // A few at a time: thousands of large events are not to be in memory together.
             for nids in nids.chunks(CHUNK) {
-                for event in self.load(nids)? {
+                let events = self.placed_many(snap, room, nids)?;
+                for event in events.into_iter().flatten() {
                     let time = event.event.origin_server_ts();
                     if if back { time <= ts } else { time >= ts } {
                         near.push((time.abs_diff(ts), event.order(), event.nid));
@@ -112,10 +106,25 @@ impl View {
             }
         }
         near.sort_unstable();
-        for (_, _, nid) in near {
-            let event = self.rooms.placed(&self.snap, room, nid)?;
-            if let Some(event) = event.map(|event| self.admit(&event)).transpose()?.flatten() {
-                return Ok(Some(event));
+        Ok(near.into_iter().map(|(_, _, nid)| nid).collect())
+    }
+
+    /// The event of a room closest to a time that passes a test.
+    pub(crate) fn closest_to_time(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        (ts, back): (u64, bool),
+        mut admit: impl FnMut(&Arc<Placed>) -> Result<Option<Arc<Placed>>, StoreError>,
+    ) -> Result<Option<Arc<Placed>>, StoreError> {
+        let place = self.place_of_time(snap, room, ts)?;
+        for around in [AROUND, BEYOND] {
+            for nid in self.near_time(snap, (room, place), (ts, back), around)? {
+                if let Some(event) = self.placed(snap, room, nid)?
+                    && let Some(event) = admit(&event)?
+                {
+                    return Ok(Some(event));
+                }
             }
         }
         Ok(None)

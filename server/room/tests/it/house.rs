@@ -21,6 +21,7 @@ pub struct House {
     dir: tempfile::TempDir,
     starts: u64,
     retention: Option<Retention>,
+    server: &'static str,
 }
 
 impl House {
@@ -28,9 +29,15 @@ impl House {
         House::with_retention(None)
     }
 
+    /// The house of a server of this name.
+    pub fn of(server: &'static str) -> House {
+        let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(FakeClock::new()));
+        House::open(dir, clock, 1, None, server)
+    }
+
     pub fn with_retention(retention: Option<Retention>) -> House {
         let (dir, clock) = (tempfile::tempdir().unwrap(), Arc::new(FakeClock::new()));
-        House::open(dir, clock, 1, retention)
+        House::open(dir, clock, 1, retention, SERVER)
     }
 
     fn open(
@@ -38,17 +45,18 @@ impl House {
         clock: Arc<FakeClock>,
         starts: u64,
         retention: Option<Retention>,
+        server: &'static str,
     ) -> House {
         let store = Store::open(dir.path(), StoreOptions::for_tests()).unwrap();
         let dice = Arc::new(SeededSource::new(starts));
-        let mut settings = AccountSettings::new(SERVER, [7; 32]);
+        let mut settings = AccountSettings::new(server, [7; 32]);
         settings.password_cost = PasswordCost::Minimal;
         settings.guests = true;
         let accounts = Accounts::new(store.clone(), clock.clone(), dice.clone(), settings).unwrap();
         let config = RoomsConfig {
-            server_name: SERVER.into(),
+            server_name: server.into(),
             default_version: RoomVersion::DEFAULT,
-            key: Arc::new(signing_key(SERVER)),
+            key: Arc::new(signing_key(server)),
             delays: skerry_room::Delays::default(),
             notices: None,
             search_all_users: false,
@@ -66,6 +74,7 @@ impl House {
             dir,
             starts,
             retention,
+            server,
         }
     }
 
@@ -83,15 +92,16 @@ impl House {
             store,
             dir,
             starts,
+            server,
             ..
         } = self;
         store.close();
         drop((rooms, accounts, store));
-        House::open(dir, clock, starts + 1, retention)
+        House::open(dir, clock, starts + 1, retention, server)
     }
 
     pub fn person(&self, name: &str) -> Who {
-        let user_id: Arc<str> = format!("@{name}:{SERVER}").into();
+        let user_id: Arc<str> = format!("@{name}:{}", self.server).into();
         let user = self.store.intern_user(&user_id).unwrap();
         Who {
             user_id,
@@ -102,6 +112,26 @@ impl House {
             admin: false,
             appservice: None,
         }
+    }
+
+    /// A person with an account.
+    pub fn resident(&self, name: &str) -> Who {
+        let who = self.person(name);
+        let mut w = self.store.write();
+        let row = skerry_store::schema::account::Account {
+            password: None,
+            admin: false,
+            guest: false,
+            deactivated: false,
+            erased: false,
+            created_ms: 0,
+            terms: None,
+            pos: w.stamp(),
+        };
+        w.put::<skerry_store::schema::account::Accounts>(&who.user, &row);
+        let applied = self.store.commit(w).unwrap();
+        self.store.wait_durable(&applied).unwrap();
+        who
     }
 
     pub fn snap(&self) -> Snapshot {

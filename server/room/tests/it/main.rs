@@ -4,6 +4,7 @@
 mod aliases;
 mod create;
 mod damaged;
+mod federated;
 mod house;
 mod membership;
 mod people;

@@ -71,8 +71,43 @@ record! {
         pub state_key: Option<StateKeyNid>,
         /// The state event it replaced.
         pub replaces: Option<EventNid>,
-        /// No bit is set for an event that passed all rules, as every local one does.
+        /// No bit is set for an event that passed all rules and stands in the timeline behind
+        /// what came before it, as every local one does; else some of the constants below.
         pub flags: u8,
+    }
+}
+
+impl EventMeta {
+    /// The rules refuse it: by the events it names as what allows it, or by the state before it.
+    pub const REJECTED: u8 = 1;
+    /// The rules allow it where it stands, but not by the state that the room had when it came.
+    pub const SOFT_FAILED: u8 = 2;
+    /// It is here only because others rest on it: it has no place, and the state before it is
+    /// not known.
+    pub const OUTLIER: u8 = 4;
+    /// The state before it is known in part only.
+    pub const PARTIAL: u8 = 8;
+    /// When it came, something right before it was not here.
+    pub const AFTER_HOLE: u8 = 16;
+    /// An outlier that could not be judged yet.
+    pub const UNJUDGED: u8 = 32;
+
+    /// Whether it stands in the room's timeline.
+    #[must_use]
+    pub const fn is_placed(&self) -> bool {
+        self.flags & (Self::REJECTED | Self::SOFT_FAILED | Self::OUTLIER) == 0
+    }
+
+    /// Whether the rules refuse it.
+    #[must_use]
+    pub const fn is_rejected(&self) -> bool {
+        self.flags & Self::REJECTED != 0
+    }
+
+    /// Whether it is known only because others rest on it.
+    #[must_use]
+    pub const fn is_outlier(&self) -> bool {
+        self.flags & Self::OUTLIER != 0
     }
 }
 
