@@ -229,16 +229,28 @@ pub fn check_auth_events(
     event: &Arc<StoredEvent>,
     fetch: impl Fn(&str) -> Option<(Arc<StoredEvent>, bool)>,
 ) -> Result<(), Refusal> {
-    let rules = &event.version().rules().authorization;
     let ruled = RuledEvent::new(event.clone(), false);
-    let fetch = |id: &ruma_common::EventId| {
-        fetch(id.as_str()).map(|(event, rejected)| RuledEvent::new(event, rejected))
-    };
-    let rule = if event.is_create() {
+    check_auth_events_ruled(&ruled, |id| {
+        fetch(id).map(|(event, rejected)| RuledEvent::new(event, rejected))
+    })
+}
+
+/// As [`check_auth_events`], on events already wrapped.
+///
+/// # Errors
+/// The rule that refuses.
+pub fn check_auth_events_ruled(
+    event: &RuledEvent,
+    fetch: impl Fn(&str) -> Option<RuledEvent>,
+) -> Result<(), Refusal> {
+    let stored = event.event();
+    let rules = &stored.version().rules().authorization;
+    let fetch = |id: &ruma_common::EventId| fetch(id.as_str());
+    let rule = if stored.is_create() {
         Rule::Create
     } else {
         Rule::AuthEvents
     };
-    check_state_independent_auth_rules(rules, ruled, fetch)
+    check_state_independent_auth_rules(rules, event, fetch)
         .map_err(|reason| Refusal { rule, reason })
 }

@@ -1,24 +1,30 @@
 //! A new event takes its place: the list of everything that it touches.
 //!
-//! [`Rooms::append`] is called inside the room's lane with an event that has passed the rules. It
-//! only adds to a write; [`Rooms::finish`] closes the write of a room, and the commit makes all
-//! of it true at once.
+//! [`Rooms::append`] is called inside the room's lane with an event that has passed the rules,
+//! and puts it behind all others; [`Rooms::place`] does the same where other servers have put it
+//! elsewhere in the room's graph. Both only add to a write; [`Rooms::finish`] closes the write of
+//! a room, and the commit makes all of it true at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod members;
+mod refer;
+
+pub(crate) use refer::{await_event, is_event_id};
+
 use std::sync::Arc;
 
-use skerry_core::event::RuledEvent;
-use skerry_core::{EventNid, Membership, Order, Pos, StateId, StateKeyNid, StoredEvent, names};
+use skerry_core::event::{MAX_PREV_EVENTS, RuledEvent};
+use skerry_core::{EventNid, Order, Pos, StateDelta, StateId, StateKeyNid, StoredEvent};
 use skerry_store::Change;
-use skerry_store::schema::room as t;
-use skerry_store::schema::room::{
-    EventMeta, EventRow, Member, MemberOf, RelKind, Relation, SentBy, StateDelta,
+use skerry_store::schema::federation::{
+    AuthOf, Awaits, HoleRow, Holes, Outliers, StateAt, Unjudged,
 };
+use skerry_store::schema::room as t;
+use skerry_store::schema::room::{EventMeta, EventRow, SentBy};
 use skerry_store::{Snapshot, StoreError, Table, Write};
 
-use crate::read::notes;
+use crate::state_version::Version;
 use crate::tip::Tip;
-use crate::{RoomError, Rooms, stripped};
+use crate::{RoomError, Rooms};
 
 /// Types of events that move a room to the top of a list (MSC4186).
 const BUMPS: [&str; 8] = [
@@ -32,17 +38,43 @@ const BUMPS: [&str; 8] = [
     "m.beacon_info",
 ];
 
+/// Where an event stands in the graph of its room.
+pub(crate) struct Placing {
+    /// The state before it.
+    pub(crate) before: Version,
+    /// The forward extremities that it comes after.
+    pub(crate) behind: Vec<EventNid>,
+    /// Its previous events that are not here.
+    pub(crate) missing: Vec<String>,
+    /// Something that comes after it is here already: it is no forward extremity.
+    pub(crate) covered: bool,
+    /// Other servers are to get it although it is not of a user of this one.
+    pub(crate) send_on: bool,
+    /// The client call that made it.
+    pub(crate) sent: Option<SentBy>,
+}
+
+/// An event that takes its place now.
+#[derive(Clone, Copy)]
+struct Newcomer<'a> {
+    nid: EventNid,
+    pos: Pos,
+    event: &'a Arc<StoredEvent>,
+    /// Its place in the state, if it is state.
+    key: Option<StateKeyNid>,
+}
+
 /// What an event did to the state.
 struct StateChange {
-    key: StateKeyNid,
-    before: StateId,
-    after: StateId,
-    replaces: Option<EventNid>,
+    /// The state after it, by its own past.
+    after: Version,
+    /// What became of the room's current state.
+    now: StateDelta,
 }
 
 impl Rooms {
-    /// Adds everything to the write that a new event at the tip of its room touches; gives its
-    /// number.
+    /// Adds everything to the write that a new event behind all others of its room touches; gives
+    /// its number.
     pub(crate) fn append(
         &self,
         w: &mut Write,
@@ -51,63 +83,97 @@ impl Rooms {
         event: Arc<StoredEvent>,
         sent: Option<SentBy>,
     ) -> Result<EventNid, RoomError> {
+        let mut behind = tip.head.extremities.clone();
+        let mut before = tip.now();
+        if behind.len() > MAX_PREV_EVENTS {
+            // It names the newest only (`compose.rs`).
+            behind.drain(..behind.len() - MAX_PREV_EVENTS);
+            before = self.state_after_all(w, snap, tip, &behind)?;
+        }
+        let placing = Placing {
+            before,
+            behind,
+            missing: Vec::new(),
+            covered: false,
+            send_on: false,
+            sent,
+        };
+        self.place(w, snap, tip, event, placing)
+    }
+
+    /// The same for an event anywhere in the graph of its room.
+    pub(crate) fn place(
+        &self,
+        w: &mut Write,
+        snap: &Snapshot,
+        tip: &mut Tip,
+        event: Arc<StoredEvent>,
+        placing: Placing,
+    ) -> Result<EventNid, RoomError> {
         self.begin_interest(snap, tip)?;
         let sender = self.user(event.sender())?;
-        let nid = w.new_event(event.event_id());
+        let nid = self.number(w, snap, tip, &event)?;
         let pos = w.log(Change::Timeline {
             room: tip.room,
             event: nid,
             sender,
         });
         let order = Order::live(pos);
-
-        let change = self.change_state(w, snap, tip, nid, &event, pos)?;
-        if change.is_some() && event.event_type() == "m.room.member" {
-            self.change_member(w, snap, tip, nid, &event)?;
-            self.redact_removed(w, snap, tip, nid, &event)?;
-        }
-        if let Some(change) = &change {
-            self.cancel_delayed_for(w, snap, (tip.room, change.key), sender)?;
-        }
-        let (before, after) = match &change {
-            Some(change) => (change.before, change.after),
-            None => (tip.head.state, tip.head.state),
+        let new = Newcomer {
+            nid,
+            pos,
+            event: &event,
+            key: self.key_of(&event)?,
         };
-        w.put::<t::Meta>(
-            &nid,
-            &EventMeta {
-                room: tip.room,
-                order,
-                depth: event.depth(),
-                sender,
-                before,
-                after,
-                state_key: change.as_ref().map(|change| change.key),
-                replaces: change.as_ref().and_then(|change| change.replaces),
-                flags: 0,
+        let remote = tip.head.remote;
+        let change = self.change_state(w, snap, tip, new, &placing)?;
+        self.change_members(w, snap, tip, new, &change.now)?;
+        for (key, by) in &change.now.set {
+            let sender = match *by == nid {
+                true => sender,
+                false => self.user(self.ruled(snap, tip, *by)?.event().sender())?,
+            };
+            self.cancel_delayed_for(w, snap, (tip.room, *key), sender)?;
+        }
+        let after = change.after.id;
+        let (mut flags, replaces) = (0, new.key.and_then(|key| placing.before.map.get(key)));
+        if !placing.missing.is_empty() {
+            flags |= EventMeta::AFTER_HOLE;
+            self.dig(w, tip, (nid, order), placing.missing);
+        }
+        let meta = EventMeta {
+            room: tip.room,
+            order,
+            depth: event.depth(),
+            sender,
+            // Before the create event there is no state, and so no number for it.
+            before: match placing.before.id {
+                StateId(0) => after,
+                before => before,
             },
-        );
-        w.put::<t::Timeline>(&(tip.room, order), &nid);
-        self.relate(w, snap, tip, nid, &event, pos)?;
-        self.redact_target(w, snap, tip, (nid, pos), &event)?;
-        self.stick(w, tip.room, (nid, pos), &event);
-        let row = EventRow {
-            redacted_by: None,
-            sent,
-            event: event.encode(),
+            after,
+            state_key: new.key,
+            replaces,
+            flags,
         };
-        w.put::<t::Event>(&nid, &row);
-
+        w.put::<t::Meta>(&nid, &meta);
+        w.put::<t::Timeline>(&(tip.room, order), &nid);
+        if tip.head.state != after {
+            w.put::<StateAt>(&(tip.room, pos), &tip.head.state);
+        }
+        tip.fresh.metas.insert(nid, meta);
+        tip.fresh.events.insert(nid, event.clone());
+        tip.fresh.ids.insert(event.event_id().to_owned(), nid);
+        self.refer(w, snap, tip, (nid, pos), &event)?;
+        self.stick(w, tip.room, (nid, pos), &event);
+        self.store_event(w, tip, (nid, &event), placing.sent);
         self.tell_appservices(w, snap, tip, &event)?;
-
-        tip.head.extremities = vec![nid];
         tip.head.depth = tip.head.depth.max(event.depth());
         tip.head.last = pos;
         if BUMPS.contains(&event.event_type()) {
             tip.head.bump = pos;
         }
-        tip.ends = vec![event.clone()];
-        tip.fresh.events.insert(nid, event);
+        self.tell_servers(w, snap, tip, new, (remote, placing.send_on))?;
         Ok(nid)
     }
 
@@ -116,294 +182,247 @@ impl Rooms {
         w.put::<t::Head>(&tip.room, &tip.head);
     }
 
-    /// A state event makes a new version of the state, and becomes part of the current one.
+    /// The number of an event that takes its place: a new one, or that which it had as an
+    /// outlier.
+    pub(crate) fn number(
+        &self,
+        w: &mut Write,
+        snap: &Snapshot,
+        tip: &Tip,
+        event: &StoredEvent,
+    ) -> Result<EventNid, StoreError> {
+        let id = event.event_id();
+        // What was made here has a name that nobody had before.
+        if self.is_local(event.sender()) && !tip.fresh.received {
+            return Ok(w.new_event(id));
+        }
+        match self.number_of(snap, &tip.fresh, id)? {
+            Some(nid) => {
+                w.delete::<Outliers>(&(tip.room, nid));
+                w.delete::<Unjudged>(&(tip.room, nid));
+                Ok(nid)
+            }
+            None => Ok(w.new_event(id)),
+        }
+    }
+
+    /// An event's place in the state, if it is state.
+    pub(crate) fn key_of(&self, event: &StoredEvent) -> Result<Option<StateKeyNid>, StoreError> {
+        let key = event.state_key();
+        key.map(|key| self.store().intern_state_key(event.event_type(), key))
+            .transpose()
+    }
+
+    /// The event's own row; in its redacted form where it was redacted as it came.
+    pub(crate) fn store_event(
+        &self,
+        w: &mut Write,
+        tip: &Tip,
+        (nid, event): (EventNid, &Arc<StoredEvent>),
+        sent: Option<SentBy>,
+    ) {
+        if tip.fresh.redacted.contains(&nid) {
+            return;
+        }
+        let row = EventRow {
+            redacted_by: None,
+            sent,
+            event: event.encode(),
+        };
+        w.put::<t::Event>(&nid, &row);
+    }
+
+    /// Notes which events allow a state event.
+    pub(crate) fn note_auth(
+        &self,
+        w: &mut Write,
+        snap: &Snapshot,
+        tip: &Tip,
+        (nid, event): (EventNid, &StoredEvent),
+    ) -> Result<(), StoreError> {
+        let mut auth = Vec::new();
+        for id in event.auth_events() {
+            auth.extend(self.number_of(snap, &tip.fresh, &id)?);
+        }
+        w.put::<AuthOf>(&nid, &auth);
+        Ok(())
+    }
+
+    /// The state after an event, and what the room's current state becomes with it.
     fn change_state(
         &self,
         w: &mut Write,
         snap: &Snapshot,
         tip: &mut Tip,
-        nid: EventNid,
-        event: &Arc<StoredEvent>,
-        pos: Pos,
-    ) -> Result<Option<StateChange>, StoreError> {
-        let Some(state_key) = event.state_key() else {
-            return Ok(None);
-        };
-        let key = self
-            .store()
-            .intern_state_key(event.event_type(), state_key)?;
-        let (before, after) = (tip.head.state, w.new_state());
-        let replaces = tip.state.get(key);
-        let map = tip.state.with(key, nid);
-        let delta = self.delta(snap, tip, vec![(key, nid)])?;
-        w.put::<t::State>(&after, &delta);
-        w.put::<t::StateNow>(&(tip.room, key), &nid);
-        match event.event_type() {
-            "m.room.create" => tip.create = None,
-            "m.room.power_levels" => tip.power = None,
-            _ => {}
-        }
-        tip.seq = delta.seq;
-        tip.fresh.deltas.insert(after, delta);
-        tip.fresh.states.insert(after, map.clone());
-        tip.fresh
-            .ruled
-            .insert(nid, RuledEvent::new(event.clone(), false));
-        tip.state = map;
-        tip.head.state = after;
-        tip.head.state_pos = pos;
-        // Before the create event there is no state, and so no number for it.
-        let before = if before == StateId(0) { after } else { before };
-        Ok(Some(StateChange {
-            key,
-            before,
-            after,
-            replaces,
-        }))
-    }
-
-    /// The row of the version that follows the tip's.
-    ///
-    /// Version number s of a line holds what changed since version s minus its lowest set bit, so
-    /// a version is read from as many rows as its number has set bits, and a line of n changes
-    /// takes n log n / 2 entries in all, however large the room.
-    fn delta(
-        &self,
-        snap: &Snapshot,
-        tip: &Tip,
-        adds: Vec<(StateKeyNid, EventNid)>,
-    ) -> Result<StateDelta, StoreError> {
-        let seq = tip.seq + 1;
-        let target = seq & (seq - 1);
-        let mut merged: BTreeMap<StateKeyNid, EventNid> = adds.into_iter().collect();
-        let mut removes = BTreeSet::new();
-        let mut parent = (tip.seq > 0).then_some(tip.head.state);
-        while let Some(id) = parent {
-            let stored;
-            let delta = match tip.fresh.deltas.get(&id) {
-                Some(delta) => delta,
-                None => {
-                    stored = snap
-                        .get::<t::State>(&id)?
-                        .ok_or_else(|| StoreError::missing(<t::State as Table>::NAME, id))?;
-                    &stored
-                }
+        new: Newcomer<'_>,
+        placing: &Placing,
+    ) -> Result<StateChange, StoreError> {
+        let mut after = placing.before.clone();
+        if let Some(key) = new.key {
+            self.note_auth(w, snap, tip, (new.nid, new.event))?;
+            let ruled = RuledEvent::new(new.event.clone(), false);
+            tip.fresh.ruled.insert(new.nid, ruled);
+            let set = StateDelta {
+                set: vec![(key, new.nid)],
+                removed: Vec::new(),
             };
-            if delta.seq <= target {
-                break;
+            after = self.next_version(w, snap, &mut tip.fresh, &placing.before, set)?;
+        }
+        let follows = placing.before.id == tip.head.state;
+        self.move_ends(tip, new, placing);
+        let now = self.state_at_ends(w, snap, tip, (new.nid, &after))?;
+        let delta = if follows && now.id == after.id {
+            let set = new.key.map(|key| (key, new.nid)).into_iter().collect();
+            StateDelta {
+                set,
+                removed: Vec::new(),
             }
-            for (key, event) in delta.adds.iter().filter(|(key, _)| !removes.contains(key)) {
-                merged.entry(*key).or_insert(*event);
-            }
-            removes.extend(delta.removes.iter().filter(|key| !merged.contains_key(key)));
-            parent = delta.parent;
-        }
-        let (adds, removes) = (merged.into_iter().collect(), removes.into_iter().collect());
-        Ok(StateDelta {
-            parent,
-            seq,
-            adds,
-            removes,
-        })
-    }
-
-    /// A member event moves a user: rows by room and by user, counts, the user's stripped state.
-    fn change_member(
-        &self,
-        w: &mut Write,
-        snap: &Snapshot,
-        tip: &mut Tip,
-        nid: EventNid,
-        event: &StoredEvent,
-    ) -> Result<(), RoomError> {
-        let (Some(user_id), Some(now)) = (event.state_key(), event.membership()) else {
-            return Ok(());
-        };
-        let user = self.user(user_id)?;
-        let pos = w.log(Change::Member {
-            room: tip.room,
-            user,
-            membership: now,
-        });
-        let was = self.membership_before(snap, tip, event)?;
-        let row = Member {
-            membership: now,
-            event: nid,
-            pos,
-            forgotten: false,
-        };
-        w.put::<t::MemberTable>(&(tip.room, user), &row);
-        let since = match was {
-            Some(was) if was == now => {
-                let of = self.member_of(snap, user, tip.room)?;
-                of.filter(|of| of.membership == now)
-                    .map_or(pos, |of| of.since)
-            }
-            _ => pos,
-        };
-        let row = MemberOf {
-            membership: now,
-            event: nid,
-            pos,
-            since,
-        };
-        w.put::<t::MemberOfTable>(&(user, tip.room), &row);
-        self.count(w, snap, tip, user_id, was, now)?;
-        if matches!(now, Membership::Invite | Membership::Knock) {
-            let stripped = self.stripped_now(snap, tip, event)?;
-            w.put::<t::Stripped>(&(user, tip.room), &stripped);
-        } else if matches!(was, Some(Membership::Invite | Membership::Knock)) {
-            w.delete::<t::Stripped>(&(user, tip.room));
-        }
-        Ok(())
-    }
-
-    /// The membership that the event's user had before it.
-    fn membership_before(
-        &self,
-        snap: &Snapshot,
-        tip: &Tip,
-        event: &StoredEvent,
-    ) -> Result<Option<Membership>, StoreError> {
-        // The tip's state holds the event already; the prior one is what it replaced, and that
-        // was the user's member row, unless this very write made it.
-        let Some(user_id) = event.state_key() else {
-            return Ok(None);
-        };
-        let earlier = tip.fresh.events.values().filter(|other| {
-            other.is("m.room.member", user_id) && other.event_id() != event.event_id()
-        });
-        if let Some(last) = earlier.max_by_key(|other| other.depth()) {
-            return Ok(last.membership());
-        }
-        match self.store().user_nid(user_id)? {
-            Some(user) => Ok(self.member(snap, tip.room, user)?.map(|row| row.membership)),
-            None => Ok(None),
-        }
-    }
-
-    /// Keeps the counts of members.
-    fn count(
-        &self,
-        w: &mut Write,
-        snap: &Snapshot,
-        tip: &mut Tip,
-        user_id: &str,
-        was: Option<Membership>,
-        now: Membership,
-    ) -> Result<(), RoomError> {
-        if was == Some(now) {
-            return Ok(());
-        }
-        Rooms::move_interest(tip, user_id, was, now);
-        let head = &mut tip.head;
-        match was {
-            Some(Membership::Join) => head.joined = head.joined.saturating_sub(1),
-            Some(Membership::Invite) => head.invited = head.invited.saturating_sub(1),
-            _ => {}
-        }
-        match now {
-            Membership::Join => head.joined += 1,
-            Membership::Invite => head.invited += 1,
-            _ => {}
-        }
-        let joined = i64::from(now == Membership::Join) - i64::from(was == Some(Membership::Join));
-        if joined == 0 || self.is_local(user_id) {
-            return Ok(());
-        }
-        let Some(server) = names::server_of(user_id) else {
-            return Ok(());
-        };
-        let key = (tip.room, self.store().intern_server(server)?);
-        let before = snap.get::<t::RoomServer>(&key)?.unwrap_or(0);
-        let after = before.saturating_add_signed(if joined > 0 { 1 } else { -1 });
-        tip.head.remote = tip
-            .head
-            .remote
-            .saturating_add_signed(if joined > 0 { 1 } else { -1 });
-        if after == 0 {
-            w.delete::<t::RoomServer>(&key);
         } else {
-            w.put::<t::RoomServer>(&key, &after);
+            tip.state.diff(&now.map)
+        };
+        for (key, event) in &delta.set {
+            w.put::<t::StateNow>(&(tip.room, *key), event);
         }
-        Ok(())
+        for key in &delta.removed {
+            w.delete::<t::StateNow>(&(tip.room, *key));
+        }
+        if !delta.is_empty() {
+            let own = delta.len() == 1 && delta.set.iter().all(|(_, by)| *by == new.nid);
+            let kind = new.event.event_type();
+            // What they say may be another thing now.
+            if !own || kind == "m.room.create" {
+                tip.create = None;
+            }
+            if !own || kind == "m.room.power_levels" {
+                tip.power = None;
+            }
+            tip.head.state_pos = new.pos;
+        }
+        tip.set_now(now);
+        Ok(StateChange { after, now: delta })
     }
 
-    /// What an invited or knocking user may know of the room, the event itself included.
-    fn stripped_now(
-        &self,
-        snap: &Snapshot,
-        tip: &Tip,
-        event: &StoredEvent,
-    ) -> Result<Vec<u8>, StoreError> {
-        let mut events = Vec::new();
-        for kind in stripped::KINDS {
-            events.extend(self.tip_state(snap, tip, kind, "")?);
+    /// The event takes the place of the forward extremities that it comes after.
+    fn move_ends(&self, tip: &mut Tip, new: Newcomer<'_>, placing: &Placing) {
+        let kept = |nid: &EventNid| !placing.behind.contains(nid);
+        if tip.head.extremities.iter().any(kept) {
+            let ends = tip.ends.drain(..).zip(tip.head.extremities.iter());
+            tip.ends = ends
+                .filter(|(_, nid)| kept(nid))
+                .map(|(end, _)| end)
+                .collect();
+            tip.head.extremities.retain(kept);
+        } else {
+            tip.head.extremities.clear();
+            tip.ends.clear();
         }
-        if event.state_key() != Some(event.sender()) {
-            events.extend(self.tip_state(snap, tip, "m.room.member", event.sender())?);
+        if !placing.covered || tip.head.extremities.is_empty() {
+            tip.head.extremities.push(new.nid);
+            tip.ends.push(new.event.clone());
         }
-        let all = events.iter().map(|ruled| &**ruled.event()).chain([event]);
-        Ok(stripped::list(all))
     }
 
-    /// An event that relates to another of the room is found from there.
-    fn relate(
+    /// The current state: what the states after all forward extremities make together.
+    fn state_at_ends(
         &self,
         w: &mut Write,
         snap: &Snapshot,
-        tip: &Tip,
-        nid: EventNid,
-        event: &StoredEvent,
-        pos: Pos,
-    ) -> Result<(), StoreError> {
-        let Some((kind, parent)) = self.relation(snap, tip, event)? else {
-            return Ok(());
-        };
-        let sender = self.user(event.sender())?;
-        let row = Relation {
-            child: nid,
-            sender,
-            pos,
-        };
-        w.put::<t::Relations>(&(parent, kind, Order::live(pos)), &row);
-        notes::relation(w, tip.room, kind, parent);
-        Ok(())
+        tip: &mut Tip,
+        (nid, after): (EventNid, &Version),
+    ) -> Result<Version, StoreError> {
+        if *tip.head.extremities == [nid] {
+            return Ok(after.clone());
+        }
+        let others = tip.head.extremities.iter().filter(|end| **end != nid);
+        let mut states = self.states_after(snap, tip, others)?;
+        if tip.head.extremities.contains(&nid) {
+            states.push(after.clone());
+        }
+        self.merged(w, snap, tip, states)
     }
 
-    /// How an event relates to which known event of its room.
-    pub(crate) fn relation(
+    /// The state after several events, resolved.
+    pub(crate) fn state_after_all(
+        &self,
+        w: &mut Write,
+        snap: &Snapshot,
+        tip: &mut Tip,
+        events: &[EventNid],
+    ) -> Result<Version, StoreError> {
+        let states = self.states_after(snap, tip, events.iter())?;
+        self.merged(w, snap, tip, states)
+    }
+
+    /// The states after several events; each once.
+    fn states_after<'a>(
         &self,
         snap: &Snapshot,
         tip: &Tip,
-        event: &StoredEvent,
-    ) -> Result<Option<(RelKind, EventNid)>, StoreError> {
-        // A state event does not aggregate, and most events name no relation at all.
-        if event.is_state() || !event.content().contains("\"m.relates_to\"") {
-            return Ok(None);
+        events: impl Iterator<Item = &'a EventNid>,
+    ) -> Result<Vec<Version>, StoreError> {
+        let mut states: Vec<Version> = Vec::new();
+        for event in events {
+            let meta = self.meta_of(snap, &tip.fresh, *event)?;
+            let meta = meta.ok_or_else(|| StoreError::missing(t::Meta::NAME, event))?;
+            if states.iter().all(|version| version.id != meta.after) {
+                states.push(self.version_of(snap, &tip.fresh, meta.after)?);
+            }
         }
-        let Ok(content) = event.content_object() else {
-            return Ok(None);
+        Ok(states)
+    }
+
+    /// Notes that something before an event is not here.
+    pub(crate) fn dig(
+        &self,
+        w: &mut Write,
+        tip: &mut Tip,
+        (nid, order): (EventNid, Order),
+        missing: Vec<String>,
+    ) {
+        for id in &missing {
+            await_event(w, tip, id, (Awaits::Prev, nid));
+        }
+        let row = HoleRow {
+            event: nid,
+            missing,
         };
-        let Some(relates) = content.object("m.relates_to") else {
-            return Ok(None);
+        w.put::<Holes>(&(tip.room, order), &row);
+        tip.fresh.holes.insert(nid, row);
+    }
+
+    /// Something before an event is here now; `more` lies before that and is not.
+    pub(crate) fn shrink_hole(
+        &self,
+        w: &mut Write,
+        snap: &Snapshot,
+        tip: &mut Tip,
+        (nid, event_id, more): (EventNid, &str, &[String]),
+    ) -> Result<(), StoreError> {
+        let Some(meta) = self.meta_of(snap, &tip.fresh, nid)? else {
+            return Ok(());
         };
-        let (Some(kind), Some(id)) = (relates.str("rel_type"), relates.str("event_id")) else {
-            return Ok(None);
+        let place = (tip.room, meta.order);
+        let row = match tip.fresh.holes.remove(&nid) {
+            Some(row) => Some(row),
+            None if meta.order.anchor.is_stamp() => None,
+            None => snap.get::<Holes>(&place)?,
         };
-        let Some(parent) = self.store().event_nid(snap, id)? else {
-            return Ok(None);
+        let Some(mut row) = row else {
+            return Ok(());
         };
-        let same_room = self
-            .meta(snap, parent)?
-            .is_some_and(|meta| meta.room == tip.room);
-        let kind = match kind {
-            "m.annotation" => RelKind::Annotation,
-            "m.replace" => RelKind::Replace,
-            "m.thread" => RelKind::Thread,
-            "m.reference" => RelKind::Reference,
-            _ => RelKind::Other,
-        };
-        Ok(same_room.then_some((kind, parent)))
+        row.missing.retain(|id| id != event_id);
+        for id in more {
+            if !row.missing.contains(id) {
+                await_event(w, tip, id, (Awaits::Prev, nid));
+                row.missing.push(id.clone());
+            }
+        }
+        if row.missing.is_empty() {
+            w.delete::<Holes>(&place);
+        } else {
+            w.put::<Holes>(&place, &row);
+        }
+        tip.fresh.holes.insert(nid, row);
+        Ok(())
     }
 }

@@ -287,8 +287,11 @@ impl Rooms {
         let held = self
             .event(snap, nid)?
             .ok_or_else(|| StoreError::missing(<t::Event as Table>::NAME, nid))?;
-        let event = RuledEvent::new(Arc::new(held.event), false);
-        self.hold_auth_event(nid, &event);
+        let rejected = self.meta(snap, nid)?.is_some_and(|meta| meta.is_rejected());
+        let event = RuledEvent::new(Arc::new(held.event), rejected);
+        if !rejected {
+            self.hold_auth_event(nid, &event);
+        }
         Ok(event)
     }
 

@@ -6,7 +6,7 @@ use skerry_core::StoredEvent;
 use skerry_core::auth::{self, AuthState};
 use skerry_core::build::{self, EventRef, Place, Signer};
 use skerry_core::canonical::Object;
-use skerry_core::event::{FormatError, RuledEvent};
+use skerry_core::event::{FormatError, MAX_PREV_EVENTS, RuledEvent};
 use skerry_core::power::Action;
 use skerry_store::schema::room::SentBy;
 use skerry_store::{Snapshot, StoreError, Write};
@@ -50,7 +50,9 @@ impl Rooms {
         draft: Draft,
     ) -> Result<StoredEvent, RoomError> {
         let auth = self.auth_refs(snap, tip, author.user_id, &draft)?;
-        let prev: Vec<EventRef> = tip.ends.iter().map(|event| EventRef::of(event)).collect();
+        // The newest of too many: a tip that is written has no more (`federated::squash`).
+        let ends = tip.ends.iter().rev().take(MAX_PREV_EVENTS);
+        let prev: Vec<EventRef> = ends.map(|event| EventRef::of(event)).collect();
         let draft = build::Draft {
             room_id: Some(tip.room_id.to_string()),
             sender: author.user_id.to_owned(),

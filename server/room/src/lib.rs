@@ -44,6 +44,7 @@ mod restricted;
 mod retention;
 mod search;
 mod send;
+mod state_version;
 mod sticky;
 mod stripped;
 mod third_party;
@@ -78,7 +79,8 @@ pub use delayed::{
 pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace, Network};
 pub use error::RoomError;
 pub use federated::{
-    DraftedInvite, ForeignTemplate, MissingAsk, ServedSpace, ServedState, Template, Waiting, Wanted,
+    Arrival, Backfilled, DraftedInvite, Extremities, ForeignTemplate, Gap, Hole, Missing,
+    MissingAsk, OutgoingPdu, ServedSpace, ServedState, Template, Verdict, Waiting, Wanted,
 };
 pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;

@@ -7,11 +7,13 @@ use skerry_core::canonical::Object;
 use skerry_core::event::RuledEvent;
 use skerry_core::power::Action;
 use skerry_core::{EventNid, Pos, StoredEvent, UserNid};
+use skerry_store::schema::federation::Awaits;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, EventRow, SentBy};
 use skerry_store::schema::room_redact::{Original, OriginalAt, OriginalRow};
 use skerry_store::{Snapshot, StoreError, Write};
 
+use crate::append::{await_event, is_event_id};
 use crate::change::Change;
 use crate::draft::{Draft, parse};
 use crate::read::notes;
@@ -124,10 +126,13 @@ impl Rooms {
         let Some(target) = event.redacts() else {
             return Ok(());
         };
-        let Some(target) = self.store().event_nid(snap, target)? else {
+        let Some(found) = self.number_of(snap, &tip.fresh, target)? else {
+            if is_event_id(target) {
+                await_event(w, tip, target, (Awaits::Redaction, nid));
+            }
             return Ok(());
         };
-        let Some(target) = self.target(snap, target)? else {
+        let Some(target) = self.target_of(snap, tip, found)? else {
             return Ok(());
         };
         let of_room = target.meta.room == tip.room && target.held.redacted_by.is_none();
@@ -169,6 +174,7 @@ impl Rooms {
             let ruled = RuledEvent::new(redacted.clone(), false);
             tip.fresh.ruled.insert(held.nid, ruled);
         }
+        tip.fresh.redacted.insert(held.nid);
         // What follows the target is built on its id and hash, which stay.
         tip.fresh.events.insert(held.nid, redacted);
         Ok(())

@@ -177,8 +177,7 @@ impl View {
         let Some(event) = self.rooms.placed(&self.snap, self.room, event)? else {
             return Ok(None);
         };
-        // A flag says that the event did not pass all rules.
-        let sticky = event.event.sticky_ms().is_some() && event.meta.flags == 0;
+        let sticky = event.event.sticky_ms().is_some() && event.meta.is_placed();
         let told = sticky && self.standing() == Standing::Joined && !self.is_ignored(&event);
         Ok(told.then_some(event))
     }

@@ -4,20 +4,26 @@
 //! put back once its write is applied. A refused or failed change drops its copy, so what lies in
 //! memory is always true at the newest applied commit.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use skerry_core::event::RuledEvent;
 use skerry_core::power::{CreateFacts, PowerLevels};
 use skerry_core::{
-    EventNid, Membership, Pos, RoomNid, RoomVersion, StateId, StateMap, StoredEvent, UserNid,
+    EventNid, Membership, Pos, RoomNid, RoomVersion, ServerNid, StateId, StateMap, StoredEvent,
+    UserNid,
 };
+use skerry_store::schema::federation::{Awaits, HoleRow};
 use skerry_store::schema::room as t;
-use skerry_store::schema::room::{RoomHead, StateDelta};
+use skerry_store::schema::room::{EventMeta, MemberOf, RoomHead, StateDelta};
 use skerry_store::{Applied, Snapshot, StoreError, Table};
 
 use crate::appservice::Interest;
+use crate::state_version::Version;
 use crate::{RoomError, Rooms};
+
+/// States after several events that were resolved before, kept with a tip.
+const MERGES_MAX: usize = 8;
 
 /// A room as the next event finds it.
 #[derive(Clone)]
@@ -37,6 +43,8 @@ pub(crate) struct Tip {
     pub(crate) power: Option<Arc<PowerLevels>>,
     /// Which application services it concerns; known once it was asked for, where there are any.
     pub(crate) interest: Option<Arc<Interest>>,
+    /// States that were resolved lately, by the sorted numbers of what they were made from.
+    pub(crate) merges: Vec<(Vec<StateId>, Version)>,
     /// What this write made and no snapshot holds yet.
     pub(crate) fresh: Fresh,
 }
@@ -45,9 +53,21 @@ pub(crate) struct Tip {
 #[derive(Clone, Default)]
 pub(crate) struct Fresh {
     pub(crate) events: HashMap<EventNid, Arc<StoredEvent>>,
+    pub(crate) ids: HashMap<String, EventNid>,
+    pub(crate) metas: HashMap<EventNid, EventMeta>,
     pub(crate) ruled: HashMap<EventNid, RuledEvent>,
     pub(crate) deltas: HashMap<StateId, StateDelta>,
     pub(crate) states: HashMap<StateId, StateMap>,
+    pub(crate) members: HashMap<UserNid, MemberOf>,
+    pub(crate) servers: HashMap<ServerNid, u32>,
+    /// Servers whose last member was taken away.
+    pub(crate) emptied: Vec<ServerNid>,
+    /// Events that were redacted.
+    pub(crate) redacted: HashSet<EventNid>,
+    pub(crate) holes: HashMap<EventNid, HoleRow>,
+    pub(crate) waiting: HashMap<String, Vec<(Awaits, EventNid)>>,
+    /// Its events may be of other servers: others may have referred to them before.
+    pub(crate) received: bool,
     /// Redactions were left for later.
     pub(crate) redactions_left: bool,
     /// The alias that the room is given.
@@ -80,8 +100,33 @@ impl Tip {
             create: None,
             power: None,
             interest: None,
+            merges: Vec::new(),
             fresh: Fresh::default(),
         }
+    }
+
+    /// The current state, with its number.
+    pub(crate) fn now(&self) -> Version {
+        Version {
+            id: self.head.state,
+            seq: self.seq,
+            map: self.state.clone(),
+        }
+    }
+
+    /// Makes another state the current one.
+    pub(crate) fn set_now(&mut self, now: Version) {
+        self.head.state = now.id;
+        self.seq = now.seq;
+        self.state = now.map;
+    }
+
+    /// Keeps what states were resolved to.
+    pub(crate) fn hold_merge(&mut self, of: Vec<StateId>, version: Version) {
+        if self.merges.len() >= MERGES_MAX {
+            self.merges.remove(0);
+        }
+        self.merges.push((of, version));
     }
 }
 
@@ -114,6 +159,7 @@ impl Rooms {
             create: None,
             power: None,
             interest: None,
+            merges: Vec::new(),
             head,
             fresh: Fresh::default(),
         }))
@@ -161,10 +207,7 @@ impl Rooms {
         tip: &Tip,
         nid: EventNid,
     ) -> Result<RuledEvent, StoreError> {
-        match tip.fresh.ruled.get(&nid) {
-            Some(event) => Ok(event.clone()),
-            None => self.auth_event(snap, nid),
-        }
+        self.ruled_event(snap, &tip.fresh, nid)
     }
 
     /// The state event under a type and key at the tip.

@@ -175,6 +175,13 @@ impl Write {
         nid
     }
 
+    /// Takes an event's name away, with its last row. Only where nothing refers to the event and
+    /// nobody has looked its id up since the store was opened: names in memory are not dropped.
+    pub fn forget_event(&mut self, event_id: &str, nid: EventNid) {
+        self.delete::<EventName>(&crate::event_id::pack(event_id));
+        self.delete::<EventNameOf>(&nid);
+    }
+
     /// A number for a new version of a room's state, larger than all before.
     pub fn new_state(&mut self) -> skerry_core::StateId {
         self.numbers.next_state()

@@ -6,27 +6,46 @@
 //! `serve`, `reader` and `space` answer what other servers ask. Rooms of others: `own` makes our
 //! users' events, `outside` keeps memberships of rooms that we do not hold, `invite` takes
 //! invites to them.
+//!
+//! An event of another server is judged three times (`receive`): by the events it names as what
+//! allows it, by the state before it, and by the room's current state. What the first two refuse
+//! is kept as rejected, what the third refuses as soft-failed: neither has a place in the
+//! timeline, but others may come after it. What others rest on is kept as `outliers`; what is
+//! missing before an event is a hole (`backfill`).
 
 mod acl;
+mod backfill;
 mod chain;
 mod drafted;
+mod find;
 mod invite;
+mod judge;
+mod outgoing;
+mod outliers;
 mod outside;
 mod own;
 mod reader;
+mod receive;
 mod serve;
 mod shown;
 mod space;
+mod squash;
 mod template;
+mod verdict;
 
+pub use backfill::{Backfilled, Hole};
 pub use drafted::DraftedInvite;
+pub use find::Extremities;
+pub use outgoing::OutgoingPdu;
 pub use outside::Waiting;
 pub use own::{ForeignTemplate, Wanted};
 pub use serve::{MissingAsk, ServedState};
 pub use space::ServedSpace;
 pub use template::Template;
+pub use verdict::{Arrival, Gap, Missing, Verdict};
 
 pub(crate) use acl::takes_part;
+pub(crate) use squash::DUMMY;
 
 use crate::RoomError;
 

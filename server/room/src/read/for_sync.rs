@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use skerry_core::canonical::write_string_bytes;
 use skerry_core::{EventIdFormat, EventNid, Membership, Order, Pos, RoomNid, StateId, UserNid};
+use skerry_store::schema::federation::StateAt;
 use skerry_store::schema::room::{self as t};
 use skerry_store::schema::room_read::{Receipts, RedactedAt};
 use skerry_store::{Scan, Snapshot, StoreError};
@@ -40,7 +41,8 @@ impl Rooms {
     }
 
     /// The state that a room had for somebody who has seen the log up to `pos`; `None` if there
-    /// was no event in it yet.
+    /// was no event in it yet. Where the room's graph had several ends, that is not the state
+    /// after its newest event, but what their states made together.
     ///
     /// # Errors
     /// The store's.
@@ -51,9 +53,17 @@ impl Rooms {
         pos: Pos,
     ) -> Result<Option<StateId>, StoreError> {
         let last = self.stretch(snap, room, (Order::MIN, Order::live(pos)), 1)?;
-        let Some((_, event)) = last.first() else {
+        let Some((order, event)) = last.first() else {
             return Ok(None);
         };
+        let scan = Scan::prefix(&room)
+            .from(&(room, order.anchor))
+            .to(&(room, Pos(pos.0.saturating_add(1))))
+            .rev()
+            .limit(1);
+        if let Some(row) = snap.scan::<StateAt>(scan).next() {
+            return row.map(|(_, state)| Some(state));
+        }
         Ok(self.meta(snap, *event)?.map(|meta| meta.after))
     }
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use skerry_core::{EventNid, Order, RoomNid};
-use skerry_store::schema::room::Timeline;
+use skerry_store::schema::federation::Holes;
+use skerry_store::schema::room::{EventMeta, Timeline};
 use skerry_store::{Rows, Scan, Snapshot, StoreError};
 
 use crate::read::tail::Row;
@@ -96,6 +97,10 @@ impl View {
                     bytes += event.event.memory_bytes();
                     page.events.push(event);
                 }
+                if ask.back && self.is_after_hole(&event)? {
+                    page.end = last;
+                    return Ok(page);
+                }
             }
             if !more {
                 page.more = false;
@@ -108,6 +113,15 @@ impl View {
                 return Ok(page);
             }
         }
+    }
+
+    /// Whether something right before an event is not here: who reads back ends there for now.
+    fn is_after_hole(&self, event: &Placed) -> Result<bool, StoreError> {
+        if event.meta.flags & EventMeta::AFTER_HOLE == 0 {
+            return Ok(false);
+        }
+        let row = self.snap.get::<Holes>(&(self.room, event.order()))?;
+        Ok(row.is_some())
     }
 
     /// The newest events after `since` and up to `upto`.

@@ -232,8 +232,9 @@ impl Rooms {
                 continue;
             };
             let placed = Arc::new(Placed::new(held, meta));
-            // A long read of old events does not drive out what is in use.
-            if missing.len() <= KEPT_MAX {
+            // A long read of old events does not drive out what is in use, and an outlier may
+            // find its place later.
+            if missing.len() <= KEPT_MAX && !placed.meta.is_outlier() {
                 let key = (placed.nid, placed.redacted_by.is_some());
                 let bytes = OVERHEAD + placed.event.memory_bytes();
                 self.inner.reads.events.put(key, placed.clone(), bytes);

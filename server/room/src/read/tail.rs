@@ -3,6 +3,7 @@
 //! Everybody who is in a room asks for the same few rows at its end, again after each event, and
 //! going backwards through rows that were just written is what the store does slowest.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -29,6 +30,8 @@ pub(crate) struct Tails {
     rooms: Cache<RoomNid, Arc<Mutex<Tail>>>,
     /// How often the store had been opened anew when the rows were read.
     generation: AtomicU64,
+    /// Rooms in whose timelines older events took places, and from where on that is seen.
+    filled: Mutex<HashMap<RoomNid, Pos>>,
 }
 
 /// The end of one timeline: all rows after `floor` and up to `upto`.
@@ -44,12 +47,33 @@ impl Tails {
         Tails {
             rooms: Cache::new(budget),
             generation: AtomicU64::new(0),
+            filled: Mutex::default(),
         }
     }
 
-    /// Forgets a room: to be called when events take places before its newest ones.
+    /// Forgets everything.
     pub(crate) fn clear(&self) {
         self.rooms.clear();
+    }
+
+    /// Events are about to take places before a room's newest ones: nothing is kept of it until
+    /// [`Self::filled`] says from where on that is seen.
+    pub(crate) fn filling(&self, room: RoomNid) {
+        self.filled.lock().insert(room, Pos(u64::MAX));
+        self.rooms.remove(room);
+    }
+
+    /// Events have taken places, and who sees the log up to here sees them.
+    pub(crate) fn filled(&self, room: RoomNid, upto: Pos) {
+        self.filled.lock().insert(room, upto);
+        self.rooms.remove(room);
+    }
+
+    fn may_keep(&self, room: RoomNid, head: Pos) -> bool {
+        self.filled
+            .lock()
+            .get(&room)
+            .is_none_or(|upto| head >= *upto)
     }
 }
 
@@ -132,7 +156,9 @@ impl Rooms {
         }
         let tail = Tail::read(snap, room)?;
         let found = tail.between(after, upto, limit);
-        tails.rooms.put(room, Arc::new(Mutex::new(tail)), BYTES);
+        if tails.may_keep(room, head) {
+            tails.rooms.put(room, Arc::new(Mutex::new(tail)), BYTES);
+        }
         Ok(found)
     }
 }

@@ -7,6 +7,7 @@ use skerry_core::visibility::HistoryVisibility;
 use skerry_core::{EventNid, Membership, RoomNid, StateId, UserNid};
 use skerry_store::{Snapshot, StoreError};
 
+use crate::federated::DUMMY;
 use crate::read::visibility::Reader;
 use crate::{Cut, Held, Placed, RoomError, Rooms, Standing, StateMap};
 
@@ -199,7 +200,8 @@ impl View {
     /// # Errors
     /// The store's.
     pub fn admit(&mut self, event: &Arc<Placed>) -> Result<Option<Arc<Placed>>, StoreError> {
-        if self.is_ignored(event) || !(self.holds(event) || self.may_see(event)?) {
+        let inside = event.event.event_type() == DUMMY && !event.event.is_state();
+        if inside || self.is_ignored(event) || !(self.holds(event) || self.may_see(event)?) {
             return Ok(None);
         }
         if event.event.is_state() || !self.is_erased(event.meta.sender)? {

@@ -110,6 +110,9 @@ impl Reader {
         snap: &Snapshot,
         event: &Placed,
     ) -> Result<bool, StoreError> {
+        if !event.meta.is_placed() {
+            return Ok(false);
+        }
         let joined_since = match self.standing {
             Standing::Joined => true,
             Standing::Departed { upto, .. } => event.order() <= upto,
@@ -153,6 +156,10 @@ impl Rooms {
         user: UserNid,
         user_id: &str,
     ) -> Result<Access, StoreError> {
+        // That of an event of which only is known that others rest on it.
+        if state == StateId(0) {
+            return Ok(Access::NONE);
+        }
         if let Some(access) = self.inner.reads.access.get((state, user)) {
             return Ok(access);
         }

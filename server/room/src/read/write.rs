@@ -205,7 +205,8 @@ impl View {
         }
     }
 
-    /// What a state event replaced; its content only where the reader may see it.
+    /// What a state event replaced; its content only where the reader may see it. One that has no
+    /// place of its own is part of the state before the event, which they may see.
     fn write_replaced(
         &mut self,
         before: skerry_core::EventNid,
@@ -214,7 +215,7 @@ impl View {
     ) -> Result<(), StoreError> {
         if content
             && let Some(before) = self.rooms.placed(&self.snap, self.room, before)?
-            && self.may_see(&before)?
+            && (before.meta.is_outlier() || self.may_see(&before)?)
         {
             name(b"prev_content", out);
             out.extend_from_slice(before.event.content().as_bytes());

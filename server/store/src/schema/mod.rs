@@ -7,6 +7,7 @@ pub mod appservice;
 pub mod directory;
 pub mod e2e;
 pub mod e2e_remote;
+pub mod federation;
 pub mod media;
 pub mod push;
 pub mod remote;
@@ -35,6 +36,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         room_read::TABLES,
         room_redact::TABLES,
         room_timed::TABLES,
+        federation::TABLES,
         search::TABLES,
         media::TABLES,
     ]
