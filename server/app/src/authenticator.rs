@@ -1,21 +1,27 @@
-//! Where authentication meets the tables: a token to the person behind it, by the accounts.
+//! Where authentication meets the tables: a token to the person behind it, by the accounts; a
+//! signed request to the server behind it, by its keys.
 
 use std::sync::Arc;
 
 use skerry_account::appservice::Acting;
 use skerry_account::{AccountError, Accounts};
-use skerry_http::{ApiError, Authenticator, BoxFuture, Credentials, Requester};
+use skerry_core::canonical::{CanonicalError, Mode, Object};
+use skerry_http::{
+    ApiError, Authenticator, BoxFuture, Credentials, LARGE_BODY, Requester, SignedRequest,
+};
+use skerry_remote::federation::{Checker, RequestFault};
 
 /// Asks the accounts.
 pub struct TokenAuthenticator {
     accounts: Accounts,
+    checker: Checker,
 }
 
 impl TokenAuthenticator {
-    /// Over these accounts.
+    /// Over these accounts, and the keys of other servers.
     #[must_use]
-    pub fn new(accounts: Accounts) -> TokenAuthenticator {
-        TokenAuthenticator { accounts }
+    pub fn new(accounts: Accounts, checker: Checker) -> TokenAuthenticator {
+        TokenAuthenticator { accounts, checker }
     }
 }
 
@@ -51,6 +57,33 @@ impl Authenticator for TokenAuthenticator {
                 unlimited: false,
             })
         })
+    }
+
+    fn authenticate_server<'a>(
+        &'a self,
+        request: SignedRequest<'a>,
+    ) -> BoxFuture<'a, Result<Arc<str>, ApiError>> {
+        Box::pin(async move {
+            // Numbers that were never canonical are checked as their server wrote them.
+            let parse = |body| Object::parse_within(body, Mode::Lenient, LARGE_BODY);
+            let body = Some(request.body).filter(|body| !body.is_empty());
+            let body = body.map(parse).transpose().map_err(|error| match error {
+                CanonicalError::NotAnObject => ApiError::bad_json(error.to_string()),
+                _ => ApiError::not_json(error.to_string()),
+            })?;
+            self.checker
+                .check_request(request.proofs, request.method, request.uri, body.as_ref())
+                .await
+                .map_err(unproved)
+        })
+    }
+}
+
+fn unproved(fault: RequestFault) -> ApiError {
+    match fault {
+        RequestFault::Denied => ApiError::forbidden(fault.to_string()),
+        RequestFault::Store(error) => ApiError::internal(error),
+        _ => ApiError::unauthorized(fault.to_string()),
     }
 }
 
@@ -96,5 +129,12 @@ impl Authenticator for NoTokens {
         _: Credentials<'a>,
     ) -> BoxFuture<'a, Result<Requester, ApiError>> {
         Box::pin(async { Err(ApiError::unknown_token("There are no tokens here")) })
+    }
+
+    fn authenticate_server<'a>(
+        &'a self,
+        _: SignedRequest<'a>,
+    ) -> BoxFuture<'a, Result<Arc<str>, ApiError>> {
+        Box::pin(async { Err(ApiError::unauthorized("There are no servers here")) })
     }
 }

@@ -9,6 +9,7 @@ use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettin
 use skerry_admin::Admin;
 use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
+use skerry_federation::FederationConfig;
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::{Blobs, MediaError, Previews};
 use skerry_remote::federation::Carry;
@@ -251,7 +252,7 @@ impl House {
         })
     }
 
-    /// What is served to clients.
+    /// What is served to clients and to other servers.
     /// Once `stop` is true, reads that wait are given up.
     pub fn public_router(&self, stop: Option<watch::Receiver<bool>>) -> Router {
         let ctx = Arc::new(Ctx {
@@ -267,7 +268,8 @@ impl House {
             clock: Arc::clone(&self.clock),
             dice: Arc::clone(&self.dice),
         });
-        let authenticator = Arc::new(TokenAuthenticator::new(self.accounts.clone()));
+        let checker = self.outgoing.federation.checker().clone();
+        let authenticator = Arc::new(TokenAuthenticator::new(self.accounts.clone(), checker));
         let options = Options {
             rates: RateLimits {
                 enabled: self.config.rate_limit,
@@ -282,6 +284,9 @@ impl House {
         if let Some(previews) = self.previews() {
             shell = shell.routes(&previews, skerry_media::PREVIEW_ROUTES);
         }
+        if self.outgoing.federation.is_enabled() {
+            shell = shell.routes(&self.servers(), &skerry_federation::routes());
+        }
         shell
             .routes(&self.admin(), skerry_admin::TOKEN_ROUTES)
             .routes(&self.health(), health::ROUTES)
@@ -289,6 +294,18 @@ impl House {
                 Box::pin(skerry_web::page(site, call))
             })
             .router()
+    }
+
+    /// What other servers ask.
+    fn servers(&self) -> Arc<skerry_federation::Ctx> {
+        Arc::new(skerry_federation::Ctx {
+            accounts: self.accounts.clone(),
+            rooms: self.rooms.clone(),
+            federation: self.outgoing.federation.clone(),
+            config: FederationConfig {
+                version: env!("CARGO_PKG_VERSION"),
+            },
+        })
     }
 
     /// Who previews links, where that is on.

@@ -61,7 +61,22 @@ impl Requester {
     }
 }
 
-/// Turns a token into a requester. `app` implements it over the account facade.
+/// A request of another server, with what it was signed over (server-server API, "Request
+/// Authentication").
+#[derive(Clone, Copy, Debug)]
+pub struct SignedRequest<'a> {
+    /// The values of its `Authorization` headers that name the scheme `X-Matrix`: at least one.
+    /// A server that signs with several keys sends several.
+    pub proofs: &'a [&'a str],
+    /// The method, in capitals.
+    pub method: &'a str,
+    /// Path and query as they came.
+    pub uri: &'a str,
+    /// The whole body; empty where there is none.
+    pub body: &'a [u8],
+}
+
+/// Says who asks. `app` implements it over the account facade and the keys of other servers.
 pub trait Authenticator: Send + Sync {
     /// Who the credentials belong to.
     ///
@@ -72,4 +87,13 @@ pub trait Authenticator: Send + Sync {
         &'a self,
         credentials: Credentials<'a>,
     ) -> BoxFuture<'a, Result<Requester, ApiError>>;
+
+    /// The name of the server that signed a request for us.
+    ///
+    /// # Errors
+    /// 401 `M_UNAUTHORIZED` where no proof is good; 403 where we do not talk to the server.
+    fn authenticate_server<'a>(
+        &'a self,
+        request: SignedRequest<'a>,
+    ) -> BoxFuture<'a, Result<Arc<str>, ApiError>>;
 }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures_util::StreamExt;
@@ -28,6 +28,7 @@ pub struct Call {
     pub id: String,
     pub(crate) params: Vec<(String, String)>,
     pub(crate) requester: Option<Requester>,
+    pub(crate) origin: Option<Arc<str>>,
     /// In a mutex only so that a call can be shared between threads, as handlers do across awaits.
     pub(crate) stream: Mutex<Option<BodyStream>>,
 }
@@ -48,6 +49,16 @@ impl Call {
     #[must_use]
     pub fn requester_opt(&self) -> Option<&Requester> {
         self.requester.as_ref()
+    }
+
+    /// The server that signed the request, on a route for servers.
+    ///
+    /// # Errors
+    /// 401 `M_UNAUTHORIZED` on other routes, a fault of ours.
+    pub fn origin(&self) -> Result<&Arc<str>, ApiError> {
+        self.origin
+            .as_ref()
+            .ok_or_else(|| ApiError::unauthorized("The request is not signed"))
     }
 
     /// Reads the request as one of ruma's request types.

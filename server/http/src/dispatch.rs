@@ -23,7 +23,7 @@ use crate::rate::Who;
 use crate::shell::{Entries, Entry};
 use crate::{
     Answer, ApiError, Auth, BodyKind, BodyStream, Call, Credentials, HandlerFuture, Requester,
-    Shell, Standing, Verb,
+    Shell, SignedRequest, Standing, Verb,
 };
 use crate::{cors, json};
 
@@ -132,14 +132,23 @@ async fn answer(
         })?;
     let (parts, body) = request.into_parts();
     let peer = peer_of(&parts.extensions);
+    let signed = entry.auth == Auth::Server;
+    if signed {
+        // Before the body is read: most of what is not signed at all is not meant for servers.
+        proofs_of(&parts.headers)?;
+    }
     let requester = authenticate(shell, entry, &parts, peer).await?;
     let who = requester
         .as_ref()
         .map_or(Who::Peer(peer), |r| Who::User(r.user));
-    if !requester.as_ref().is_some_and(|r| r.unlimited) {
+    if !signed && !requester.as_ref().is_some_and(|r| r.unlimited) {
         shell.limiter.take(entry.rate, who, shell.clock.now_ms())?;
     }
     let (body, stream) = read_body(shell, entry, &parts.headers, body).await?;
+    let origin = match signed {
+        true => Some(origin_of(shell, entry, &parts, &body).await?),
+        false => None,
+    };
     let Parts {
         method,
         uri,
@@ -156,6 +165,7 @@ async fn answer(
         id,
         params,
         requester,
+        origin,
         stream: std::sync::Mutex::new(stream),
     };
     let reads = call.method == Method::GET;
@@ -197,7 +207,7 @@ async fn authenticate(
     parts: &Parts,
     peer: IpAddr,
 ) -> Result<Option<Requester>, ApiError> {
-    if entry.auth == Auth::None {
+    if matches!(entry.auth, Auth::None | Auth::Server) {
         return Ok(None);
     }
     let Some(token) = token_of(parts, shell.options.query_tokens)? else {
@@ -227,6 +237,50 @@ async fn authenticate(
     tracing::Span::current().record("user", &*requester.user_id);
     check_standing(entry, &requester)?;
     Ok(Some(requester))
+}
+
+/// The most signatures of one request that are looked at.
+const MAX_PROOFS: usize = 8;
+
+/// The values of the `Authorization` headers of scheme `X-Matrix`.
+fn proofs_of(headers: &HeaderMap) -> Result<Vec<&str>, ApiError> {
+    let scheme = |text: &&str| {
+        let word = text.split([' ', '\t']).next().unwrap_or_default();
+        word.eq_ignore_ascii_case("x-matrix")
+    };
+    let values = headers.get_all(AUTHORIZATION).iter();
+    let proofs: Vec<&str> = values
+        .filter_map(|value| value.to_str().ok())
+        .filter(scheme)
+        .take(MAX_PROOFS)
+        .collect();
+    if proofs.is_empty() {
+        let text = "The request has to be signed by a server (X-Matrix)";
+        return Err(ApiError::unauthorized(text));
+    }
+    Ok(proofs)
+}
+
+/// The server that signed a request, within its rate.
+async fn origin_of(
+    shell: &Shell,
+    entry: &Entry,
+    parts: &Parts,
+    body: &[u8],
+) -> Result<Arc<str>, ApiError> {
+    let proofs = proofs_of(&parts.headers)?;
+    let uri = parts.uri.path_and_query().map_or("/", |uri| uri.as_str());
+    let request = SignedRequest {
+        proofs: &proofs,
+        method: parts.method.as_str(),
+        uri,
+        body,
+    };
+    let origin = shell.authenticator.authenticate_server(request).await?;
+    tracing::Span::current().record("user", &*origin);
+    let who = shell.limiter.server(&origin);
+    shell.limiter.take(entry.rate, who, shell.clock.now_ms())?;
+    Ok(origin)
 }
 
 /// Whether an account that is not an ordinary one may call this route. What anybody may do

@@ -20,7 +20,7 @@ mod route;
 mod shell;
 
 pub use answer::{Answer, AnswerBody};
-pub use auth::{Authenticator, Credentials, Requester};
+pub use auth::{Authenticator, Credentials, Requester, SignedRequest};
 pub use call::{BodyStream, Call};
 pub use error::ApiError;
 pub use json::MAX_JSON_DEPTH;

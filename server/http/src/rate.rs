@@ -1,4 +1,4 @@
-//! Rate limits: a token bucket for each class of request and each person (or address).
+//! Rate limits: a token bucket for each class of request and each person, server or address.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -57,6 +57,8 @@ fn allowance(rate: Rate) -> Option<(f64, f64)> {
 pub(crate) enum Who {
     User(UserNid),
     Peer(IpAddr),
+    /// A server, by a hash of its name.
+    Server(u64),
 }
 
 impl Who {
@@ -97,6 +99,11 @@ impl Limiter {
             hasher: RandomState::new(),
             shards,
         }
+    }
+
+    /// Whose bucket a server's requests count against.
+    pub(crate) fn server(&self, name: &str) -> Who {
+        Who::Server(self.hasher.hash_one(name))
     }
 
     /// Takes one from the bucket, or says how long to wait.

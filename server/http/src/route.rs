@@ -63,6 +63,9 @@ pub enum Auth {
     /// Anybody; an application service is known by its token, as itself. Other tokens, valid or
     /// not, are not looked at: clients send old ones when they log in.
     Bridge,
+    /// Another Matrix server that signed the request; the body is read first, since it is signed
+    /// too.
+    Server,
 }
 
 /// How the body of a request reaches the handler.

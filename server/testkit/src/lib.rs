@@ -1,5 +1,5 @@
-//! For tests alone: the whole server in this process, people who use it, and the real program as
-//! a child that can be killed.
+//! For tests alone: the whole server in this process, or several of them with a network between
+//! them, people who use them, and the real program as a child that can be killed.
 //!
 //! It deliberately knows nothing that a client could not know: everything goes through the
 //! router, as requests. Start reading at [`TestServer`].
@@ -10,6 +10,7 @@ mod clock;
 mod gateway;
 mod logs;
 mod mail;
+mod network;
 mod server;
 
 pub use child::Child;
@@ -17,4 +18,5 @@ pub use client::Client;
 pub use clock::TestClock;
 pub use gateway::{Gateway, Told};
 pub use mail::{Mail, MailSink};
-pub use server::{Person, TestServer};
+pub use network::{Faults, Network};
+pub use server::{Person, StoppedServer, TestServer};

@@ -16,8 +16,8 @@ use skerry_store::StoreOptions;
 use tempfile::TempDir;
 use tower::ServiceExt;
 
-use crate::TestClock;
 use crate::logs::LogCheck;
+use crate::{Network, TestClock};
 
 /// What tests begin with: registration without a token, cheap passwords, no limits.
 const CONFIG: &str = "
@@ -45,6 +45,8 @@ pub struct TestServer {
     dir: TempDir,
     /// The configuration, as text.
     text: String,
+    /// The network it is in.
+    network: Option<Network>,
     next: AtomicU64,
     _logs: LogCheck,
 }
@@ -58,6 +60,22 @@ pub struct Person {
     pub token: String,
     /// Device.
     pub device: String,
+}
+
+/// A server that is down.
+pub struct StoppedServer {
+    dir: TempDir,
+    text: String,
+    clock: Arc<TestClock>,
+    network: Option<Network>,
+}
+
+impl StoppedServer {
+    /// Starts it again on the same data. Its clock goes on where it stood.
+    #[must_use]
+    pub fn start(self) -> TestServer {
+        TestServer::in_dir(self.dir, self.text, self.clock, self.network)
+    }
 }
 
 impl TestServer {
@@ -76,18 +94,33 @@ impl TestServer {
     /// The same with this configuration alone.
     #[must_use]
     pub fn start_as(config: &str) -> TestServer {
-        TestServer::in_dir(tempfile::tempdir().unwrap(), config.to_owned())
+        let clock = Arc::new(TestClock::new());
+        TestServer::in_dir(tempfile::tempdir().unwrap(), config.to_owned(), clock, None)
     }
 
-    fn in_dir(dir: TempDir, text: String) -> TestServer {
+    /// A server of this name in a network, with more configuration than tests begin with.
+    pub(crate) fn start_in(network: &Network, name: &str, extra: &str) -> TestServer {
+        let config = format!("{}\n{extra}", CONFIG.replace("test.example", name));
+        let clock = Arc::new(TestClock::new());
+        let dir = tempfile::tempdir().unwrap();
+        TestServer::in_dir(dir, config, clock, Some(network.clone()))
+    }
+
+    fn in_dir(
+        dir: TempDir,
+        text: String,
+        clock: Arc<TestClock>,
+        network: Option<Network>,
+    ) -> TestServer {
         let mut config = Config::from_text(&text, std::iter::empty()).unwrap();
         config.data_dir = dir.path().to_owned();
         let config = Arc::new(config);
-        let clock = Arc::new(TestClock::new());
         let options = StoreOptions::for_tests();
         let open = || {
             let (config, clock) = (Arc::clone(&config), Arc::clone(&clock));
-            House::open_with(config, options.clone(), clock, Arc::new(SystemDice))
+            let name = Arc::clone(&config.server_name);
+            let wire = network.as_ref().map(|network| network.wire(&name));
+            House::open_among(config, options.clone(), clock, Arc::new(SystemDice), wire)
         };
         // A request of the server before may still be about to end, and holds the database.
         let house = tokio::task::block_in_place(|| {
@@ -103,6 +136,9 @@ impl TestServer {
         let workers = Workers::start(&house);
         let router = house.public_router(Some(workers.stopping()));
         let admin = house.admin_router();
+        if let Some(network) = &network {
+            network.join(&house.config.server_name, router.clone());
+        }
         TestServer {
             house,
             clock,
@@ -111,6 +147,7 @@ impl TestServer {
             workers,
             dir,
             text,
+            network,
             next: AtomicU64::new(1),
             _logs: LogCheck::start(),
         }
@@ -119,10 +156,29 @@ impl TestServer {
     /// Stops the server and starts it again on the same data.
     #[must_use]
     pub async fn restart(self) -> TestServer {
+        self.stop().await.start()
+    }
+
+    /// Stops the server; its data stays.
+    pub async fn stop(self) -> StoppedServer {
+        if let Some(network) = &self.network {
+            network.leave(&self.house.config.server_name);
+        }
         self.workers.stop().await;
         drop((self.router, self.admin));
         tokio::task::block_in_place(|| self.house.close());
-        TestServer::in_dir(self.dir, self.text)
+        StoppedServer {
+            dir: self.dir,
+            text: self.text,
+            clock: self.clock,
+            network: self.network,
+        }
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.house.config.server_name
     }
 
     /// What clients talk to.

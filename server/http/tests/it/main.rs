@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use skerry_core::{Clock, UserNid};
 use skerry_http::{
     Answer, ApiError, Authenticator, BoxFuture, Call, Credentials, Options, RateLimits, Requester,
-    Route, Shell, route,
+    Route, Shell, SignedRequest, route,
 };
 use tower::ServiceExt;
 
@@ -51,6 +51,22 @@ impl Authenticator for Guards {
         };
         Box::pin(async move { answer })
     }
+
+    fn authenticate_server<'a>(
+        &'a self,
+        request: SignedRequest<'a>,
+    ) -> BoxFuture<'a, Result<Arc<str>, ApiError>> {
+        let signed = format!(
+            "X-Matrix {} {} {}",
+            request.method,
+            request.uri,
+            String::from_utf8_lossy(request.body)
+        );
+        let good = request.proofs.iter().any(|proof| *proof == signed);
+        let refused = || ApiError::unauthorized("The signature is not good");
+        let answer = good.then(|| Arc::from("there.example")).ok_or_else(refused);
+        Box::pin(async move { answer })
+    }
 }
 
 #[derive(Deserialize)]
@@ -77,6 +93,12 @@ async fn count(_: Arc<()>, mut call: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "bytes": bytes, "announced": stream.length }))
 }
 
+async fn origin(_: Arc<()>, call: Call) -> Result<Answer, ApiError> {
+    let origin: &str = call.origin()?;
+    let body = String::from_utf8_lossy(&call.body);
+    Answer::json(&json!({ "origin": origin, "body": body }))
+}
+
 async fn fall(_: Arc<()>, _: Call) -> Result<Answer, ApiError> {
     panic!("ouch");
 }
@@ -92,6 +114,7 @@ const ROUTES: &[Route<()>] = &[
     route!(GET "/bridge/{name}", Bridge, Free, echo),
     route!(POST "/count", None, Free, count).stream(),
     route!(GET "/fall", None, Free, fall),
+    route!(PUT "/servers/{name}", Server, Login, origin),
 ];
 
 fn router_with(options: Options) -> Router {
@@ -337,4 +360,59 @@ async fn some_are_not_limited() {
             .unwrap();
         assert_eq!(send(&limited, request).await.0, 200);
     }
+}
+
+/// A request of another server: the way it is signed, and what it says.
+async fn signed(router: &Router, proofs: &[&str], body: &'static str) -> (u16, Value) {
+    let mut request = Request::put("/servers/x?y=1");
+    for proof in proofs {
+        request = request.header("authorization", *proof);
+    }
+    let request = request.body(Body::from(body)).unwrap();
+    let (status, value, _) = send(router, request).await;
+    (status, value)
+}
+
+#[tokio::test]
+async fn a_server_signs_method_uri_and_body() {
+    let router = router_with(Options::default());
+    let proof = "X-Matrix PUT /servers/x?y=1 {\"a\":1}";
+    let (status, value) = signed(&router, &[proof], "{\"a\":1}").await;
+    assert_eq!(status, 200, "{value}");
+    assert_eq!(value["origin"], "there.example");
+    assert_eq!(value["body"], "{\"a\":1}");
+    // One good signature of several is enough; more than a few are not looked at.
+    let several = ["Bearer good", "x-matrix other", proof];
+    assert_eq!(signed(&router, &several, "{\"a\":1}").await.0, 200);
+    let mut many = vec!["X-Matrix a"; 8];
+    many.push(proof);
+    assert_eq!(signed(&router, &many, "{\"a\":1}").await.0, 401);
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_signed_is_not_a_servers() {
+    let router = router_with(Options::default());
+    for proofs in [
+        &[][..],
+        &["Bearer good"],
+        &["X-Matrix nonsense"],
+        &["X-Matrix PUT /servers/x?y=1 {}"],
+    ] {
+        let (status, value) = signed(&router, proofs, "{\"a\":1}").await;
+        assert_eq!((status, &value["errcode"]), (401, &json!("M_UNAUTHORIZED")));
+    }
+}
+
+#[tokio::test]
+async fn each_server_has_a_rate_of_its_own() {
+    let router = router_with(Options::default());
+    let proof = "X-Matrix PUT /servers/x?y=1 {}";
+    for _ in 0..30 {
+        assert_eq!(signed(&router, &[proof], "{}").await.0, 200);
+    }
+    let (status, value) = signed(&router, &[proof], "{}").await;
+    assert_eq!(
+        (status, &value["errcode"]),
+        (429, &json!("M_LIMIT_EXCEEDED"))
+    );
 }

@@ -46,6 +46,7 @@ fn served() -> BTreeMap<Endpoint, Auth> {
     }
     let mut all = BTreeMap::new();
     add(&mut all, &skerry_client::routes());
+    add(&mut all, &skerry_federation::routes());
     add(&mut all, skerry_media::ROUTES);
     add(&mut all, skerry_media::PREVIEW_ROUTES);
     add(&mut all, skerry_admin::TOKEN_ROUTES);
@@ -91,6 +92,7 @@ fn page() -> String {
             Auth::Token => " (token)",
             Auth::TokenOptional => " (token if there is one)",
             Auth::Bridge => " (for application services with their token)",
+            Auth::Server => " (signed by a server)",
         };
         let _ = writeln!(text, "- `{method} {path}`{token}");
     }

@@ -1,0 +1,3 @@
+//! Several servers that talk with each other.
+
+mod requests;
