@@ -132,6 +132,10 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     ));
     let (outbox, push) = (house.outgoing.outbox.clone(), house.outgoing.push.clone());
     workers.spawn(outbox.run(stop.clone()));
+    let federation = &house.outgoing.federation;
+    if federation.is_enabled() {
+        workers.spawn(federation.sender().clone().run(stop.clone()));
+    }
     workers.spawn(push.run(stop.clone()));
     workers.spawn(house.outgoing.bridges.clone().listen(stop.clone()));
     workers.spawn(until_stop(stop.clone(), people(house.rooms.clone())));

@@ -1,8 +1,8 @@
 //! What we say to other Matrix servers: where they are, how we prove who we are, which keys they
-//! sign with, and whether what they signed is good.
+//! sign with, whether what they signed is good, and what they are told.
 //!
 //! Start reading at [`Federation`], which holds it together, and at [`Peers`], through which
-//! everything is asked; then [`KeyRing`] and [`Checker`].
+//! everything is asked; then [`KeyRing`], [`Checker`] and [`Sender`].
 
 mod carry;
 mod checker;
@@ -11,6 +11,7 @@ mod handle;
 mod keyring;
 mod peers;
 mod policy;
+mod sender;
 mod standing;
 mod xmatrix;
 
@@ -24,4 +25,5 @@ pub use handle::{Federation, FederationOptions};
 pub use keyring::{KeyRing, KeyRingOptions, OldKey, Revoked, RevokedError};
 pub use peers::{Limits, PeerError, Peers, PeersOptions};
 pub use policy::Policy;
+pub use sender::{SendStatus, Sender};
 pub use xmatrix::{Proof, Signed};

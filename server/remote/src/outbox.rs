@@ -139,7 +139,7 @@ impl Outbox {
         while !*stop.borrow() {
             bell.borrow_and_update();
             let published = *head.borrow_and_update();
-            let (fresh, more) = store.queued(published);
+            let (fresh, more) = store.queued(published, is_served);
             fresh.into_iter().for_each(|dest| queues.add(dest));
             for dest in self.inner.now.lock().drain(..) {
                 queues.hurry(&dest);
@@ -209,7 +209,7 @@ impl Outbox {
         let found = blocking(move || {
             let snap = store.snapshot();
             let mut waiting = Vec::new();
-            for dest in outbox::destinations(&snap)? {
+            for dest in outbox::destinations(&snap)?.into_iter().filter(is_served) {
                 let standing = outbox::standing(&snap, &dest)?;
                 let at_ms = standing.map_or(0, |standing| standing.retry_at_ms);
                 waiting.push((dest, at_ms));
@@ -236,6 +236,11 @@ impl Outbox {
         }
         Ok(())
     }
+}
+
+/// Other servers are sent to by `federation::Sender`.
+fn is_served(dest: &Dest) -> bool {
+    !matches!(dest, Dest::Server(_))
 }
 
 #[cfg(test)]

@@ -233,18 +233,20 @@ impl Store {
         self.shared.queued.bell.subscribe()
     }
 
-    /// The destinations that got something since this was called last and up to this published
-    /// head; and whether there are more that are not published yet. For the one that empties
-    /// the queues.
-    pub fn queued(&self, published: Pos) -> (Vec<Dest>, bool) {
+    /// The destinations that got something since this was called last for them and up to this
+    /// published head; and whether there are more that are not published yet. Each destination
+    /// is `mine` to one of those who empty the queues.
+    pub fn queued(&self, published: Pos, mine: impl Fn(&Dest) -> bool) -> (Vec<Dest>, bool) {
         let mut fresh = self.shared.queued.fresh.lock();
-        let ready = |pos: &Pos| *pos <= published;
-        let found: Vec<Dest> = fresh
-            .iter()
-            .filter(|(_, pos)| ready(pos))
-            .map(|(dest, _)| dest.clone())
-            .collect();
-        fresh.retain(|_, pos| !ready(pos));
-        (found, !fresh.is_empty())
+        let (mut found, mut more) = (Vec::new(), false);
+        fresh.retain(|dest, pos| {
+            let (mine, ready) = (mine(dest), *pos <= published);
+            if mine && ready {
+                found.push(dest.clone());
+            }
+            more |= mine && !ready;
+            !(mine && ready)
+        });
+        (found, more)
     }
 }

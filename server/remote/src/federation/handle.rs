@@ -12,6 +12,7 @@ use super::checker::Checker;
 use super::keyring::{KeyRing, KeyRingOptions, OldKey, Revoked};
 use super::peers::{Peers, PeersOptions};
 use super::policy::Policy;
+use super::sender::{Sender, SenderOptions};
 
 /// What a [`Federation`] is made of.
 pub struct FederationOptions {
@@ -44,11 +45,13 @@ pub struct Federation {
     pub(crate) peers: Peers,
     pub(crate) keys: KeyRing,
     pub(crate) checker: Checker,
+    pub(crate) sender: Sender,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
 impl Federation {
-    /// Puts it together. Nothing is asked before somebody wants something.
+    /// Puts it together. Nothing is asked before somebody wants something, and nothing is sent
+    /// before the sender runs.
     ///
     /// # Errors
     /// The store's.
@@ -77,11 +80,18 @@ impl Federation {
             keys.clone(),
             Arc::clone(&options.clock),
         );
+        let sender = Sender::new(SenderOptions {
+            source: Arc::new(options.rooms.clone()),
+            store: Arc::clone(store),
+            peers: peers.clone(),
+            clock: Arc::clone(&options.clock),
+        });
         Ok(Federation {
             rooms: options.rooms,
             peers,
             keys,
             checker,
+            sender,
             clock: options.clock,
         })
     }
@@ -114,6 +124,12 @@ impl Federation {
     #[must_use]
     pub fn checker(&self) -> &Checker {
         &self.checker
+    }
+
+    /// Tells other servers what happened.
+    #[must_use]
+    pub fn sender(&self) -> &Sender {
+        &self.sender
     }
 
     /// The time.

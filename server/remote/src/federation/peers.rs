@@ -275,6 +275,8 @@ impl Peers {
                 (Some(after), _) => {
                     standings.failed(to, &error.to_string(), after);
                 }
+                // It failed at this, which need not mean that it is not well.
+                (None, PeerError::Refused { status: 500.., .. }) => {}
                 (None, PeerError::Refused { .. } | PeerError::Answer(_)) => standings.succeeded(to),
                 (None, _) => {}
             },

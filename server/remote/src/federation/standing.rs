@@ -78,6 +78,13 @@ impl Standings {
         self.known.lock().servers.get(server).cloned()
     }
 
+    /// How it went with all servers that were tried.
+    pub(crate) fn all(&self) -> Vec<(Arc<str>, Standing)> {
+        let known = self.known.lock();
+        let all = known.servers.iter();
+        all.map(|(name, s)| (Arc::clone(name), s.clone())).collect()
+    }
+
     /// Until when a server is left alone, in ms since the epoch; nothing where it is not.
     pub(crate) fn resting_until(&self, server: &str) -> Option<u64> {
         let until_ms = self.known.lock().servers.get(server)?.retry_at_ms;

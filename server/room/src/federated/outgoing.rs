@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use skerry_core::{EventNid, Pos, RoomNid, ServerNid};
 use skerry_store::schema::federation::PduOut;
-use skerry_store::{Scan, Snapshot, StoreError, blocking};
+use skerry_store::schema::room::RoomServer;
+use skerry_store::{Scan, Snapshot, StoreError};
 
-use crate::{RoomError, Rooms};
+use crate::Rooms;
 
 /// An event that the other servers of its room are to get.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,19 +57,51 @@ impl Rooms {
         Ok(held.map(|held| held.event.json().to_owned()))
     }
 
-    /// Forgets what every server has got: everything up to and including a position.
+    /// The servers that have members joined to a room, by their numbers.
     ///
     /// # Errors
     /// The store's.
-    pub async fn trim_outgoing(&self, upto: Pos) -> Result<(), RoomError> {
-        let this = self.clone();
-        let applied = blocking(move || {
-            let mut w = this.store().write();
-            let end = Pos(upto.0.saturating_add(1));
-            w.delete_between::<PduOut>(&Pos::ZERO, &end);
-            this.store().commit(w)
-        });
-        self.store().durable(&applied.await??).await?;
+    pub fn server_nids_in(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+    ) -> Result<Vec<ServerNid>, StoreError> {
+        let rows = snap.scan::<RoomServer>(Scan::prefix(&room));
+        rows.map(|row| row.map(|((_, server), _)| server)).collect()
+    }
+
+    /// Whether a server has members joined to a room.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn is_server_in(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        server: ServerNid,
+    ) -> Result<bool, StoreError> {
+        snap.has::<RoomServer>(&(room, server))
+    }
+
+    /// The forward extremities of a room, by their numbers.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn ends(&self, snap: &Snapshot, room: RoomNid) -> Result<Vec<EventNid>, StoreError> {
+        let head = self.head(snap, room)?;
+        Ok(head.map(|head| head.extremities).unwrap_or_default())
+    }
+
+    /// Forgets what every server has got: everything up to and including a position. Not waited
+    /// for: what a crash brings back is forgotten again.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn trim_outgoing(&self, upto: Pos) -> Result<(), StoreError> {
+        let mut w = self.store().write();
+        let end = Pos(upto.0.saturating_add(1));
+        w.delete_between::<PduOut>(&Pos::ZERO, &end);
+        let _ = self.store().commit(w)?;
         Ok(())
     }
 }
