@@ -10,7 +10,7 @@ use std::sync::Arc;
 use skerry_account::appservice::{Appservice, Appservices};
 use skerry_core::canonical::write_string_bytes;
 use skerry_core::event::ClientOptions;
-use skerry_core::{Membership, Pos, RoomNid, StateId, StoredEvent};
+use skerry_core::{Membership, Pos, RoomNid, StateId, StoredEvent, UserNid};
 use skerry_store::outbox::{self, Dest};
 use skerry_store::schema::room_read::{ReceiptAt, ReceiptKind, Receipts};
 use skerry_store::{Snapshot, StoreError, Write};
@@ -136,6 +136,24 @@ impl Rooms {
             }
         }
         Ok(interest)
+    }
+
+    /// Notes whom a room concerns whose members are all new, where anybody listens.
+    pub(crate) fn count_interest(
+        &self,
+        tip: &mut Tip,
+        joined: impl Iterator<Item = UserNid>,
+    ) -> Result<(), StoreError> {
+        let known = self.inner.accounts.appservices();
+        tip.interest = None;
+        if known.any_listens() {
+            let mut interest = Interest::new(known, &tip.room_id);
+            for user in joined {
+                interest.count(&self.store().user_id(user)?, 1);
+            }
+            tip.interest = Some(Arc::new(interest));
+        }
+        Ok(())
     }
 
     /// A membership changed at the tip.

@@ -79,8 +79,8 @@ pub use delayed::{
 pub use directory::{DirectoryAsk, DirectoryPage, DirectoryPlace, Network};
 pub use error::RoomError;
 pub use federated::{
-    Arrival, Backfilled, DraftedInvite, Extremities, ForeignTemplate, Gap, Hole, Missing,
-    MissingAsk, OutgoingPdu, ServedSpace, ServedState, Template, Verdict, Waiting, Wanted,
+    Arrival, Backfilled, DraftedInvite, Entered, Entry, Extremities, ForeignTemplate, Gap, Hole,
+    Missing, MissingAsk, OutgoingPdu, ServedSpace, ServedState, Template, Verdict, Waiting, Wanted,
 };
 pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;

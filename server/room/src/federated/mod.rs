@@ -4,8 +4,8 @@
 //!
 //! Our rooms: `template` and `take` let users of other servers in, `drafted` invites them,
 //! `serve`, `reader` and `space` answer what other servers ask. Rooms of others: `own` makes our
-//! users' events, `outside` keeps memberships of rooms that we do not hold, `invite` takes
-//! invites to them.
+//! users' events, `enter` is the end of a join, `outside` keeps memberships of rooms that we do
+//! not hold, `invite` takes invites to them.
 //!
 //! An event of another server is judged three times (`receive`): by the events it names as what
 //! allows it, by the state before it, and by the room's current state. What the first two refuse
@@ -17,6 +17,7 @@ mod acl;
 mod backfill;
 mod chain;
 mod drafted;
+mod enter;
 mod find;
 mod invite;
 mod judge;
@@ -30,17 +31,20 @@ mod serve;
 mod shown;
 mod space;
 mod squash;
+mod take;
 mod template;
 mod verdict;
 
 pub use backfill::{Backfilled, Hole};
 pub use drafted::DraftedInvite;
+pub use enter::Entry;
 pub use find::Extremities;
 pub use outgoing::OutgoingPdu;
 pub use outside::Waiting;
 pub use own::{ForeignTemplate, Wanted};
 pub use serve::{MissingAsk, ServedState};
 pub use space::ServedSpace;
+pub use take::Entered;
 pub use template::Template;
 pub use verdict::{Arrival, Gap, Missing, Verdict};
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use skerry_core::build::{self, EventRef, Place};
 use skerry_core::canonical::Object;
 use skerry_core::{Membership, Order, RoomNid, StateId, StoredEvent, UserNid, names};
+use skerry_store::schema::federation::Unjudged;
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, EventRow, MemberOf};
 use skerry_store::{Change, Snapshot, StoreError, Write};
@@ -313,6 +314,7 @@ impl Rooms {
                 flags: EventMeta::OUTLIER | EventMeta::UNJUDGED,
             };
             w.put::<t::Meta>(&nid, &meta);
+            w.put::<Unjudged>(&(room, nid), &());
             let row = EventRow {
                 redacted_by: None,
                 sent: None,
@@ -373,7 +375,7 @@ fn may_end(event: &StoredEvent, waiting: &Waiting) -> bool {
 }
 
 /// Whether it is an event by which a user moves themselves.
-fn check_own(
+pub(super) fn check_own(
     event: &StoredEvent,
     who: &Who,
     room_id: &str,

@@ -169,9 +169,6 @@ impl Rooms {
                 .state_key_nid("m.room.history_visibility", "")?,
             member: self.store().state_key_nid("m.room.member", user_id)?,
         };
-        if state == StateId(0) {
-            return Ok(Access::NONE);
-        }
         let (mut access, mut path, mut next) = (Access::NONE, Vec::new(), Some(state));
         while let Some(at) = next {
             if let Some(known) = self.inner.reads.access.get((at, user)) {

@@ -100,6 +100,11 @@ impl House {
         House::open(dir, clock, starts + 1, retention, server)
     }
 
+    /// The name of the server.
+    pub fn name(&self) -> &'static str {
+        self.server
+    }
+
     pub fn person(&self, name: &str) -> Who {
         let user_id: Arc<str> = format!("@{name}:{}", self.server).into();
         let user = self.store.intern_user(&user_id).unwrap();

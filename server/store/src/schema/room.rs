@@ -104,6 +104,12 @@ impl EventMeta {
         self.flags & Self::REJECTED != 0
     }
 
+    /// Whether it could not be judged yet.
+    #[must_use]
+    pub const fn is_unjudged(&self) -> bool {
+        self.flags & Self::UNJUDGED != 0
+    }
+
     /// Whether it is known only because others rest on it.
     #[must_use]
     pub const fn is_outlier(&self) -> bool {

@@ -1,5 +1,7 @@
 //! Rooms of several servers, which hand each other what a network would carry.
 
 mod handshakes;
+mod joins;
 mod outside;
+mod pair;
 mod served;
