@@ -113,6 +113,8 @@ impl Rooms {
         self.begin_interest(snap, tip)?;
         let sender = self.user(event.sender())?;
         let nid = self.number(w, snap, tip, &event)?;
+        // State resolution asks for it by its id.
+        tip.fresh.ids.insert(event.event_id().to_owned(), nid);
         let pos = w.log(Change::Timeline {
             room: tip.room,
             event: nid,
@@ -163,7 +165,6 @@ impl Rooms {
         }
         tip.fresh.metas.insert(nid, meta);
         tip.fresh.events.insert(nid, event.clone());
-        tip.fresh.ids.insert(event.event_id().to_owned(), nid);
         self.refer(w, snap, tip, (nid, pos), &event)?;
         self.stick(w, tip.room, (nid, pos), &event);
         self.store_event(w, tip, (nid, &event), placing.sent);

@@ -1,6 +1,7 @@
 //! Rooms on a real store.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+mod abroad;
 mod aliases;
 mod create;
 mod damaged;

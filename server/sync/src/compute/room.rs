@@ -7,7 +7,7 @@ use skerry_account::data;
 use skerry_core::{EventNid, Membership, Order, StateId};
 use skerry_room::unread::Unread;
 use skerry_room::{
-    Cut, EventFilter, Facts, Form, Placed, Recent, RoomHead, Standing, View, Viewer,
+    Cut, EventFilter, EventMeta, Facts, Form, Placed, Recent, RoomHead, Standing, View, Viewer,
 };
 use skerry_store::StoreError;
 
@@ -277,18 +277,22 @@ impl Query<'_> {
             prev_batch,
         };
         for event in events.iter().rev() {
-            if !self.passes(wanted, event) {
-                continue;
+            if self.passes(wanted, event)
+                && let Some(event) = view.admit(event)?
+            {
+                if recent.events.len() == ask.limit {
+                    recent.limited = true;
+                    break;
+                }
+                recent.prev_batch = Cut::before(event.order());
+                recent.events.push(event);
             }
-            let Some(event) = view.admit(event)? else {
-                continue;
-            };
-            if recent.events.len() == ask.limit {
+            // What lies before it came later, or is still to be fetched.
+            if event.meta.flags & EventMeta::AFTER_HOLE != 0 {
                 recent.limited = true;
+                recent.prev_batch = Cut::before(event.order());
                 break;
             }
-            recent.prev_batch = Cut::before(event.order());
-            recent.events.push(event);
         }
         recent.events.reverse();
         Ok(Some(recent))
@@ -305,20 +309,26 @@ impl Query<'_> {
         filter.wants(facts) && (!filter.looks_at_relations() || filter.wants_relation(relates()))
     }
 
-    /// Where a later change of the same state is not in the timeline, because the user may not
-    /// see it or the filter drops it, a client that applies the timeline would end with the
-    /// earlier one. The timeline then begins after that.
+    /// Where the timeline does not end with what a state is now, because the user may not see the
+    /// later change, the filter drops it, or another server's change won over it without being
+    /// the later one, a client that applies the timeline would end with something else. The
+    /// timeline then begins after that.
     fn cut_overtaken(&self, recent: &mut Recent, end: StateId) -> Result<(), StoreError> {
         if self.req.state_after || recent.events.iter().all(|e| e.meta.state_key.is_none()) {
             return Ok(());
         }
         let end = self.sync.rooms.state_map(self.snap, end)?;
-        let shown: HashSet<EventNid> = recent.events.iter().map(|event| event.nid).collect();
-        let overtaken = |event: &Arc<Placed>| {
-            let now = event.meta.state_key.and_then(|key| end.get(key));
-            now.is_some_and(|now| now > event.nid && !shown.contains(&now))
+        let mut after: HashSet<EventNid> = HashSet::new();
+        let mut overtaken = |event: &Arc<Placed>| {
+            let Some(key) = event.meta.state_key else {
+                return false;
+            };
+            let now = end.get(key);
+            let last = now == Some(event.nid) || now.is_some_and(|now| after.contains(&now));
+            after.insert(event.nid);
+            !last
         };
-        if let Some(last) = recent.events.iter().rposition(overtaken) {
+        if let Some(last) = recent.events.iter().rposition(&mut overtaken) {
             let cut = recent.events.drain(..=last).next_back();
             recent.prev_batch = cut.map_or(recent.prev_batch, |cut| Cut::after(cut.order()));
             recent.limited = true;

@@ -4,4 +4,5 @@ mod handshakes;
 mod joins;
 mod outside;
 mod pair;
+mod received;
 mod served;
