@@ -29,6 +29,7 @@ pub mod redact;
 mod room_version;
 pub mod search;
 pub mod state;
+pub mod units;
 pub mod verify;
 pub mod visibility;
 
