@@ -8,8 +8,8 @@ use skerry_core::Pos;
 use crate::codec::{Buf, put_value};
 use crate::db::Database;
 use crate::disk::Point;
-use crate::schema::store::{Head, HeadRow, Name};
-use crate::store::{Applied, Health, Shared};
+use crate::schema::store::{Head, HeadRow, Log, Name};
+use crate::store::{Applied, Check, Health, Shared};
 use crate::table::row_key;
 use crate::write::{Expected, Op, OpKind};
 use crate::{Expect, Profile, Snapshot, StoreError, Table, Write};
@@ -34,7 +34,12 @@ const CHECK_EVERY: u64 = 256 << 10;
 const RANGE_ROWS: usize = 256;
 
 impl Shared {
-    pub(crate) fn commit(&self, mut write: Write) -> Result<Applied, StoreError> {
+    /// `check` is asked with the newest view, in which nothing changes until it has answered.
+    pub(crate) fn commit(
+        &self,
+        mut write: Write,
+        check: Option<&mut Check<'_>>,
+    ) -> Result<Applied, StoreError> {
         if write.len_bytes() > MAX_WRITE {
             return Err(StoreError::TooLarge(write.len_bytes()));
         }
@@ -42,7 +47,13 @@ impl Shared {
         self.check_health()?;
         let db = self.newest.read().database().clone();
         for expected in &write.expects {
-            check(&db, expected)?;
+            is_as_expected(&db, expected)?;
+        }
+        if let Some(check) = check {
+            let newest = self.newest.read().clone();
+            if !check(&newest)? {
+                return Err(StoreError::Conflict { table: Log::NAME });
+            }
         }
         if write.ops.is_empty() && write.stamps == 0 {
             return Ok(Applied {
@@ -50,7 +61,9 @@ impl Shared {
                 base: lane.head,
             });
         }
-        self.check_space(&mut lane, write.len_bytes())?;
+        if !write.makes_room {
+            self.check_space(&mut lane, write.len_bytes())?;
+        }
         let base = lane.head;
         patch(&mut write.buf, base);
         let head = Pos(base.0 + write.stamps);
@@ -201,7 +214,7 @@ fn patch(buf: &mut Buf, base: Pos) {
     }
 }
 
-fn check(db: &Database, expected: &Expected) -> Result<(), StoreError> {
+fn is_as_expected(db: &Database, expected: &Expected) -> Result<(), StoreError> {
     let family = db.family(expected.profile)?;
     let found = db
         .rocks

@@ -58,6 +58,6 @@ pub use log::Change;
 pub use options::{Durability, MemoryPlan, StoreOptions};
 pub use snapshot::{Rows, Scan, Snapshot};
 pub use stats::{Stats, TableStats};
-pub use store::{Applied, Health, Store};
+pub use store::{Applied, Check, Health, Store};
 pub use table::{Owner, Profile, Table, TableInfo};
 pub use write::{Expect, Write};

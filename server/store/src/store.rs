@@ -48,6 +48,9 @@ pub(crate) struct Shared {
     pub(crate) queued: crate::outbox::Queued,
 }
 
+/// What may be asked of the newest view in the middle of a commit.
+pub type Check<'a> = dyn FnMut(&Snapshot) -> Result<bool, StoreError> + 'a;
+
 /// Whether the store takes writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
@@ -150,7 +153,17 @@ impl Store {
     /// # Errors
     /// `Conflict`, `Full`, `Poisoned`, `TooLarge`, or `Closed`; nothing is applied then.
     pub fn commit(&self, write: Write) -> Result<Applied, StoreError> {
-        self.shared.commit(write)
+        self.shared.commit(write, None)
+    }
+
+    /// The same, if `check` says yes: it is asked with the newest view, and no other commit comes
+    /// between its answer and this one. Everybody's commits wait for it meanwhile, so it looks at
+    /// little: at what came after a view that was looked at before.
+    ///
+    /// # Errors
+    /// As [`Store::commit`]; `Conflict` when it says no, and what it fails with.
+    pub fn commit_if(&self, write: Write, check: &mut Check<'_>) -> Result<Applied, StoreError> {
+        self.shared.commit(write, Some(check))
     }
 
     /// Stands for all that is applied now: for an answer that writes nothing but was decided on

@@ -35,6 +35,8 @@ pub struct Write {
     pub(crate) numbers: crate::numbers::Numbers,
     /// The queues of the outbox that it puts something into.
     pub(crate) queued: Vec<crate::outbox::Dest>,
+    /// It is taken below the floor of free space too.
+    pub(crate) makes_room: bool,
 }
 
 /// One operation; its bytes lie in the buffer from `key` to `value` and from there to `end`.
@@ -72,7 +74,13 @@ impl Write {
             stamps: 0,
             numbers,
             queued: Vec::new(),
+            makes_room: false,
         }
+    }
+
+    /// This write leads to more free space: it is taken although less than the floor is free.
+    pub fn makes_room(&mut self) {
+        self.makes_room = true;
     }
 
     /// A placeholder for a position of its own. Positions follow in the order of the calls.

@@ -93,6 +93,33 @@ fn expectations() {
 }
 
 #[test]
+fn a_commit_may_depend_on_everything_that_came_before_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let (seen, _) = send(&store, RoomNid(1), "$a");
+    let quiet = |seen: Pos| move |newest: &skerry_store::Snapshot| Ok(newest.head() == seen);
+    let room = |n| {
+        let mut w = store.write();
+        w.put::<RoomServer>(&(RoomNid(n), ServerNid(1)), &1);
+        w
+    };
+    let _ = store.commit_if(room(1), &mut quiet(seen)).unwrap();
+    let (_, _) = send(&store, RoomNid(1), "$b");
+    let refused = store.commit_if(room(2), &mut quiet(seen));
+    assert!(matches!(
+        refused,
+        Err(StoreError::Conflict { table: "log" })
+    ));
+    let newest = store.newest();
+    let has = |n| {
+        newest
+            .has::<RoomServer>(&(RoomNid(n), ServerNid(1)))
+            .unwrap()
+    };
+    assert!(has(1) && !has(2));
+}
+
+#[test]
 fn one_of_many_wins_a_contended_row() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), StoreOptions::for_tests()).unwrap();
