@@ -6,16 +6,18 @@ use blake3::Hash;
 use skerry_core::{Clock, DiceSource, UserNid};
 use skerry_store::{
     Applied, Lanes, Store, StoreError, Write, blocking,
-    schema::media::{Blob, BlobRef, Media, MediaTable},
+    schema::media::{Blob, BlobRef, CorruptBlob, Media, MediaTable},
 };
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    files::{Files, Spooled, Swept},
+    files::{Files, Spooled, Stripes, Swept},
     mime::{CONTENT_TYPE_MAX, FILE_NAME_MAX},
     mxc::MediaId,
+    prune::Orphans,
     quota::QuotaWords,
     thumbs::ThumbKey,
+    uses::Uses,
 };
 
 /// The uploader of what the server fetched for itself; no person has this number.
@@ -40,6 +42,8 @@ pub struct Settings {
     pub decoders: usize,
     /// What the old endpoints without a token give.
     pub unauthenticated: Unauthenticated,
+    /// How long what was deleted can be brought back, in ms; 0: it goes at once.
+    pub trash_ms: u64,
 }
 
 /// What may be fetched without an access token, by the endpoints that 1.11 deprecated.
@@ -169,6 +173,10 @@ pub struct Blobs {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dice: Arc<dyn DiceSource>,
     pub(crate) decoders: Arc<Semaphore>,
+    /// Locks by hash, see there.
+    pub(crate) stripes: Stripes,
+    /// When media was looked at, not yet written.
+    pub(crate) uses: Uses,
     /// One at a time makes the same thumbnail; who waited finds it made.
     pub(crate) thumbs: Lanes<ThumbKey>,
     /// How many thumbnails were made.
@@ -205,6 +213,8 @@ impl Blobs {
             clock,
             dice,
             decoders,
+            stripes: Stripes::new(),
+            uses: Uses::new(),
             uploaders: Lanes::new(),
             thumbs: Lanes::new(),
             #[cfg(test)]
@@ -250,12 +260,14 @@ impl Blobs {
     /// [`MediaError::File`] or [`MediaError::Store`].
     pub fn sweep(&self) -> Result<Swept, MediaError> {
         self.count_usage()?;
-        let snap = self.store.newest();
-        let named = |hash: &Hash| match snap.get::<Blob>(hash.as_bytes()) {
-            Ok(row) => Ok(row.is_some()),
-            Err(error) => Err(io::Error::other(error)),
-        };
-        self.files.sweep(named).map_err(MediaError::file)
+        let unfinished = self.files.clear_spool().map_err(MediaError::file)?;
+        let found = Orphans::find(self, &self.store.newest())?;
+        let orphans = found.clear_files(self)?;
+        Ok(Swept {
+            unfinished,
+            orphans,
+            lost: found.missing(),
+        })
     }
 
     /// Starts an upload of this length, where it is known; what cannot be taken is refused before
@@ -342,9 +354,12 @@ impl Blobs {
         uploader: UserNid,
         id: &MediaId,
     ) -> Result<Applied, MediaError> {
-        self.charge(&mut w, uploader, upload.spooled.size())?;
-        self.may_keep(upload.spooled.hash().as_bytes())?;
-        let (hash, size) = upload.spooled.keep(&self.files).map_err(MediaError::file)?;
+        let Upload { mut spooled, .. } = upload;
+        self.charge(&mut w, uploader, spooled.size())?;
+        self.may_keep(spooled.hash().as_bytes())?;
+        spooled.sync(&self.files).map_err(MediaError::file)?;
+        let _lock = self.stripes.lock(spooled.hash().as_bytes());
+        let (hash, size) = spooled.keep(&self.files).map_err(MediaError::file)?;
         let hash = *hash.as_bytes();
         let UploadInfo { content_type, name } = info;
         let media = Media {
@@ -360,6 +375,8 @@ impl Blobs {
         };
         let server = self.settings.server_name.clone();
         w.put::<Blob>(&hash, &size);
+        // Bytes that were lost are there again.
+        w.delete::<CorruptBlob>(&hash);
         w.put::<BlobRef>(&(hash, server.clone(), id.as_str().to_owned()), &());
         w.put::<MediaTable>(&(server, id.as_str().to_owned()), &media);
         self.store.commit(w).map_err(MediaError::Store)
@@ -372,7 +389,16 @@ impl Blobs {
     pub fn find(&self, server: &str, id: &MediaId) -> Result<Found, MediaError> {
         let media = self.media(server, id)?;
         let path = self.files.path(&Hash::from_bytes(media.hash));
-        let file = File::open(path).map_err(MediaError::file)?;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                tracing::warn!(server, id = id.as_str(), "the file of media is not there");
+                return Err(MediaError::NotFound);
+            }
+            Err(error) => return Err(MediaError::file(error)),
+        };
+        let key = (server.to_owned(), id.as_str().to_owned());
+        self.uses.media.note(key, self.clock.now_ms());
         Ok(Found { media, file })
     }
 

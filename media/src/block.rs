@@ -6,7 +6,7 @@ use std::sync::Arc;
 use skerry_core::UserNid;
 use skerry_store::{
     Applied, Scan, Snapshot, StoreError, Write, blocking,
-    schema::media::{BlockedBlob, BlockedMedia, MediaTable, ProtectedMedia},
+    schema::media::{BlockedBlob, BlockedMedia, Media, MediaTable, ProtectedMedia},
 };
 
 use crate::{Blobs, MediaError, MediaId};
@@ -107,15 +107,68 @@ impl Blobs {
     }
 
     fn block_uploads_now(&self, uploader: UserNid) -> Result<(usize, Applied), StoreError> {
-        let (snap, now) = (self.store.newest(), self.clock.now_ms());
+        let snap = self.store.newest();
+        let rows = snap.scan::<MediaTable>(Scan::all());
+        let of_them = rows.filter(|row| match row {
+            Ok((_, media)) => media.uploader == uploader,
+            Err(_) => true,
+        });
+        self.block_rows(&snap, of_them)
+    }
+
+    /// Blocks these `mxc://`, also those that are not here yet, but what is protected. Gives how
+    /// many were blocked that were not before. Durable when this returns.
+    ///
+    /// # Errors
+    /// [`MediaError::Store`].
+    pub(crate) async fn block_listed(
+        self: &Arc<Self>,
+        keys: Vec<(String, String)>,
+    ) -> Result<usize, MediaError> {
+        let this = Arc::clone(self);
+        let done = blocking(move || {
+            let snap = this.store.newest();
+            let (mut here, mut elsewhere) = (Vec::new(), Vec::new());
+            for key in keys {
+                match snap.get::<MediaTable>(&key)? {
+                    Some(media) => here.push(Ok((key, media))),
+                    None => elsewhere.push(key),
+                }
+            }
+            let (mut count, mut applied) = this.block_rows(&snap, here.into_iter())?;
+            let now_ms = this.clock.now_ms();
+            for keys in elsewhere.chunks(CHUNK) {
+                let mut w = this.store.write();
+                for key in keys {
+                    if !snap.has::<BlockedMedia>(key)? && !snap.has::<ProtectedMedia>(key)? {
+                        w.put::<BlockedMedia>(key, &now_ms);
+                        count += 1;
+                    }
+                }
+                applied = this.store.commit(w)?;
+            }
+            Ok::<_, StoreError>((count, applied))
+        });
+        let (count, applied) = done
+            .await
+            .map_err(MediaError::Store)?
+            .map_err(MediaError::Store)?;
+        let durable = self.store.durable(&applied).await;
+        durable.map_err(MediaError::Store)?;
+        Ok(count)
+    }
+
+    fn block_rows(
+        &self,
+        snap: &Snapshot,
+        rows: impl Iterator<Item = Result<((String, String), Media), StoreError>>,
+    ) -> Result<(usize, Applied), StoreError> {
+        let now = self.clock.now_ms();
         let mut w = self.store.write();
         let (mut count, mut in_write) = (0, 0);
-        for row in snap.scan::<MediaTable>(Scan::all()) {
+        for row in rows {
             let (key, media) = row?;
-            let skip = media.uploader != uploader
-                || snap.has::<BlockedMedia>(&key)?
-                || snap.has::<ProtectedMedia>(&key)?;
-            if skip {
+            if snap.has::<BlockedMedia>(&key)? || snap.has::<ProtectedMedia>(&key)? {
                 continue;
             }
             w.put::<BlockedMedia>(&key, &now);
@@ -123,9 +176,8 @@ impl Blobs {
             count += 1;
             in_write += 1;
             if in_write == CHUNK {
-                let _ = self
-                    .store
-                    .commit(std::mem::replace(&mut w, self.store.write()))?;
+                let full = std::mem::replace(&mut w, self.store.write());
+                let _ = self.store.commit(full)?;
                 in_write = 0;
             }
         }

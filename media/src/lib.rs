@@ -2,12 +2,13 @@
 //! the `mxc://` URIs that name it.
 //!
 //! It deliberately knows no room, no account and no message: who may upload is decided by the
-//! request shell, and what refers to an `mxc://` is somebody else's knowledge. Files come before
+//! request shell, and what refers to an `mxc://` is somebody else's knowledge, which is asked for
+//! through [`prune::References`]. Files come before
 //! rows: a blob is whole, synced and in its place before the batch that names it is committed, so
 //! that a crash leaves at most a file that nobody names, which the next start removes.
 //!
 //! Start reading at [`Blobs`], then `files.rs` (the folder of blobs) and `routes.rs`. [`Previews`] is
-//! the one part that asks other machines.
+//! the one part that asks other machines; [`prune`] is the one part that deletes.
 
 mod blobs;
 mod block;
@@ -16,14 +17,16 @@ mod mime;
 mod mxc;
 mod pending;
 mod preview;
+pub mod prune;
 mod quota;
 mod routes;
 mod thumbnail;
 mod thumbs;
+mod uses;
 
 pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, UploadInfo};
 pub use files::Swept;
-pub use mxc::{MediaId, parse_hash};
+pub use mxc::{MediaId, find_mxc, parse_hash, parse_mxc};
 pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
 pub use routes::ROUTES;
 pub use thumbnail::{Method, Thumbnail};

@@ -27,6 +27,7 @@ use crate::{Blobs, MediaError, MediaId};
 use card::Card;
 pub use fetch::Hosts;
 use fetch::Opened;
+pub(crate) use kept::GOOD_FOR_MS;
 use kept::Kept;
 use picture::Picture;
 pub use routes::ROUTES as PREVIEW_ROUTES;

@@ -35,9 +35,9 @@ const FOR_EVER: &str = "private, max-age=31536000, immutable";
 
 /// The endpoints of this crate.
 pub const ROUTES: &[Route<Blobs>] = &[
-    route!(POST "/_matrix/media/v3/upload", Token, Media, upload).stream(),
-    route!(POST "/_matrix/media/v1/create", Token, Media, create),
-    route!(PUT "/_matrix/media/v3/upload/{serverName}/{mediaId}", Token, Media, fill).stream(),
+    route!(POST "/_matrix/media/v3/upload", Token, Upload, upload).stream(),
+    route!(POST "/_matrix/media/v1/create", Token, Upload, create),
+    route!(PUT "/_matrix/media/v3/upload/{serverName}/{mediaId}", Token, Upload, fill).stream(),
     route!(GET "/_matrix/client/v1/media/config", Token, Free, config),
     route!(GET "/_matrix/media/v3/config", Token, Free, config),
     route!(GET "/_matrix/client/v1/media/download/{serverName}/{mediaId}", Token, Media, download)

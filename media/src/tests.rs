@@ -19,10 +19,10 @@ use crate::{
     thumbs::THUMB_KEPT_MAX,
 };
 
-struct House {
-    dir: tempfile::TempDir,
-    clock: Arc<FakeClock>,
-    blobs: Arc<Blobs>,
+pub(crate) struct House {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) clock: Arc<FakeClock>,
+    pub(crate) blobs: Arc<Blobs>,
 }
 
 fn open(dir: tempfile::TempDir) -> House {
@@ -40,11 +40,11 @@ fn open_as(dir: tempfile::TempDir, max_upload: u64, unauthenticated: Unauthentic
     })
 }
 
-fn house_with(change: impl FnOnce(&mut Settings)) -> House {
+pub(crate) fn house_with(change: impl FnOnce(&mut Settings)) -> House {
     open_but(tempfile::tempdir().unwrap(), change)
 }
 
-fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> House {
+pub(crate) fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> House {
     let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
     let mut settings = Settings {
         server_name: "localhost".to_owned(),
@@ -55,6 +55,7 @@ fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> House
         admin_contact: None,
         decoders: 2,
         unauthenticated: Unauthenticated::Frozen,
+        trash_ms: 7 * 24 * 60 * 60 * 1000,
     };
     change(&mut settings);
     let clock = Arc::new(FakeClock::default());
@@ -95,7 +96,7 @@ fn read(blobs: &Blobs, id: &MediaId) -> Vec<u8> {
     bytes
 }
 
-fn blob_files(house: &House) -> usize {
+pub(crate) fn blob_files(house: &House) -> usize {
     fn count(dir: &std::path::Path) -> usize {
         std::fs::read_dir(dir)
             .unwrap()
@@ -160,6 +161,33 @@ fn ids_that_could_be_paths_are_not_ids() {
         assert_eq!(MediaId::parse(bad), None, "{bad}");
     }
     assert!(MediaId::parse("Az09-_").is_some());
+}
+
+#[test]
+fn every_uri_in_a_text_is_found() {
+    for (json, want) in [
+        (r#"{"url":"mxc://a.b:1/x-_9"}"#, &["a.b:1/x-_9"][..]),
+        (
+            r#"{"mxc://a/key":1,"b":["<img src='mxc://c/d'>"]}"#,
+            &["a/key", "c/d"],
+        ),
+        (r#"{"url":"mxc:\/\/a\/b"}"#, &["a/b"]),
+        (r#"{"url":"\u006dxc://a/b"}"#, &["a/b"]),
+        (r#"{"in":"{\"url\":\"mxc://a/b\"}"}"#, &["a/b"]),
+        (
+            r#""mxc://[::1]:80/i mxc://a/b#auto mxc://mxc://e/f""#,
+            &["[::1]:80/i", "a/b", "e/f"],
+        ),
+        (r#"{"url":"mxc://a","b":"mxc:///c","d":"mxc://e/"}"#, &[]),
+    ] {
+        let mut found = Vec::new();
+        crate::find_mxc(json, &mut |server, id| found.push(format!("{server}/{id}")));
+        found.sort_unstable();
+        found.dedup();
+        let mut want = want.to_vec();
+        want.sort_unstable();
+        assert_eq!(found, want, "{json}");
+    }
 }
 
 #[test]

@@ -4,8 +4,8 @@ use std::{fs::File, io::Read as _, sync::Arc};
 
 use blake3::Hash;
 use skerry_store::{
-    blocking,
-    schema::media::{Media, Thumb},
+    Expect, blocking,
+    schema::media::{Blob, Media, Thumb, ThumbUse, ThumbUses},
 };
 
 use crate::{
@@ -69,6 +69,9 @@ impl Blobs {
     fn made(&self, key: &ThumbKey) -> Result<Option<Thumbnail>, MediaError> {
         let row = self.store.newest().get::<Thumb>(key);
         let row = row.map_err(MediaError::Store)?;
+        if row.is_some() {
+            self.uses.thumbs.note(*key, self.clock.now_ms());
+        }
         Ok(row.map(|(content_type, bytes)| Thumbnail {
             content_type,
             bytes: bytes.into(),
@@ -91,11 +94,17 @@ impl Blobs {
         if made.bytes.len() > THUMB_KEPT_MAX {
             return Ok(made);
         }
-        let mut w = self.store.write();
-        w.put::<Thumb>(
-            &key_of(media, wanted),
-            &(made.content_type.clone(), made.bytes.to_vec()),
-        );
+        let (mut w, now_ms) = (self.store.write(), self.clock.now_ms());
+        let key = key_of(media, wanted);
+        w.put::<Thumb>(&key, &(made.content_type.clone(), made.bytes.to_vec()));
+        let used = ThumbUse {
+            bytes: made.bytes.len() as u64,
+            made_ms: now_ms,
+            used_ms: now_ms,
+        };
+        w.put::<ThumbUses>(&key, &used);
+        // Not for bytes that were deleted meanwhile: nothing would ever take it away again.
+        w.expect::<Blob>(&media.hash, Expect::Present);
         // a thumbnail that does not get kept is made again next time
         if let Err(error) = self.store.commit(w) {
             tracing::debug!(%error, "a thumbnail was made but not kept");

@@ -9,7 +9,7 @@ use super::{PreviewError, Previews};
 use crate::{MediaError, MediaId};
 
 /// How long a preview is good, in ms.
-pub const GOOD_FOR_MS: u64 = 60 * 60 * 1000;
+pub(crate) const GOOD_FOR_MS: u64 = 60 * 60 * 1000;
 /// How long a link that failed is not tried again, in ms.
 pub const FAILED_FOR_MS: u64 = 60 * 1000;
 /// How many are kept; the oldest go first.

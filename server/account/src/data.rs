@@ -113,6 +113,18 @@ pub fn changed(snap: &Snapshot, user: UserNid, since: Pos) -> Result<Vec<Datum>,
     Ok(found)
 }
 
+/// Tells of every content of account data that is stored: whose it is, and its JSON.
+///
+/// # Errors
+/// Those of the store.
+pub fn each(snap: &Snapshot, tell: &mut dyn FnMut(UserNid, &str)) -> Result<(), StoreError> {
+    for row in snap.scan::<t::AccountData>(Scan::all()) {
+        let ((user, ..), row) = row?;
+        tell(user, &row.json);
+    }
+    Ok(())
+}
+
 /// Sets a piece of account data in a batch; `snap` is the newest snapshot, from which the
 /// position to be replaced is read. Gives back the change's placeholder.
 ///

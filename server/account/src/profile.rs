@@ -89,6 +89,18 @@ pub fn fields(snap: &Snapshot, user: UserNid) -> Result<Map<String, Value>, Stor
     Ok(profile)
 }
 
+/// Tells of every profile field of every local user: whose it is, and its JSON.
+///
+/// # Errors
+/// Those of the store.
+pub fn each(snap: &Snapshot, tell: &mut dyn FnMut(UserNid, &str)) -> Result<(), StoreError> {
+    for row in snap.scan::<t::Profiles>(Scan::all()) {
+        let ((user, _), row) = row?;
+        tell(user, &row.json);
+    }
+    Ok(())
+}
+
 /// The position of the newest change of any field that still exists.
 ///
 /// # Errors

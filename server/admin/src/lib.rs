@@ -12,6 +12,7 @@ mod appservices;
 mod error;
 mod media;
 mod notices;
+mod prune;
 mod reports;
 mod tokens;
 mod users;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 use skerry_account::Accounts;
 use skerry_http::{ApiError, Call, Route, route};
 use skerry_media::Blobs;
+use skerry_media::prune::Pruner;
 use skerry_room::Rooms;
 
 /// What the admin endpoints work on.
@@ -31,6 +33,8 @@ pub struct Admin {
     pub rooms: Rooms,
     /// Media.
     pub blobs: Arc<Blobs>,
+    /// Deleting it.
+    pub pruner: Pruner,
     /// The version of this program.
     pub version: &'static str,
 }
@@ -72,10 +76,22 @@ pub const ROUTES: &[Route<Admin>] = &[
         POST "/_synapse/admin/v1/user/{userId}/media/quarantine",
         None, Free, media::quarantine_user
     ),
+    route!(
+        POST "/_synapse/admin/v1/room/{roomId}/media/quarantine",
+        None, Free, prune::quarantine_room
+    ),
     route!(POST "/_synapse/admin/v1/media/protect/{mediaId}", None, Free, media::protect),
     route!(POST "/_synapse/admin/v1/media/unprotect/{mediaId}", None, Free, media::unprotect),
     route!(POST "/_skerry/admin/v1/media/blocked_hashes/{hash}", None, Free, media::block_hash),
     route!(DELETE "/_skerry/admin/v1/media/blocked_hashes/{hash}", None, Free, media::unblock_hash),
+    route!(POST "/_skerry/admin/v1/media/prune/plans", None, Free, prune::plan),
+    route!(GET "/_skerry/admin/v1/media/prune/plans/{plan}/items", None, Free, prune::items),
+    route!(POST "/_skerry/admin/v1/media/prune/explain", None, Free, prune::explain),
+    route!(POST "/_skerry/admin/v1/media/prune/runs", None, Free, prune::start),
+    route!(GET "/_skerry/admin/v1/media/prune/runs/{run}", None, Free, prune::run),
+    route!(POST "/_skerry/admin/v1/media/verify", None, Free, prune::verify),
+    route!(GET "/_skerry/admin/v1/media/trash", None, Free, prune::trash),
+    route!(POST "/_skerry/admin/v1/media/trash/restore", None, Free, prune::restore),
     route!(GET "/_skerry/admin/v1/reports", None, Free, reports::all),
     route!(GET "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::show),
     route!(DELETE "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::close),
@@ -103,12 +119,24 @@ pub const TOKEN_ROUTES: &[Route<Admin>] = &[
         POST "/_synapse/admin/v1/user/{userId}/media/quarantine",
         Token, Heavy, media::quarantine_user
     ),
+    route!(
+        POST "/_synapse/admin/v1/room/{roomId}/media/quarantine",
+        Token, Heavy, prune::quarantine_room
+    ),
     route!(POST "/_synapse/admin/v1/media/protect/{mediaId}", Token, Send, media::protect),
     route!(POST "/_synapse/admin/v1/media/unprotect/{mediaId}", Token, Send, media::unprotect),
     route!(POST "/_skerry/admin/v1/media/blocked_hashes/{hash}", Token, Send, media::block_hash),
     route!(
         DELETE "/_skerry/admin/v1/media/blocked_hashes/{hash}", Token, Send, media::unblock_hash
     ),
+    route!(POST "/_skerry/admin/v1/media/prune/plans", Token, Heavy, prune::plan),
+    route!(GET "/_skerry/admin/v1/media/prune/plans/{plan}/items", Token, Heavy, prune::items),
+    route!(POST "/_skerry/admin/v1/media/prune/explain", Token, Heavy, prune::explain),
+    route!(POST "/_skerry/admin/v1/media/prune/runs", Token, Heavy, prune::start),
+    route!(GET "/_skerry/admin/v1/media/prune/runs/{run}", Token, Heavy, prune::run),
+    route!(POST "/_skerry/admin/v1/media/verify", Token, Heavy, prune::verify),
+    route!(GET "/_skerry/admin/v1/media/trash", Token, Heavy, prune::trash),
+    route!(POST "/_skerry/admin/v1/media/trash/restore", Token, Heavy, prune::restore),
     route!(GET "/_skerry/admin/v1/reports", Token, Heavy, reports::all),
     route!(GET "/_skerry/admin/v1/reports/{reportId}", Token, Heavy, reports::show),
     route!(DELETE "/_skerry/admin/v1/reports/{reportId}", Token, Send, reports::close),

@@ -3,16 +3,19 @@
 mod appservices;
 mod doctor;
 pub(crate) mod line;
+mod media;
 mod reports;
 pub(crate) mod show;
 mod tokens;
 mod users;
 mod web;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
+
+pub use media::media_prune;
 
 use crate::allocator;
 use crate::config::{Config, example, show_bytes};
@@ -27,6 +30,7 @@ const EXAMPLES: &str = "Examples:
   skerry appservice register bridge.yaml        let a bridge in
   skerry check-config --config skerry.toml      say what is wrong with a configuration
   skerry check-config --print-example           every option with its meaning
+  skerry media prune --remote --dry-run         what of other servers' media nobody needs
   skerry doctor --config skerry.toml            look at the whole set-up: what is wrong, what to do
 
 Environment: SKERRY_CONFIG names the configuration file; SKERRY_SECTION__KEY sets one option, for
@@ -71,6 +75,9 @@ enum Command {
     /// What people reported; works on a running server and on a stopped one
     #[command(subcommand, after_help = reports::EXAMPLES)]
     Report(reports::Command),
+    /// Media; works on a running server and on a stopped one
+    #[command(subcommand)]
+    Media(media::Command),
     /// The web client that this server serves
     #[command(subcommand, after_help = web::EXAMPLES)]
     Web(web::Command),
@@ -89,27 +96,23 @@ struct CheckConfig {
 pub fn main() -> ExitCode {
     allocator::settle();
     let cli = Cli::parse();
-    match run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(text) => {
-            eprintln!("skerry: {text}");
-            ExitCode::FAILURE
-        }
-    }
+    run(cli).unwrap_or_else(|text| {
+        eprintln!("skerry: {text}");
+        ExitCode::FAILURE
+    })
 }
 
-fn run(cli: Cli) -> Result<(), String> {
-    let load = || {
-        let file = cli
-            .config
-            .clone()
-            .or_else(|| std::env::var_os("SKERRY_CONFIG").map(Into::into));
-        // A variable that is not UTF-8 cannot be one of ours.
-        let environment = std::env::vars_os().filter_map(|(name, value)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        });
-        Config::load(file.as_deref(), environment).map_err(|e| e.to_string())
-    };
+/// The configuration of a file, or of the one that the environment names, or the default.
+fn load(file: Option<&Path>) -> Result<Config, String> {
+    let named = std::env::var_os("SKERRY_CONFIG").map(PathBuf::from);
+    // A variable that is not UTF-8 cannot be one of ours.
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    Config::load(file.or(named.as_deref()), environment).map_err(|e| e.to_string())
+}
+
+fn run(cli: Cli) -> Result<ExitCode, String> {
+    let load = || load(cli.config.as_deref());
     match cli.command {
         Command::Version => show::line(&format!("skerry {}", env!("CARGO_PKG_VERSION"))),
         Command::CheckConfig(CheckConfig {
@@ -120,11 +123,12 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Serve => runtime()?.block_on(serve::serve(load()?))?,
         Command::User(command) => runtime()?.block_on(users::run(load()?, command))?,
         Command::Token(command) => runtime()?.block_on(tokens::run(load()?, command))?,
+        Command::Media(command) => return runtime()?.block_on(media::run(load()?, command)),
         Command::Web(command) => runtime()?.block_on(web::run(load()?, command))?,
         Command::Appservice(command) => runtime()?.block_on(appservices::run(load()?, command))?,
         Command::Report(command) => runtime()?.block_on(reports::run(load()?, command))?,
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime, String> {

@@ -7,6 +7,7 @@ mod calls;
 mod docs;
 mod federation;
 mod front;
+mod media;
 mod people;
 mod preview;
 mod raw;
@@ -20,11 +21,13 @@ mod tests;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ruma_common::ServerName;
 use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
 use skerry_media::Unauthenticated;
+use skerry_media::prune::Schedule;
 use skerry_proxy::ListenerSpec;
 use skerry_remote::mail::MailOptions;
 use skerry_room::{NoticeSettings, Retention};
@@ -87,6 +90,10 @@ pub struct Config {
     pub free_disk_floor: u64,
     /// What may be downloaded without a token.
     pub unauthenticated_media: Unauthenticated,
+    /// How long deleted media can be brought back.
+    pub media_trash: Duration,
+    /// What media is deleted without being asked for; none: nothing.
+    pub media_schedule: Option<Schedule>,
     /// What calls need from elsewhere.
     pub calls: Calls,
     /// How other servers are talked with.
@@ -271,9 +278,6 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         .map_err(|e| wrong("server_name", &format!("\"{}\": {e}", raw.server_name)))?;
     later_features(raw)?;
     let bytes = |key: &str, text: &str| units::bytes(text).map_err(|e| wrong(key, &e));
-    bytes("media.remote_cache", &raw.media.remote_cache)?;
-    units::duration(&raw.media.prune.remote_older_than)
-        .map_err(|e| wrong("media.prune.remote_older_than", &e))?;
     let memory_budget = match raw.memory_budget.as_str() {
         "auto" => units::quarter_of_memory(),
         text => bytes("memory_budget", text)?,
@@ -327,6 +331,8 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
                 return Err(one_of("media.unauthenticated", other, &words));
             }
         },
+        media_trash: media::trash(raw),
+        media_schedule: media::schedule(raw)?,
         calls: calls::check(raw)?,
         federation: federation::check(raw)?,
         http_client: web::http_client(raw)?,

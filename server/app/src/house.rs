@@ -11,6 +11,7 @@ use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
 use skerry_federation::FederationConfig;
 use skerry_http::{Options, RateLimits, Shell};
+use skerry_media::prune::Pruner;
 use skerry_media::{Blobs, MediaError, Previews};
 use skerry_remote::federation::Carry;
 use skerry_room::{Delays, Rooms, RoomsConfig};
@@ -25,6 +26,7 @@ use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
 use crate::outgoing::{self, Around, Outgoing};
 use crate::pages;
+use crate::references::HouseReferences;
 use crate::secrets::{self, SecretError, Secrets};
 
 /// Why the server could not be put together, in words for the operator.
@@ -85,6 +87,8 @@ pub struct House {
     pub sync: Sync,
     /// Media.
     pub blobs: Arc<Blobs>,
+    /// Deleting media that nothing needs.
+    pub pruner: Pruner,
     /// What is said to other machines.
     pub outgoing: Outgoing,
     /// What calls go over.
@@ -229,6 +233,7 @@ impl House {
         .map_err(failed)?;
         let sync = Sync::new(accounts.clone(), rooms.clone());
         let blobs = open_media(&config, &store, &clock, &dice)?;
+        let pruner = open_pruner(&config, &blobs, &accounts, &rooms);
         let calls = calls::open(&config.calls, parts.client(), &clock)?;
         let outgoing = parts.outgoing(Around {
             config: &config,
@@ -245,6 +250,7 @@ impl House {
             rooms,
             sync,
             blobs,
+            pruner,
             outgoing,
             calls,
             clock,
@@ -341,6 +347,7 @@ impl House {
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
             blobs: Arc::clone(&self.blobs),
+            pruner: self.pruner.clone(),
             version: env!("CARGO_PKG_VERSION"),
         })
     }
@@ -427,6 +434,7 @@ fn open_media(
         admin_contact: config.well_known.admin_contact(),
         decoders: std::thread::available_parallelism().map_or(2, usize::from),
         unauthenticated: config.unauthenticated_media,
+        trash_ms: millis(config.media_trash),
     };
     let dir: &Path = &config.data_dir.join("media");
     let blobs = Blobs::open(
@@ -437,8 +445,29 @@ fn open_media(
         Arc::clone(dice),
     )?;
     let swept = blobs.sweep()?;
-    tracing::debug!(?swept, "unfinished uploads taken away");
+    if swept.unfinished + swept.orphans > 0 {
+        tracing::info!(
+            unfinished = swept.unfinished,
+            orphans = swept.orphans,
+            "media files that nothing names were removed"
+        );
+    }
+    if swept.lost > 0 {
+        tracing::warn!(
+            lost = swept.lost,
+            "media files are not there; `media-prune --check` says which"
+        );
+    }
     Ok(Arc::new(blobs))
+}
+
+/// Who deletes media, and what tells it what is needed.
+fn open_pruner(config: &Config, blobs: &Arc<Blobs>, accounts: &Accounts, rooms: &Rooms) -> Pruner {
+    let notices = config.notices.iter();
+    let pictures = notices.flat_map(|notices| [&notices.avatar_url, &notices.room_avatar_url]);
+    let settings = pictures.flatten().map(ToString::to_string).collect();
+    let references = HouseReferences::new(accounts.clone(), rooms.clone(), settings);
+    Pruner::new(Arc::clone(blobs), Arc::new(references))
 }
 
 fn millis(time: Duration) -> u64 {

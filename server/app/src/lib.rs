@@ -16,13 +16,14 @@ mod house;
 mod logging;
 mod outgoing;
 mod pages;
+mod references;
 mod secrets;
 mod serve;
 mod workers;
 mod yaml;
 
 pub use authenticator::{NoTokens, TokenAuthenticator};
-pub use cli::main;
+pub use cli::{main, media_prune};
 pub use clock::{SystemClock, SystemDice};
 pub use health::{Health, ROUTES};
 pub use house::{House, MemoryDivision, StartError};

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use skerry_account::Accounts;
 use skerry_core::Clock;
+use skerry_media::Blobs;
 use skerry_remote::livekit::Leaves;
 use skerry_room::{Purge, RoomError, Rooms};
 use skerry_store::{Store, StoreError};
@@ -17,6 +18,8 @@ use crate::{House, allocator};
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
+/// How often it is written when media was looked at.
+const USES_EVERY: Duration = Duration::from_secs(10 * 60);
 /// How often unread counts that took much work are saved, if there are any.
 const UNREAD_EVERY: Duration = Duration::from_secs(60);
 /// How often it is looked for people who went offline without saying so.
@@ -141,6 +144,13 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     workers.spawn(until_stop(stop.clone(), people(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), purge(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
+    workers.spawn(write_uses(Arc::clone(&house.blobs), stop.clone()));
+    let (pruner, trash_stop) = (house.pruner.clone(), stop.clone());
+    workers.spawn(async move { pruner.follow(trash_stop).await });
+    if let Some(schedule) = house.config.media_schedule.clone() {
+        let (pruner, stop) = (house.pruner.clone(), stop.clone());
+        workers.spawn(async move { pruner.keep_to(schedule, stop).await });
+    }
     workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
     workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
     workers
@@ -343,6 +353,19 @@ async fn write_last_seen(accounts: Accounts, mut stop: Stop) {
         let stopping = stopped_within(&mut stop, LAST_SEEN_EVERY).await;
         if let Err(error) = accounts.write_last_seen().await {
             tracing::warn!(%error, "last-seen times were not written");
+        }
+        if stopping {
+            return;
+        }
+    }
+}
+
+/// Writes when media was looked at; once more at the end.
+async fn write_uses(blobs: Arc<Blobs>, mut stop: Stop) {
+    loop {
+        let stopping = stopped_within(&mut stop, USES_EVERY).await;
+        if let Err(error) = blobs.write_uses().await {
+            tracing::warn!(%error, "times of looks at media were not written");
         }
         if stopping {
             return;

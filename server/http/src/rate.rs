@@ -22,8 +22,10 @@ pub enum Rate {
     Login,
     /// Making accounts, per address.
     Register,
-    /// Uploads and downloads, per person.
+    /// Downloads, per person.
     Media,
+    /// Uploads, per person.
+    Upload,
     /// Work that costs much: key queries, searches, reports, per person.
     Heavy,
 }
@@ -48,6 +50,7 @@ fn allowance(rate: Rate) -> Option<(f64, f64)> {
         Rate::Login => Some((0.5, 30.0)),
         Rate::Register => Some((0.5, 30.0)),
         Rate::Media => Some((20.0, 200.0)),
+        Rate::Upload => Some((2.0, 100.0)),
         Rate::Heavy => Some((20.0, 200.0)),
     }
 }

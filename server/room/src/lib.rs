@@ -32,6 +32,7 @@ mod invited;
 mod job;
 mod lookup;
 mod membership;
+mod mentions;
 mod mutual;
 mod notice;
 mod people;
@@ -84,6 +85,7 @@ pub use federated::{
 };
 pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
 pub use membership::Move;
+pub use mentions::{Readable, Tell, TextAt};
 pub use mutual::MutualRooms;
 pub use notice::{Notice, NoticeSettings};
 pub use people::{Found, FoundPeople};

@@ -345,30 +345,40 @@ pub const DOCS: &[Doc] = &[
         "media.user_quota",
         "How much each person may upload in all; \"0\" is no limit.",
     ),
-    later(
+    used(
         "media.remote_cache",
-        "How much of other servers' media is kept.",
+        "How much of other servers' media is kept at most; \"0\": as much as there is. What was\n\
+         looked at longest ago goes first, and what is an avatar or the like never.",
     ),
     used(
         "media.free_disk_floor",
         "Space to leave free on the disk. Below it nothing more is written, and reading goes on.",
     ),
-    later(
+    used(
         "media.trash_days",
-        "How many days deleted media can be brought back.",
+        "How many days deleted media of this server can be brought back; 0: not at all.",
     ),
     used(
         "media.unauthenticated",
         "Downloads without a token, for old clients: \"frozen\" (only what was uploaded while this\n\
          was \"open\"), \"off\", \"open\".",
     ),
-    later(
+    used(
         "media.prune.at",
-        "When to delete old media of other servers, local time.",
+        "When to delete what is old each day, in UTC; empty: never. What is named in a room's\n\
+         state, a profile, account data or a pinned message stays, however old it is.",
     ),
-    later(
+    used(
         "media.prune.remote_older_than",
-        "What is old: not looked at for so long.",
+        "What of other servers' media is old: not looked at for so long; \"0\": nothing.",
+    ),
+    used(
+        "media.prune.local_older_than",
+        "The same of media of this server, which goes to the trash first.",
+    ),
+    used(
+        "media.prune.thumbnails_older_than",
+        "The same of thumbnails, which are made again when they are needed.",
     ),
     later(
         "media.s3.endpoint",

@@ -286,6 +286,8 @@ section! {
     RawPrune {
         at: String = "03:30".into(),
         remote_older_than: String = "90d".into(),
+        local_older_than: String = "0".into(),
+        thumbnails_older_than: String = "90d".into(),
     }
 }
 

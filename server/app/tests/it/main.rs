@@ -369,3 +369,72 @@ fn the_doctor_looks_at_a_server_that_runs_and_at_one_that_does_not() {
     assert!(said.starts_with("wrong   config       x.toml: "), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
 }
+
+fn media_prune(dir: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_media-prune"))
+        .args(args)
+        .current_dir(dir)
+        .env_clear()
+        .env("SKERRY_LISTEN", LISTEN)
+        .env("SKERRY_PASSWORD__COST", "minimal")
+        .env("SKERRY_MEDIA__FREE_DISK_FLOOR", "0")
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn media_is_pruned_on_a_running_and_on_a_stopped_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    let missing = media_prune(dir, &["--remote", "--dry-run"]);
+    assert_eq!(missing.status.code(), Some(1));
+    prints(dir, &["user", "create", "alice"]);
+    let run = |args: &[&str]| {
+        let output = media_prune(dir, args);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), text, errors)
+    };
+    // A file that nothing names, as a crash leaves it.
+    let folder = dir.join("data/media/ab/cd");
+    std::fs::create_dir_all(&folder).unwrap();
+    let orphan = folder.join("0".repeat(60));
+    let running = Running::start(dir);
+    std::fs::write(&orphan, b"orphan").unwrap();
+    let (status, text, errors) = run(&["--check", "--dry-run"]);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(text.contains("files that nothing names"), "{text}");
+    assert!(orphan.exists());
+    // There is no terminal to ask on.
+    let (status, _, errors) = run(&["--check"]);
+    assert_eq!(status, Some(1));
+    assert!(errors.contains("--yes"), "{errors}");
+    let (status, text, errors) = run(&["--check", "--yes"]);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(text.contains("Done: 1 items went"), "{text}");
+    assert!(!orphan.exists());
+    running.ends_well("-TERM");
+
+    std::fs::write(&orphan, b"orphan").unwrap();
+    // A start removes it; then there is nothing to do, and the plan is the same as before.
+    let (status, text, errors) = run(&["--check", "--all", "--json"]);
+    assert_eq!(status, Some(0), "{errors}");
+    assert!(!orphan.exists());
+    assert!(
+        text.starts_with("{\"report\":") && text.trim_end().ends_with('}'),
+        "{text}"
+    );
+    // Nothing is left to go, so any target is reached; a wrong one is an error.
+    assert_eq!(run(&["--target-size", "1GiB", "--dry-run"]).0, Some(0));
+    assert_eq!(run(&["--target-size", "many"]).0, Some(1));
+    assert_eq!(run(&["--fly"]).0, Some(1));
+    assert_eq!(run(&[]).0, Some(1));
+    let (_, text, _) = run(&["--explain", "mxc://localhost/nothing"]);
+    assert!(text.contains("it is not here"), "{text}");
+    let (status, _, errors) = run(&["--restore", "mxc://localhost/nothing"]);
+    assert_eq!(status, Some(1));
+    assert!(errors.contains("trash"), "{errors}");
+    assert_eq!(run(&["--verify"]).0, Some(0));
+    assert!(prints(dir, &["media", "prune", "--help"]).contains("--keep-rooms"));
+}

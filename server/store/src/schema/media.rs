@@ -28,6 +28,30 @@ record! {
 }
 
 record! {
+    /// Media that was deleted and can still be brought back.
+    pub struct Trashed v1 {
+        /// What its `mxc://` named.
+        pub media: Media,
+        /// When it was last looked at, in ms since the epoch, if that is known.
+        pub used_ms: Option<u64>,
+        /// When it was deleted, in ms since the epoch.
+        pub trashed_ms: u64,
+    }
+}
+
+record! {
+    /// What is known of a thumbnail without reading it.
+    pub struct ThumbUse v1 {
+        /// Length in bytes.
+        pub bytes: u64,
+        /// When it was made, in ms since the epoch.
+        pub made_ms: u64,
+        /// When it was last looked at, in ms since the epoch.
+        pub used_ms: u64,
+    }
+}
+
+record! {
     /// A media id that was given out before its content (asynchronous upload, 1.7).
     pub struct PendingMedia v1 {
         /// Who may upload the content.
@@ -65,6 +89,23 @@ table!(
 table!(
     /// (hash, width, height, crop) => (content type, bytes) of a thumbnail that was made.
     Thumb: "thumb", Media, ([u8; 32], u32, u32, bool) => (String, Vec<u8>), profile Event
+);
+table!(
+    /// The same key => its size and times.
+    ThumbUses: "thumb_use", Media, ([u8; 32], u32, u32, bool) => ThumbUse, profile Point
+);
+table!(
+    /// (server name, media id) => when it was last looked at, in ms since the epoch; written in
+    /// batches, and no more often than every hour.
+    Accessed: "media_accessed", Media, (String, String) => u64, profile Point
+);
+table!(
+    /// (server name, media id) => what can be brought back. Its `blob_ref` stays as long.
+    Trash: "media_trash", Media, (String, String) => Trashed, profile Point
+);
+table!(
+    /// BLAKE3 hash => when, in ms since the epoch, its file was found not to have it.
+    CorruptBlob: "media_corrupt", Media, [u8; 32] => u64, profile Small
 );
 table!(
     /// Media id => who may still upload its content.
@@ -105,6 +146,10 @@ tables!(
     Blob,
     BlobRef,
     Thumb,
+    ThumbUses,
+    Accessed,
+    Trash,
+    CorruptBlob,
     Pending,
     PendingOf,
     Usage,

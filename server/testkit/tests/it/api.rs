@@ -18,6 +18,7 @@ mod notices;
 mod openid;
 mod pages;
 mod previews;
+mod prune;
 mod push;
 mod reading;
 mod redaction;

@@ -110,7 +110,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("ruma-federation-api", &["federation", "remote"]),
     ("image", &["media"]),
     ("rustls", &["proxy", "remote", "testkit"]),
-    ("clap", &["app", "benches"]),
+    ("clap", &["app", "media", "benches"]),
 ];
 
 /// Words that may not stand in core, outside tests: it is pure.
@@ -357,6 +357,48 @@ fn every_crate_says_what_it_is() {
         }
     }
     say(&faults);
+}
+
+/// What deletes media, and the one place where it may stand: the planner carries out what it
+/// planned, whoever asked for it, and nothing else deletes.
+#[test]
+fn media_is_deleted_in_one_place() {
+    let rows = [
+        "MediaTable",
+        "Blob",
+        "BlobRef",
+        "Trash",
+        "Thumb",
+        "ThumbUses",
+    ];
+    let mut words: Vec<String> = Vec::new();
+    for table in rows {
+        for verb in ["delete", "delete_range", "delete_between"] {
+            words.push(format!("{verb}::<{table}>"));
+        }
+    }
+    words.push("files.remove(".to_owned());
+    let places = ["media/src/prune/carry.rs", "media/src/prune/check.rs"];
+    let (mut faults, mut found) = (Vec::new(), 0);
+    for (folder, ..) in CRATES {
+        for (path, text) in sources(folder).iter().filter(|(path, _)| !is_test(path)) {
+            let here = path.to_string_lossy();
+            for (number, line) in code(text) {
+                let deletes = words.iter().any(|word| line.contains(word.as_str()));
+                let unlinks = here.starts_with("media/")
+                    && line.contains("remove_file(")
+                    && here != "media/src/files.rs";
+                if deletes && places.contains(&&*here) {
+                    found += 1;
+                } else if deletes || unlinks {
+                    faults.push(format!("{here}:{}: {}", number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    say(&faults);
+    // The words are still those that are used.
+    assert!(found >= 8, "{found}");
 }
 
 #[test]

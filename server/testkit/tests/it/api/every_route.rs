@@ -279,6 +279,8 @@ const FREE_BODIES: &[&str] = &[
     "/media/quarantine/{serverName}/{mediaId}",
     "/media/unquarantine/{serverName}/{mediaId}",
     "/user/{userId}/media/quarantine",
+    "/room/{roomId}/media/quarantine",
+    "/media/verify",
     "/media/protect/{mediaId}",
     "/media/unprotect/{mediaId}",
     "/media/blocked_hashes/{hash}",

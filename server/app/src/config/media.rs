@@ -1,0 +1,64 @@
+//! `[media]`: what is deleted, and when.
+
+use std::time::Duration;
+
+use skerry_media::prune::Schedule;
+
+use super::raw::RawConfig;
+use super::{ConfigError, units, wrong};
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// How long deleted media can be brought back.
+pub(super) fn trash(raw: &RawConfig) -> Duration {
+    DAY.saturating_mul(raw.media.trash_days)
+}
+
+/// What is deleted each day.
+pub(super) fn schedule(raw: &RawConfig) -> Result<Option<Schedule>, ConfigError> {
+    let prune = &raw.media.prune;
+    let age = |name: &str, text: &str| {
+        let time = units::duration(text).map_err(|e| wrong(&format!("media.prune.{name}"), &e))?;
+        let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        Ok((ms > 0).then_some(ms))
+    };
+    let budget = units::bytes(&raw.media.remote_cache);
+    let budget = budget.map_err(|e| wrong("media.remote_cache", &e))?;
+    let schedule = Schedule {
+        at_minute: 0,
+        remote_older_than_ms: age("remote_older_than", &prune.remote_older_than)?,
+        local_older_than_ms: age("local_older_than", &prune.local_older_than)?,
+        thumbnails_older_than_ms: age("thumbnails_older_than", &prune.thumbnails_older_than)?,
+        remote_bytes: (budget > 0).then_some(budget),
+    };
+    if prune.at.is_empty() {
+        return Ok(None);
+    }
+    let at_minute = minute(&prune.at)
+        .ok_or_else(|| wrong("media.prune.at", &"write it like \"03:30\", in UTC"))?;
+    Ok(Some(Schedule {
+        at_minute,
+        ..schedule
+    }))
+}
+
+/// Minutes after midnight.
+fn minute(text: &str) -> Option<u64> {
+    let (hours, minutes) = text.split_once(':')?;
+    let (hours, minutes): (u64, u64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then_some(hours * 60 + minutes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::minute;
+
+    #[test]
+    fn times_of_day() {
+        assert_eq!(minute("03:30"), Some(210));
+        assert_eq!(minute("0:0"), Some(0));
+        assert_eq!(minute("24:00"), None);
+        assert_eq!(minute("12:60"), None);
+        assert_eq!(minute("noon"), None);
+    }
+}
