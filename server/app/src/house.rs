@@ -9,7 +9,7 @@ use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettin
 use skerry_admin::Admin;
 use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
-use skerry_federation::{FederationConfig, Inbox};
+use skerry_federation::FederationConfig;
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::prune::Pruner;
 use skerry_media::{Blobs, MediaError, Previews};
@@ -91,8 +91,6 @@ pub struct House {
     pub pruner: Pruner,
     /// What is said to other machines.
     pub outgoing: Outgoing,
-    /// What other servers sent and what is still to be judged.
-    pub inbox: Inbox,
     /// What calls go over.
     pub calls: Calls,
     /// The time.
@@ -245,7 +243,6 @@ impl House {
             clock: &clock,
             dice: &dice,
         })?;
-        let inbox = Inbox::open(Arc::clone(&store), Arc::clone(&clock)).map_err(failed)?;
         Ok(House {
             config,
             store,
@@ -255,7 +252,6 @@ impl House {
             blobs,
             pruner,
             outgoing,
-            inbox,
             calls,
             clock,
             dice,
@@ -274,6 +270,7 @@ impl House {
             sync: self.sync.clone(),
             bridges: self.outgoing.bridges.clone(),
             identity: self.outgoing.identity.clone(),
+            people: self.outgoing.people.clone(),
             config: self.client_config(),
             clock: Arc::clone(&self.clock),
             dice: Arc::clone(&self.dice),
@@ -312,11 +309,8 @@ impl House {
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
             federation: self.outgoing.federation.clone(),
-            inbox: self.inbox.clone(),
-            clock: Arc::clone(&self.clock),
+            people: self.outgoing.people.clone(),
             config: FederationConfig {
-                server_name: Arc::clone(&self.config.server_name),
-                directory: self.config.directory_over_federation,
                 version: env!("CARGO_PKG_VERSION"),
             },
         })
@@ -417,6 +411,8 @@ fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -
         },
         guests: config.guests,
         email: config.mail.is_some(),
+        federates: config.federation.policy.is_enabled(),
+        tells_device_names: config.federation.device_names,
         password_cost: config.password_cost,
         cached_sessions: usize::try_from(memory.sessions).unwrap_or(usize::MAX),
         service_name: config

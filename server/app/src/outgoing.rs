@@ -7,6 +7,7 @@ use skerry_account::{AccountError, Accounts};
 use skerry_core::keys::SigningKey;
 use skerry_core::{Clock, DiceSource};
 use skerry_remote::appservice::{Bridges, Transactions};
+use skerry_remote::federation::people::People;
 use skerry_remote::federation::{Carry, Federation, FederationOptions, Internet};
 use skerry_remote::http::{Client, ClientOptions, Guard, Resolve, SystemResolver, Tls, Transport};
 use skerry_remote::identity::Identity;
@@ -27,6 +28,8 @@ pub struct Outgoing {
     pub previews: Option<Client>,
     /// Talks with other servers.
     pub federation: Federation,
+    /// People and their devices across servers.
+    pub people: People,
     /// Empties the queues.
     pub outbox: Outbox,
     /// Asks application services.
@@ -132,6 +135,8 @@ impl Parts {
             dice: Arc::clone(dice),
         })
         .map_err(AccountError::from)?;
+        let people = People::over(&federation, accounts.clone(), config.federation.presence)
+            .map_err(AccountError::from)?;
         let transport: Arc<dyn Transport> = Arc::new(self.client.clone());
         let transactions = Transactions::new(
             accounts.clone(),
@@ -170,6 +175,7 @@ impl Parts {
             client: self.client,
             previews: self.previews,
             federation,
+            people,
             outbox,
             bridges,
             identity,

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -62,7 +63,24 @@ async fn upload(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Answer::json(&json!({ "one_time_key_counts": counts.map_err(refusal)?.one_time }))
 }
 
-/// `POST /keys/query`: users of other servers are listed among the failures, by server.
+/// How long a client waits for other servers unless it asks for another time, in ms.
+const WAIT_MS: u64 = 10_000;
+
+/// For how long a client wants to wait for other servers.
+#[derive(Deserialize)]
+struct Wait {
+    #[serde(default)]
+    timeout: Option<u64>,
+}
+
+impl Wait {
+    fn of(call: &Call) -> Result<Duration, ApiError> {
+        let wait: Wait = call.json()?;
+        Ok(Duration::from_millis(wait.timeout.unwrap_or(WAIT_MS)))
+    }
+}
+
+/// `POST /keys/query`: servers that do not answer in time are listed among the failures.
 async fn query(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     #[derive(Serialize)]
     struct Body<'a> {
@@ -72,15 +90,12 @@ async fn query(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     }
     let body: KeyQuery = call.json()?;
     check_user_ids(body.device_keys.keys())?;
-    let found = ctx
-        .accounts
-        .keys()
-        .query(&owner(&call)?, body)
-        .await
-        .map_err(refusal)?;
+    let (viewer, within) = (owner(&call)?, Wait::of(&call)?);
+    let asked = ctx.people.query(&viewer, body, within).await;
+    let asked = asked.map_err(refusal)?;
     Answer::json(&Body {
-        failures: failures(found.remote.keys()),
-        found: &found,
+        failures: failures(&asked.failures),
+        found: &asked.found,
     })
 }
 
@@ -92,14 +107,11 @@ async fn claim(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     }
     let body: Body = call.json()?;
     check_user_ids(body.one_time_keys.keys())?;
-    let claimed = ctx
-        .accounts
-        .keys()
-        .claim(body.one_time_keys)
-        .await
-        .map_err(refusal)?;
-    let failures = failures(claimed.remote.keys());
-    Answer::json(&json!({ "one_time_keys": claimed.keys, "failures": failures }))
+    let within = Wait::of(&call)?;
+    let asked = ctx.people.claim(body.one_time_keys, within).await;
+    let asked = asked.map_err(refusal)?;
+    let failures = failures(&asked.failures);
+    Answer::json(&json!({ "one_time_keys": asked.found.keys, "failures": failures }))
 }
 
 /// `GET /keys/changes?from=&to=`: users sharing a room whose devices changed, and users who left
@@ -203,14 +215,11 @@ fn check_user_ids<'a>(user_ids: impl Iterator<Item = &'a String>) -> Result<(), 
     Ok(())
 }
 
-/// The servers of users whom nobody here can answer for.
-fn failures<'a>(user_ids: impl Iterator<Item = &'a String>) -> BTreeMap<&'a str, Value> {
-    let servers: BTreeSet<&str> = user_ids
-        .filter_map(|id| id.split_once(':').map(|(_, server)| server))
-        .collect();
+/// What is said of servers that did not answer.
+fn failures(servers: &BTreeSet<String>) -> BTreeMap<&str, Value> {
     let unreachable = json!({ "errcode": "M_UNREACHABLE", "error": "Server not reachable" });
-    servers
-        .into_iter()
-        .map(|server| (server, unreachable.clone()))
+    let named = servers.iter();
+    named
+        .map(|server| (&**server, unreachable.clone()))
         .collect()
 }

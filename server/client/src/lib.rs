@@ -71,6 +71,7 @@ use skerry_account::Accounts;
 use skerry_core::{Clock, DiceSource};
 use skerry_http::Route;
 use skerry_remote::appservice::Bridges;
+use skerry_remote::federation::people::People;
 use skerry_remote::identity::Identity;
 use skerry_room::Rooms;
 use skerry_store::Store;
@@ -95,6 +96,8 @@ pub struct Ctx {
     pub identity: Identity,
     /// Application services.
     pub bridges: Bridges,
+    /// People of other servers and their devices.
+    pub people: People,
     /// What the operator chose.
     pub config: ClientConfig,
     /// The time.

@@ -10,6 +10,7 @@ mod discover;
 mod handle;
 mod keyring;
 mod peers;
+pub mod people;
 mod policy;
 mod sender;
 mod standing;

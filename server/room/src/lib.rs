@@ -12,6 +12,7 @@
 //! shape of every change, `append.rs` for what a new event writes, `base.rs` for the questions
 //! that reading is built from.
 
+mod abroad;
 mod alias;
 mod append;
 mod appservice;
@@ -68,6 +69,7 @@ use skerry_core::{Clock, DiceSource, EventNid, Pos, RoomNid, RoomVersion, StateI
 use skerry_store::schema::room as tables;
 use skerry_store::{Lanes, Scan, Store, StoreError};
 
+pub use abroad::{PublicReceipt, TYPING_ABROAD_MS};
 pub use appservice::Item;
 pub use base::{Held, RoomFacts};
 pub use card::PublicRoom;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
 use serde_json::value::RawValue;
 use skerry_core::UserNid;
 use skerry_store::schema::e2e::{
@@ -15,12 +16,14 @@ use super::{Keys, KeysError, counts, signed};
 pub type ClaimRequest = BTreeMap<String, BTreeMap<String, String>>;
 
 /// What was found.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize)]
 pub struct Claimed {
     /// User id, device id, `<algorithm>:<key_id>`, key. Users and devices without a key are left
     /// out.
+    #[serde(rename = "one_time_keys")]
     pub keys: BTreeMap<String, BTreeMap<String, BTreeMap<String, Box<RawValue>>>>,
     /// What was asked about users of other servers; answering it is for the layer above.
+    #[serde(skip)]
     pub remote: ClaimRequest,
 }
 

@@ -153,6 +153,14 @@ pub const DOCS: &[Doc] = &[
          [\"ed25519:VERSION PUBLIC_KEY EXPIRED_TS\"], the key in base64, the time in ms since 1970.",
     ),
     used(
+        "federation.presence",
+        "Whether to tell other servers which users are there, and to listen when they do.",
+    ),
+    used(
+        "federation.device_names",
+        "Whether to tell other servers what users call their devices.",
+    ),
+    used(
         "http_client.ca_file",
         "A file of further root certificates (PEM) to trust when talking to push gateways, identity\n\
          servers and application services.",
@@ -197,7 +205,7 @@ pub const DOCS: &[Doc] = &[
         "room_directory.public_without_auth",
         "Whether those who are not logged in may list the public rooms.",
     ),
-    used(
+    later(
         "room_directory.public_over_federation",
         "Whether other servers may list the public rooms.",
     ),

@@ -24,6 +24,10 @@ pub struct Federation {
     pub revoked: Revoked,
     /// Keys that this server used before.
     pub old_keys: Vec<OldKey>,
+    /// Whether presence is told and taken.
+    pub presence: bool,
+    /// Whether the names of devices are told.
+    pub device_names: bool,
 }
 
 pub(super) fn check(raw: &RawConfig) -> Result<Federation, ConfigError> {
@@ -58,5 +62,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Federation, ConfigError> {
         policy: Policy::new(raw.enabled, &raw.allow, &raw.deny),
         revoked,
         old_keys: old_keys.collect::<Result<_, _>>()?,
+        presence: raw.presence,
+        device_names: raw.device_names,
     })
 }

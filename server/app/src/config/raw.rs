@@ -132,6 +132,8 @@ section! {
         deny: Vec<String> = Vec::new(),
         revoked_keys_file: String = String::new(),
         old_signing_keys: Vec<String> = Vec::new(),
+        presence: bool = true,
+        device_names: bool = false,
     }
 }
 
