@@ -74,6 +74,8 @@ pub struct Config {
     pub guests: bool,
     /// Whether the public rooms are listed for those who are not logged in.
     pub directory_without_auth: bool,
+    /// Whether it answers other servers.
+    pub directory_over_federation: bool,
     /// Whether people find everybody of this server by name.
     pub search_all_users: bool,
     /// How the server speaks to its users; none: not at all.
@@ -311,6 +313,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         retention: rooms::retention(&raw.retention)?,
         guests: raw.guests.enabled,
         directory_without_auth: raw.room_directory.public_without_auth,
+        directory_over_federation: raw.room_directory.public_over_federation,
         search_all_users: raw.user_directory.search_all_users,
         notices: rooms::notices(raw)?,
         password_cost: match raw.password.cost.as_str() {

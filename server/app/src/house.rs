@@ -9,7 +9,7 @@ use skerry_account::{AccountError, AccountSettings, Accounts, RegistrationSettin
 use skerry_admin::Admin;
 use skerry_client::{Calls, ClientConfig, Ctx, Rendezvous};
 use skerry_core::{Clock, DiceSource};
-use skerry_federation::FederationConfig;
+use skerry_federation::{FederationConfig, Inbox};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::prune::Pruner;
 use skerry_media::{Blobs, MediaError, Previews};
@@ -91,6 +91,8 @@ pub struct House {
     pub pruner: Pruner,
     /// What is said to other machines.
     pub outgoing: Outgoing,
+    /// What other servers sent and what is still to be judged.
+    pub inbox: Inbox,
     /// What calls go over.
     pub calls: Calls,
     /// The time.
@@ -243,6 +245,7 @@ impl House {
             clock: &clock,
             dice: &dice,
         })?;
+        let inbox = Inbox::open(Arc::clone(&store), Arc::clone(&clock)).map_err(failed)?;
         Ok(House {
             config,
             store,
@@ -252,6 +255,7 @@ impl House {
             blobs,
             pruner,
             outgoing,
+            inbox,
             calls,
             clock,
             dice,
@@ -309,8 +313,12 @@ impl House {
             accounts: self.accounts.clone(),
             rooms: self.rooms.clone(),
             federation: self.outgoing.federation.clone(),
+            inbox: self.inbox.clone(),
+            clock: Arc::clone(&self.clock),
             people: self.outgoing.people.clone(),
             config: FederationConfig {
+                server_name: Arc::clone(&self.config.server_name),
+                directory: self.config.directory_over_federation,
                 version: env!("CARGO_PKG_VERSION"),
             },
         })

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use skerry_account::Accounts;
 use skerry_core::Clock;
+use skerry_federation::{Inbox, Judge, Patience};
 use skerry_media::Blobs;
 use skerry_remote::livekit::Leaves;
 use skerry_room::{Purge, RoomError, Rooms};
@@ -142,6 +143,10 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     }
     workers.spawn(push.run(stop.clone()));
     workers.spawn(house.outgoing.bridges.clone().listen(stop.clone()));
+    let judge = Arc::new(Judge::new(house.outgoing.federation.clone()));
+    let inbox = house.inbox.clone();
+    workers.spawn(inbox.run(judge, Patience::default(), stop.clone()));
+    workers.spawn(until_stop(stop.clone(), sweep_inbox(house.inbox.clone())));
     workers.spawn(until_stop(stop.clone(), people(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), purge(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
@@ -262,6 +267,16 @@ async fn sweep_txns(accounts: Accounts, clock: Arc<dyn Clock>) {
         let before_ms = clock.now_ms().saturating_sub(TXN_AGE_MS);
         if let Err(error) = accounts.sweep_txns(before_ms).await {
             tracing::warn!(%error, "old transactions were not swept");
+        }
+    }
+}
+
+/// Forgets what was answered to transactions that no server repeats any more.
+async fn sweep_inbox(inbox: Inbox) {
+    loop {
+        tokio::time::sleep(SWEEP_EVERY).await;
+        if let Err(error) = inbox.sweep().await {
+            tracing::warn!(%error, "old transactions of servers were not swept");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use skerry_account::AccountError;
 use skerry_http::ApiError;
+use skerry_room::RoomError;
 use skerry_store::StoreError;
 
 /// A failure of the store. Only a full disk says what it is; all else is for the log.
@@ -11,6 +12,27 @@ pub(crate) fn store(error: &StoreError) -> ApiError {
         StoreError::TooLarge(_) => ApiError::too_large("The request is too large to be stored"),
         StoreError::Closed => ApiError::unavailable("The server is stopping"),
         other => ApiError::internal(other),
+    }
+}
+
+/// A refusal of the rooms.
+pub(crate) fn room(error: RoomError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        RoomError::Store(error) => store(&error),
+        RoomError::NotFound(_) => ApiError::not_found(text),
+        RoomError::InvalidParam(_) | RoomError::BadState(_) => ApiError::invalid_param(text),
+        RoomError::BadJson(_) => ApiError::bad_json(text),
+        RoomError::TooLarge(_) => ApiError::too_large(text),
+        RoomError::UnsupportedVersion(_) => ApiError::unsupported_room_version(text),
+        RoomError::IncompatibleVersion(version) => {
+            ApiError::incompatible_room_version(text).with("room_version", version)
+        }
+        RoomError::UnableToAuthoriseJoin(_) => ApiError::unable_to_authorise_join(text),
+        RoomError::UnableToGrantJoin(_) => ApiError::unable_to_grant_join(text),
+        RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
+        // All others are ways of saying that it is not allowed.
+        _ => ApiError::forbidden(text),
     }
 }
 

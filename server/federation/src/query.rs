@@ -1,19 +1,31 @@
-//! Questions about who lives here, and which program this is.
+//! Questions about what lives here: aliases, profiles, public rooms; and which program this is.
 
 use std::sync::Arc;
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use skerry_core::names;
 use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_room::{DirectoryAsk, DirectoryPlace, Network, PublicRoom};
+use skerry_store::{StoreError, blocking};
 
 use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/federation/v1/version", None, Free, version),
+    route!(GET "/_matrix/federation/v1/query/directory", Server, Heavy, directory),
     route!(GET "/_matrix/federation/v1/query/profile", Server, Heavy, profile),
     route!(GET "/_matrix/federation/v1/query/{queryType}", Server, Heavy, unknown),
+    route!(GET "/_matrix/federation/v1/publicRooms", Server, Heavy, rooms),
+    route!(POST "/_matrix/federation/v1/publicRooms", Server, Heavy, search),
 ];
+
+/// Rooms in one answer where the server does not say, and at most.
+const LIMIT: usize = 500;
+
+/// How many servers are named with an alias.
+const MAX_SERVERS: usize = 100;
 
 /// `GET /version`
 async fn version(ctx: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
@@ -23,6 +35,35 @@ async fn version(ctx: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
 fn asked(call: &Call, name: &'static str) -> Result<String, ApiError> {
     let missing = || ApiError::missing_param(format!("The query parameter {name} is missing"));
     call.query(name).ok_or_else(missing)
+}
+
+/// `GET /query/directory`
+async fn directory(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let alias = asked(&call, "room_alias")?;
+    if names::server_of(&alias) != Some(&*ctx.config.server_name) {
+        return Err(ApiError::invalid_param(
+            "The alias is not one of this server",
+        ));
+    }
+    let room_id = ctx.rooms.resolve(&alias).await.map_err(fault::room)?;
+    let servers = servers_of(&ctx, room_id.clone()).await;
+    let servers = servers.map_err(|error| fault::store(&error))?;
+    let servers: Vec<&str> = servers.iter().map(|server| &**server).collect();
+    Answer::json(&json!({ "room_id": room_id, "servers": servers }))
+}
+
+/// Servers that hold a room of ours, this one first.
+async fn servers_of(ctx: &Ctx, room_id: String) -> Result<Vec<Arc<str>>, StoreError> {
+    let (rooms, own) = (ctx.rooms.clone(), Arc::clone(&ctx.config.server_name));
+    blocking(move || {
+        let mut servers = vec![own];
+        if let Some(room) = rooms.store().room_nid(&room_id)? {
+            servers.extend(rooms.servers_in(&rooms.store().snapshot(), room)?);
+        }
+        servers.truncate(MAX_SERVERS);
+        Ok(servers)
+    })
+    .await?
 }
 
 /// `GET /query/profile`
@@ -49,4 +90,118 @@ async fn unknown(_: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     Err(ApiError::not_found(format!(
         "There is no query of the kind {kind}"
     )))
+}
+
+/// `GET /publicRooms`
+async fn rooms(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let all = call.query_as("include_all_networks")?;
+    let ask = DirectoryAsk {
+        network: network(all, call.query("third_party_instance_id"))?,
+        from: place(call.query("since").as_deref())?,
+        limit: bounded(call.query_as("limit")?),
+        ..DirectoryAsk::default()
+    };
+    page(&ctx, ask).await
+}
+
+/// `POST /publicRooms`: as `GET`, with a filter.
+async fn search(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    #[derive(Deserialize, Default)]
+    struct Filter {
+        generic_search_term: Option<String>,
+        room_types: Option<Vec<Option<String>>>,
+    }
+    #[derive(Deserialize)]
+    struct Body {
+        limit: Option<u64>,
+        since: Option<String>,
+        filter: Option<Filter>,
+        include_all_networks: Option<bool>,
+        third_party_instance_id: Option<String>,
+    }
+    let body: Body = call.json()?;
+    let filter = body.filter.unwrap_or_default();
+    let ask = DirectoryAsk {
+        term: filter.generic_search_term,
+        room_types: filter.room_types,
+        network: network(body.include_all_networks, body.third_party_instance_id)?,
+        from: place(body.since.as_deref())?,
+        limit: bounded(body.limit),
+        ..DirectoryAsk::default()
+    };
+    page(&ctx, ask).await
+}
+
+async fn page(ctx: &Ctx, ask: DirectoryAsk) -> Result<Answer, ApiError> {
+    if !ctx.config.directory {
+        return Err(ApiError::forbidden(
+            "The room directory is not for other servers",
+        ));
+    }
+    let ask = DirectoryAsk {
+        federated: true,
+        ..ask
+    };
+    let page = ctx.rooms.public_rooms(ask).await.map_err(fault::room)?;
+    let mut body = json!({
+        "chunk": page.rooms.iter().map(entry).collect::<Vec<_>>(),
+        "total_room_count_estimate": page.total,
+    });
+    for (name, place) in [("next_batch", page.next), ("prev_batch", page.prev)] {
+        if let (Some(place), Some(fields)) = (place, body.as_object_mut()) {
+            fields.insert(name.into(), place.to_string().into());
+        }
+    }
+    Answer::json(&body)
+}
+
+/// A room as lists of rooms show it.
+pub(crate) fn entry(room: &PublicRoom) -> Value {
+    let mut entry = json!({
+        "room_id": room.room_id,
+        "num_joined_members": room.joined,
+        "world_readable": room.world_readable,
+        "guest_can_join": room.guest_can_join,
+        "join_rule": room.join_rule,
+    });
+    let texts = [
+        ("name", &room.name),
+        ("topic", &room.topic),
+        ("avatar_url", &room.avatar_url),
+        ("canonical_alias", &room.canonical_alias),
+        ("room_type", &room.room_type),
+    ];
+    for (name, text) in texts {
+        if let (Some(text), Some(fields)) = (text, entry.as_object_mut()) {
+            fields.insert(name.into(), text.as_str().into());
+        }
+    }
+    entry
+}
+
+fn network(all: Option<bool>, instance: Option<String>) -> Result<Network, ApiError> {
+    match (all, instance) {
+        (Some(true), None) => Ok(Network::All),
+        (Some(true), Some(_)) => Err(ApiError::invalid_param(
+            "`third_party_instance_id` names one network of all",
+        )),
+        (_, Some(instance)) => Ok(Network::One(instance)),
+        (_, None) => Ok(Network::Own),
+    }
+}
+
+/// The place that a token of a page stands for.
+fn place(since: Option<&str>) -> Result<Option<DirectoryPlace>, ApiError> {
+    let Some(since) = since.filter(|since| !since.is_empty()) else {
+        return Ok(None);
+    };
+    let wrong = |_| ApiError::invalid_param("`since` is none that was given out");
+    since.parse().map(Some).map_err(wrong)
+}
+
+/// No limit and a limit of 0 both ask for as many as there are.
+fn bounded(limit: Option<u64>) -> usize {
+    let limit = limit.filter(|limit| *limit > 0);
+    let limit = limit.map_or(LIMIT, |limit| usize::try_from(limit).unwrap_or(LIMIT));
+    limit.min(LIMIT)
 }

@@ -111,6 +111,24 @@ impl Answer {
         Answer::stream(content_type, body).header(CONTENT_LENGTH, &length_text)
     }
 
+    /// 200 with JSON that is made piece by piece, off the I/O threads, by calling `next` until it
+    /// gives nothing; what fails ends the connection. For what is too large to be held whole.
+    #[must_use]
+    pub fn json_pieces<F>(next: F) -> Answer
+    where
+        F: FnMut() -> std::io::Result<Option<Vec<u8>>> + Send + 'static,
+    {
+        let pieces = stream::try_unfold(next, |mut next| async move {
+            let made = tokio::task::spawn_blocking(move || next().map(|piece| (piece, next)));
+            let (piece, next) = made.await.map_err(std::io::Error::other)??;
+            Ok(piece.map(|piece| (http_body::Frame::data(Bytes::from(piece)), next)))
+        });
+        Answer::with_type(
+            JSON,
+            AnswerBody::Stream(StreamBody::new(pieces).boxed_unsync()),
+        )
+    }
+
     /// The same answer with another status.
     #[must_use]
     pub fn status(mut self, status: StatusCode) -> Answer {

@@ -2,6 +2,8 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 
 use skerry_core::RoomNid;
 use skerry_core::fold::fold;
@@ -54,6 +56,37 @@ pub struct DirectoryPlace {
     pub joined: u32,
     /// That room.
     pub room: RoomNid,
+}
+
+/// As a token for those who turn pages: the direction, and the room beside the place.
+impl fmt::Display for DirectoryPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let direction = if self.backwards { 'b' } else { 'f' };
+        write!(f, "{direction}{}_{}", self.joined, self.room.0)
+    }
+}
+
+/// What is no token of a place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("this is no place in the directory")]
+pub struct NoPlace;
+
+impl FromStr for DirectoryPlace {
+    type Err = NoPlace;
+
+    fn from_str(token: &str) -> Result<DirectoryPlace, NoPlace> {
+        let (backwards, rest) = match (token.strip_prefix('f'), token.strip_prefix('b')) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(NoPlace),
+        };
+        let (joined, room) = rest.split_once('_').ok_or(NoPlace)?;
+        Ok(DirectoryPlace {
+            backwards,
+            joined: joined.parse().map_err(|_| NoPlace)?,
+            room: RoomNid(room.parse().map_err(|_| NoPlace)?),
+        })
+    }
 }
 
 /// A part of the directory.

@@ -205,7 +205,7 @@ pub const DOCS: &[Doc] = &[
         "room_directory.public_without_auth",
         "Whether those who are not logged in may list the public rooms.",
     ),
-    later(
+    used(
         "room_directory.public_over_federation",
         "Whether other servers may list the public rooms.",
     ),

@@ -8,6 +8,7 @@ pub mod directory;
 pub mod e2e;
 pub mod e2e_remote;
 pub mod federation;
+pub mod inbox;
 pub mod media;
 pub mod push;
 pub mod remote;
@@ -30,6 +31,7 @@ pub fn all() -> impl Iterator<Item = &'static TableInfo> {
         directory::TABLES,
         e2e::TABLES,
         e2e_remote::TABLES,
+        inbox::TABLES,
         push::TABLES,
         remote::TABLES,
         room::TABLES,

@@ -136,6 +136,7 @@ const TABLES: &[(&str, &str)] = &[
     ("schema::room", "room"),
     ("schema::room_read", "room"),
     ("schema::media", "media"),
+    ("schema::inbox", "federation"),
     ("schema::push", "account"),
     ("schema::remote", "remote"),
 ];

@@ -1,0 +1,113 @@
+//! Judging what waits in the inbox: hashes and signatures of a room's PDUs together, on all
+//! cores; then the rooms' rules, one after another.
+
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use skerry_core::StoredEvent;
+use skerry_remote::federation::Federation;
+use skerry_room::{Arrival, RoomError, Verdict};
+use skerry_store::StoreError;
+
+use crate::{Outcome, Pending, Receive};
+
+/// Judges by the rules of the rooms.
+pub struct Judge {
+    federation: Federation,
+}
+
+impl Judge {
+    /// With what is fetched through this.
+    #[must_use]
+    pub fn new(federation: Federation) -> Judge {
+        Judge { federation }
+    }
+
+    async fn judge(&self, room_id: &str, pdus: Vec<Pending>) -> Result<Vec<Outcome>, StoreError> {
+        let rooms = self.federation.rooms();
+        let snap = rooms.store().snapshot();
+        let Some(version) = rooms.room_version(&snap, room_id)? else {
+            return Ok(vec![Outcome::Judged; pdus.len()]);
+        };
+        drop(snap);
+        let texts = pdus.iter().map(|one| one.pdu.clone()).collect();
+        let checked = self
+            .federation
+            .checker()
+            .check_texts(version, texts)
+            .await?;
+        let mut outcomes = Vec::with_capacity(pdus.len());
+        let mut run: Vec<Arc<StoredEvent>> = Vec::new();
+        let mut from: Option<Arc<str>> = None;
+        for (one, checked) in pdus.into_iter().zip(checked) {
+            if from.as_ref().is_some_and(|from| *from != one.origin) || checked.is_err() {
+                outcomes.extend(self.receive_run(room_id, from.take(), &mut run).await?);
+            }
+            match checked {
+                Ok(event) => {
+                    from = Some(one.origin);
+                    run.push(event);
+                }
+                Err(fault) => {
+                    tracing::debug!(room_id, origin = &*one.origin, %fault, "a PDU was dropped");
+                    outcomes.push(Outcome::Judged);
+                }
+            }
+        }
+        outcomes.extend(self.receive_run(room_id, from, &mut run).await?);
+        Ok(outcomes)
+    }
+
+    /// PDUs of one server that follow one another.
+    async fn receive_run(
+        &self,
+        room_id: &str,
+        origin: Option<Arc<str>>,
+        run: &mut Vec<Arc<StoredEvent>>,
+    ) -> Result<Vec<Outcome>, StoreError> {
+        let events = std::mem::take(run);
+        let Some(origin) = origin.filter(|_| !events.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let count = events.len();
+        let arrivals = events.into_iter().map(|event| (event, Arrival::default()));
+        let rooms = self.federation.rooms();
+        match rooms.receive_all(room_id, arrivals.collect()).await {
+            Ok(verdicts) => {
+                tracing::debug!(room_id, origin = &*origin, ?verdicts, "PDUs were judged");
+                Ok(verdicts.into_iter().map(outcome).collect())
+            }
+            Err(RoomError::Store(error)) => Err(error),
+            Err(error) => Ok(vec![Outcome::Aside(error.to_string()); count]),
+        }
+    }
+}
+
+fn outcome(verdict: Verdict) -> Outcome {
+    match verdict {
+        Verdict::Missing(missing) => Outcome::Aside(format!(
+            "{} events before it and {} that it rests on are not here",
+            missing.prev.len(),
+            missing.auth.len()
+        )),
+        _ => Outcome::Judged,
+    }
+}
+
+impl Receive for Judge {
+    fn receive<'a>(
+        &'a self,
+        room_id: &'a str,
+        pdus: Vec<Pending>,
+    ) -> BoxFuture<'a, Result<Vec<Outcome>, String>> {
+        Box::pin(async move {
+            let count = pdus.len();
+            match self.judge(room_id, pdus).await {
+                Err(StoreError::Full | StoreError::Closed | StoreError::Poisoned(_)) => {
+                    Ok(vec![Outcome::Again; count])
+                }
+                judged => judged.map_err(|error| error.to_string()),
+            }
+        })
+    }
+}
