@@ -10,6 +10,7 @@
 
 mod appservices;
 mod error;
+mod federation;
 mod media;
 mod notices;
 mod prune;
@@ -23,6 +24,7 @@ use skerry_account::Accounts;
 use skerry_http::{ApiError, Call, Route, route};
 use skerry_media::Blobs;
 use skerry_media::prune::Pruner;
+use skerry_remote::federation::Federation;
 use skerry_room::Rooms;
 
 /// What the admin endpoints work on.
@@ -35,6 +37,8 @@ pub struct Admin {
     pub blobs: Arc<Blobs>,
     /// Deleting it.
     pub pruner: Pruner,
+    /// Other servers.
+    pub federation: Federation,
     /// The version of this program.
     pub version: &'static str,
 }
@@ -92,6 +96,15 @@ pub const ROUTES: &[Route<Admin>] = &[
     route!(POST "/_skerry/admin/v1/media/verify", None, Free, prune::verify),
     route!(GET "/_skerry/admin/v1/media/trash", None, Free, prune::trash),
     route!(POST "/_skerry/admin/v1/media/trash/restore", None, Free, prune::restore),
+    route!(GET "/_synapse/admin/v1/federation/destinations", None, Free, federation::list),
+    route!(
+        GET "/_synapse/admin/v1/federation/destinations/{destination}",
+        None, Free, federation::show
+    ),
+    route!(
+        POST "/_synapse/admin/v1/federation/destinations/{destination}/reset_connection",
+        None, Free, federation::reset
+    ),
     route!(GET "/_skerry/admin/v1/reports", None, Free, reports::all),
     route!(GET "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::show),
     route!(DELETE "/_skerry/admin/v1/reports/{reportId}", None, Free, reports::close),
@@ -137,6 +150,15 @@ pub const TOKEN_ROUTES: &[Route<Admin>] = &[
     route!(POST "/_skerry/admin/v1/media/verify", Token, Heavy, prune::verify),
     route!(GET "/_skerry/admin/v1/media/trash", Token, Heavy, prune::trash),
     route!(POST "/_skerry/admin/v1/media/trash/restore", Token, Heavy, prune::restore),
+    route!(GET "/_synapse/admin/v1/federation/destinations", Token, Heavy, federation::list),
+    route!(
+        GET "/_synapse/admin/v1/federation/destinations/{destination}",
+        Token, Heavy, federation::show
+    ),
+    route!(
+        POST "/_synapse/admin/v1/federation/destinations/{destination}/reset_connection",
+        Token, Send, federation::reset
+    ),
     route!(GET "/_skerry/admin/v1/reports", Token, Heavy, reports::all),
     route!(GET "/_skerry/admin/v1/reports/{reportId}", Token, Heavy, reports::show),
     route!(DELETE "/_skerry/admin/v1/reports/{reportId}", Token, Send, reports::close),

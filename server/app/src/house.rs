@@ -358,6 +358,7 @@ impl House {
             rooms: self.rooms.clone(),
             blobs: Arc::clone(&self.blobs),
             pruner: self.pruner.clone(),
+            federation: self.outgoing.federation.clone(),
             version: env!("CARGO_PKG_VERSION"),
         })
     }

@@ -192,6 +192,7 @@ impl<'a> Reader<'a> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use proptest::prelude::*;
     use skerry_core::canonical::{Mode, Object};
     use skerry_core::keys::verify_object;
 
@@ -318,6 +319,36 @@ mod tests {
             &long,
         ] {
             assert_eq!(Proof::parse(header), None, "{header}");
+        }
+    }
+
+    fn quoted(value: &str) -> String {
+        let escaped = value.replace('\\', "\\\\").replace('"', "\\\"");
+        format!("\"{escaped}\"")
+    }
+
+    proptest! {
+        /// Whatever comes is read or refused; what is read says who asks.
+        #[test]
+        fn no_header_is_too_strange(text in "\\PC{0,200}", part in "[-a-z0-9=\",\\\\ :.]{0,80}") {
+            for header in [text.clone(), format!("X-Matrix {text}"), format!("X-Matrix {part}")] {
+                if let Some(proof) = Proof::parse(&header) {
+                    prop_assert!(names::is_server_name(&proof.origin));
+                }
+            }
+        }
+
+        /// However a value is quoted, it is read as it was meant.
+        #[test]
+        fn quoting_is_undone(signature in "\\PC{0,60}", version in "[a-zA-Z0-9_]{1,10}") {
+            let header = format!(
+                "X-Matrix origin=a.example,key={},sig={}",
+                quoted(&format!("ed25519:{version}")),
+                quoted(&signature)
+            );
+            let proof = Proof::parse(&header).unwrap();
+            prop_assert_eq!(proof.signature, signature);
+            prop_assert_eq!(proof.key, format!("ed25519:{version}"));
         }
     }
 }

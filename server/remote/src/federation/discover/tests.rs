@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use ::http::{HeaderMap, HeaderValue, StatusCode};
 use futures_util::future::BoxFuture;
+use proptest::prelude::*;
 use skerry_core::fixtures::FakeClock;
 
 use super::{Discovery, LONGEST_MS, NONE_MS, Place, USUAL_MS};
@@ -233,5 +234,75 @@ async fn what_a_well_known_says_is_believed_for_a_time() {
         discovery.forget(host);
         discovery.find(host).await.unwrap();
         assert_eq!(asked() - before, 3, "{host}: forgotten");
+    }
+}
+
+#[test]
+fn a_date_of_expiry_counts_where_nothing_else_is_said() {
+    let headers = |pairs: &[(&'static str, &'static str)]| {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.insert(*name, HeaderValue::from_static(value));
+        }
+        headers
+    };
+    // 2026-09-21 14:13:20 UTC.
+    let now = 1_790_000_000_000;
+    let (soon, past) = (
+        "Mon, 21 Sep 2026 15:13:20 GMT",
+        "Mon, 21 Sep 2026 13:13:20 GMT",
+    );
+    for (pairs, expected) in [
+        (&[][..], None),
+        (&[("expires", soon)], Some(3_600_000)),
+        (&[("expires", past)], Some(0)),
+        (&[("expires", "0")], Some(0)),
+        (
+            &[("cache-control", "public"), ("expires", soon)],
+            Some(3_600_000),
+        ),
+        (
+            &[("cache-control", "public, Max-Age=5"), ("expires", soon)],
+            Some(5_000),
+        ),
+        (&[("cache-control", "no-cache"), ("expires", soon)], Some(0)),
+    ] {
+        assert_eq!(super::lifetime(&headers(pairs), now), expected, "{pairs:?}");
+    }
+}
+
+#[tokio::test]
+async fn of_many_who_want_to_know_the_same_one_asks() {
+    let mut world = World::default();
+    page(&mut world, "a.example", "{\"m.server\":\"x:1\"}", None);
+    let (world, _, discovery) = discovery(world);
+    let at_once = (0..10).map(|_| discovery.find("a.example"));
+    for found in futures_util::future::join_all(at_once).await {
+        assert_eq!(found, one("x:1", "x", 1, "x"));
+    }
+    assert_eq!(world.asked.load(Ordering::Relaxed), 1);
+}
+
+proptest! {
+    /// Whatever a `.well-known` says, it is a place or none.
+    #[test]
+    fn no_answer_is_too_strange(body in "\\PC{0,200}", server in "\\PC{0,60}", age in "\\PC{0,30}") {
+        let mut headers = HeaderMap::new();
+        if let Ok(value) = HeaderValue::from_str(&format!("max-age={age}")) {
+            headers.insert("cache-control", value);
+        }
+        let named = serde_json::json!({ "m.server": server }).to_string();
+        for body in [body, named] {
+            let answer = Response {
+                status: StatusCode::OK,
+                headers: headers.clone(),
+                body: body.into_bytes().into(),
+            };
+            if let Some(known) = super::read(&answer, 5) {
+                let until = 5 + super::SHORTEST_MS..=5 + LONGEST_MS;
+                prop_assert!(until.contains(&known.until_ms));
+                prop_assert!(super::Name::parse(&known.delegated.unwrap()).is_some());
+            }
+        }
     }
 }

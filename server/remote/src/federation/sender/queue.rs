@@ -79,6 +79,8 @@ pub(super) struct Queue {
     /// What the store says of it.
     pub(super) kept: Kept,
     turn: Turn,
+    /// It spoke to us while a task was at it: it does not rest afterwards.
+    hurried: bool,
 }
 
 /// What the store says of a queue.
@@ -100,6 +102,7 @@ impl Queue {
             most: TXN_PDUS + TXN_EDUS,
             kept: Kept::default(),
             turn: Turn::Idle,
+            hurried: false,
         }
     }
 
@@ -285,12 +288,17 @@ impl Queues {
 
     /// A server that is left alone is left alone no longer.
     pub(super) fn hurry(&mut self, server: ServerNid) {
-        if let Some(queue) = self.all.get_mut(&server)
-            && let Turn::Resting(at_ms) = queue.turn
-        {
-            self.resting.remove(&(at_ms, server));
-            queue.turn = Turn::Ready;
-            self.ready.push_back(server);
+        let Some(queue) = self.all.get_mut(&server) else {
+            return;
+        };
+        match queue.turn {
+            Turn::Resting(at_ms) => {
+                self.resting.remove(&(at_ms, server));
+                queue.turn = Turn::Ready;
+                self.ready.push_back(server);
+            }
+            Turn::Running(_) => queue.hurried = true,
+            Turn::Idle | Turn::Ready => {}
         }
     }
 
@@ -318,6 +326,7 @@ impl Queues {
             };
             if passes(queue) {
                 queue.turn = Turn::Running(false);
+                queue.hurried = false;
                 return Some(server);
             }
             self.ready.push_back(server);
@@ -331,10 +340,10 @@ impl Queues {
         let Some(queue) = self.all.get_mut(&server) else {
             return;
         };
-        if let Some(until_ms) = until_ms {
+        if let Some(until_ms) = until_ms.filter(|_| !queue.hurried) {
             queue.turn = Turn::Resting(until_ms);
             self.resting.insert((until_ms, server));
-        } else if queue.turn == Turn::Running(true) || !queue.is_empty() {
+        } else if until_ms.is_some() || queue.turn == Turn::Running(true) || !queue.is_empty() {
             queue.turn = Turn::Ready;
             self.ready.push_back(server);
         } else {

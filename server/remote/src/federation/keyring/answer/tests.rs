@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use proptest::prelude::*;
 use skerry_core::fixtures::signing_key;
 use skerry_core::hash::base64;
 use skerry_core::keys::SigningKey;
@@ -144,5 +145,52 @@ fn nonsense_is_refused() {
     ] {
         let found = from_notary(body.as_bytes()).unwrap_or_default();
         assert!(found.is_empty(), "{body}");
+    }
+}
+
+/// JSON of any shape, a few levels deep.
+fn any_json() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        "[-_a-zA-Z0-9:+/=]{0,50}".prop_map(Into::into),
+    ];
+    leaf.prop_recursive(3, 12, 4, |inner| {
+        let names = "ed25519:[a-z]{0,3}|key|expired_ts|a\\.example";
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+            proptest::collection::btree_map(names, inner, 0..4)
+                .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Whatever a server says of its keys, what is believed is bounded and of this server.
+    #[test]
+    fn no_answer_is_too_strange(
+        verify in any_json(),
+        old in any_json(),
+        until in any_json(),
+        signatures in any_json(),
+        sign in any::<bool>(),
+    ) {
+        let json = serde_json::json!({
+            "server_name": "a.example",
+            "verify_keys": verify,
+            "old_verify_keys": old,
+            "valid_until_ts": until,
+            "signatures": signatures,
+        });
+        if let Ok(mut object) = Object::from_json(&json, Mode::Lenient) {
+            if sign {
+                signing_key("a.example").sign_object("a.example", &mut object);
+            }
+            if let Ok(answer) = read(object, "a.example", &revoked(), NOW) {
+                prop_assert!(answer.valid_until_ms <= NOW + BELIEVED_MS);
+                prop_assert!(answer.keys.iter().any(|(_, key)| !key.retired));
+            }
+        }
     }
 }

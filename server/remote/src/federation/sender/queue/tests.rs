@@ -50,6 +50,11 @@ fn a_server_has_one_turn_at_a_time_and_another_if_something_came() {
     assert_eq!(next(&mut queues), Some(A));
     assert_eq!(next(&mut queues), Some(B));
     assert_eq!(queues.rested_at(), None);
+    // One that spoke to us while it was being tried does not rest.
+    queues.hurry(A);
+    queues.ended(A, Some(900));
+    assert_eq!(queues.rested_at(), None);
+    assert_eq!(next(&mut queues), Some(A));
     // Who does not pass keeps its place.
     queues.ended(A, None);
     queues.ended(B, None);
