@@ -1,7 +1,7 @@
 //! Which servers a room lets take part (client-server API, "Server Access Control Lists (ACLs)
 //! for rooms").
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::canonical::{Object, Value};
 use crate::push::glob;

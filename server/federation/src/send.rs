@@ -54,6 +54,8 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         let text = "A transaction has at most 50 PDUs and 100 EDUs";
         return Err(ApiError::invalid_param(text));
     }
+    let heard = ctx.federation.sender().heard_from(&origin);
+    heard.map_err(|error| fault::store(&error))?;
     let begun = ctx.inbox.begin(&origin, txn).await;
     let open = match begun.map_err(|error| fault::store(&error))? {
         Begun::New(open) => open,

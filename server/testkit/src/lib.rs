@@ -12,6 +12,7 @@ mod logs;
 mod mail;
 mod network;
 mod server;
+mod stranger;
 
 pub use child::Child;
 pub use client::Client;
@@ -20,3 +21,4 @@ pub use gateway::{Gateway, Told};
 pub use mail::{Mail, MailSink};
 pub use network::{Faults, Network};
 pub use server::{Person, StoppedServer, TestServer};
+pub use stranger::{Entered, Stranger};

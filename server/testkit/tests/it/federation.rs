@@ -1,3 +1,39 @@
 //! Several servers that talk with each other.
 
+mod inbound;
 mod requests;
+
+use std::time::Duration;
+
+use http::Method;
+use skerry_testkit::{Person, TestServer};
+
+/// A name as one segment of a path.
+fn escape(text: &str) -> String {
+    let escaped = text.bytes().map(|b| match b {
+        b if b.is_ascii_alphanumeric() => char::from(b).to_string(),
+        b => format!("%{b:02X}"),
+    });
+    escaped.collect()
+}
+
+/// Waits until something is so.
+async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+    for _ in 0..600 {
+        if so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it never came to this: {what}");
+}
+
+/// The texts in a room, newest first.
+async fn texts(server: &TestServer, who: &Person, room: &str) -> Vec<String> {
+    let room = escape(room);
+    let path = format!("/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=50");
+    let page = server.ok(Method::GET, &path, Some(&who.token), None).await;
+    let chunk = page["chunk"].as_array().unwrap().iter();
+    let bodies = chunk.filter_map(|event| event["content"]["body"].as_str());
+    bodies.map(str::to_owned).collect()
+}

@@ -120,6 +120,23 @@ async fn who_has_no_token_is_told_so() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_no_server_is_told_so() {
+    let server = TestServer::start();
+    let person = server.person("alice").await;
+    let routes = known(&skerry_federation::routes());
+    let mut faults = Vec::new();
+    for route in routes.iter().filter(|route| route.auth == Auth::Server) {
+        for token in [None, Some(&*person.token)] {
+            let got = ask(&server, route, token, "").await;
+            if !is(&got, 401, "M_UNAUTHORIZED") {
+                faults.push(fault(route, "without a signature", &got));
+            }
+        }
+    }
+    say(&faults);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_that_cannot_be() {
     let server = TestServer::start();
     let person = server.person("alice").await;
