@@ -34,12 +34,21 @@ const MAX_TXN_BYTES: usize = 255;
 /// When a server that has too much waiting may come again, in ms.
 const BUSY_MS: u64 = 10_000;
 
+/// EDUs that lose nothing if they are lost: all others are taken before the answer is kept.
+const MOMENTARY: [&str; 3] = ["m.typing", "m.receipt", "m.presence"];
+
 #[derive(Deserialize)]
 struct Transaction {
     #[serde(default)]
     pdus: Vec<Box<RawValue>>,
     #[serde(default)]
     edus: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct Edu {
+    edu_type: String,
+    content: Box<RawValue>,
 }
 
 /// `PUT /send/{txnId}`
@@ -62,6 +71,13 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         Begun::Answered(answer) => return Ok(Answer::json_bytes(answer)),
         Begun::Busy => return Err(ApiError::limit(BUSY_MS)),
     };
+    let edus: Vec<Edu> = sent
+        .edus
+        .iter()
+        .filter_map(|edu| serde_json::from_str(edu.get()).ok())
+        .collect();
+    let momentary = |edu: &Edu| MOMENTARY.contains(&&*edu.edu_type);
+    take_edus(&ctx, &origin, edus.iter().filter(|edu| !momentary(edu))).await?;
     let (rooms, from) = (ctx.rooms.clone(), Arc::clone(&origin));
     let looked_at = blocking(move || look_at(&rooms, &from, sent.pdus)).await;
     let found = looked_at
@@ -70,7 +86,20 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let answer = json!({ "pdus": found.said }).to_string().into_bytes();
     let taken = ctx.inbox.take(open, found.worth, answer.clone()).await;
     taken.map_err(|error| fault::store(&error))?;
+    take_edus(&ctx, &origin, edus.iter().filter(|edu| momentary(edu))).await?;
     Ok(Answer::json_bytes(answer))
+}
+
+async fn take_edus<'a>(
+    ctx: &Ctx,
+    origin: &str,
+    edus: impl Iterator<Item = &'a Edu>,
+) -> Result<(), ApiError> {
+    for edu in edus {
+        let taken = ctx.people.take(origin, &edu.edu_type, &edu.content).await;
+        taken.map_err(|error| fault::store(&error))?;
+    }
+    Ok(())
 }
 
 /// What is known of PDUs without asking anybody.
