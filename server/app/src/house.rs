@@ -273,6 +273,7 @@ impl House {
             rooms: self.rooms.clone(),
             sync: self.sync.clone(),
             bridges: self.outgoing.bridges.clone(),
+            federation: self.outgoing.federation.clone(),
             identity: self.outgoing.identity.clone(),
             people: self.outgoing.people.clone(),
             config: self.client_config(),

@@ -161,7 +161,12 @@ impl Parts {
                 mailer.map_err(|error| StartError::Mail(error.to_string()))?,
             ));
         }
-        let identity = Identity::new(Arc::clone(&transport), accounts.clone(), rooms.clone(), key);
+        let identity = Identity::new(
+            Arc::clone(&transport),
+            accounts.clone(),
+            federation.clone(),
+            key,
+        );
         let store = Arc::clone(accounts.store());
         let outbox = Outbox::new(store, Arc::clone(clock), Arc::clone(dice), delivers);
         let bridges = Bridges::new(

@@ -20,8 +20,8 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 
 /// `GET /directory/room/{roomAlias}`
 async fn resolve(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let room_id = bridge::resolve(&ctx, call.param("roomAlias")).await?;
-    Answer::json(&json!({ "room_id": room_id, "servers": [&*ctx.config.server_name] }))
+    let found = bridge::resolve(&ctx, call.param("roomAlias")).await?;
+    Answer::json(&json!({ "room_id": found.room_id, "servers": found.servers }))
 }
 
 /// `PUT /directory/room/{roomAlias}`: one of two who ask for the same alias gets it.

@@ -9,10 +9,11 @@ use serde::Deserialize;
 use serde_json::json;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_remote::appservice::{Entity, Existence, PingError};
+use skerry_remote::federation::{Aliased, FederationError};
 use skerry_room::RoomError;
 
-use crate::Ctx;
 use crate::in_room::{refusal, room_id};
+use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -70,15 +71,22 @@ fn service(call: &Call) -> Result<Arc<str>, ApiError> {
     asker.ok_or_else(|| ApiError::forbidden("Only for application services"))
 }
 
-/// The room behind an alias; an application service may make it because it is asked for.
-pub(crate) async fn resolve(ctx: &Ctx, alias: &str) -> Result<String, ApiError> {
-    let first = ctx.rooms.resolve(alias).await;
-    if !matches!(first, Err(RoomError::NotFound(_))) {
-        return first.map_err(refusal);
+/// The room behind an alias, and servers that know it. An application service may make it because
+/// it is asked for; one of another server is asked for there.
+pub(crate) async fn resolve(ctx: &Ctx, alias: &str) -> Result<Aliased, ApiError> {
+    let first = ctx.federation.resolve(alias).await;
+    let unknown = |found: &Result<_, FederationError>| {
+        matches!(found, Err(FederationError::Room(RoomError::NotFound(_))))
+    };
+    if !unknown(&first) {
+        return first.map_err(fault::federation);
     }
     match ctx.bridges.find_alias(alias).await {
-        Existence::Made => ctx.rooms.resolve(alias).await.map_err(refusal),
-        Existence::None => first.map_err(refusal),
+        Existence::Made => {
+            let made = ctx.federation.resolve(alias).await;
+            made.map_err(fault::federation)
+        }
+        Existence::None => first.map_err(fault::federation),
         Existence::Unknown => Err(late()),
     }
 }

@@ -74,7 +74,10 @@ async fn create(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let who = who(&call)?;
     let by_address = std::mem::take(&mut body.invite_3pid);
     let made = match by_address.is_empty() {
-        true => ctx.rooms.create(who, request(body)).await.map_err(refused),
+        true => {
+            let made = ctx.federation.create(who, request(body)).await;
+            made.map_err(refused)
+        }
         false => {
             let made = ctx.identity.create(who, request(body), by_address).await;
             made.map_err(|error| match error {

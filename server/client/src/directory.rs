@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use skerry_core::RoomNid;
 use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_remote::federation::RemoteDirectory;
 use skerry_room::{DirectoryAsk, DirectoryPlace, Network, PublicRoom};
 
-use crate::Ctx;
 use crate::in_room::{refusal, room_id, who};
+use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -57,61 +58,82 @@ async fn rooms(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     if !ctx.config.directory_without_auth {
         call.requester()?;
     }
-    let (limit, since) = (call.query_as("limit")?, call.query("since"));
-    let ask = DirectoryAsk {
-        from: place(since.as_deref())?,
-        limit: bounded(limit),
-        ..DirectoryAsk::default()
+    let wanted = Wanted {
+        limit: call.query_as("limit")?,
+        since: call.query("since"),
+        ..Wanted::default()
     };
-    page(&ctx, &call, ask).await
+    page(&ctx, &call, wanted).await
 }
 
 /// `POST /publicRooms`: as `GET`, with a filter.
 async fn search(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    #[derive(Deserialize, Default)]
-    struct Filter {
-        generic_search_term: Option<String>,
-        room_types: Option<Vec<Option<String>>>,
-    }
-    #[derive(Deserialize)]
-    struct Body {
-        limit: Option<u64>,
-        since: Option<String>,
-        filter: Option<Filter>,
-        include_all_networks: Option<bool>,
-        third_party_instance_id: Option<String>,
-    }
-    let body: Body = call.json()?;
-    let filter = body.filter.unwrap_or_default();
-    let network = match (body.include_all_networks, body.third_party_instance_id) {
-        (Some(true), None) => Network::All,
-        (Some(true), Some(_)) => {
-            let text = "`third_party_instance_id` names one network of all";
-            return Err(ApiError::invalid_param(text));
-        }
-        (_, Some(instance)) => Network::One(instance),
-        (_, None) => Network::Own,
-    };
-    let ask = DirectoryAsk {
-        term: filter.generic_search_term,
-        room_types: filter.room_types,
-        network,
-        federated: false,
-        from: place(body.since.as_deref())?,
-        limit: bounded(body.limit),
-    };
-    page(&ctx, &call, ask).await
+    page(&ctx, &call, call.json()?).await
 }
 
-async fn page(ctx: &Ctx, call: &Call, ask: DirectoryAsk) -> Result<Answer, ApiError> {
-    if let Some(server) = call
-        .query("server")
-        .filter(|server| **server != *ctx.config.server_name)
-    {
-        return Err(ApiError::not_found(format!(
-            "Cannot reach the server {server}"
-        )));
+/// Which rooms a client wants to see.
+#[derive(Deserialize, Default)]
+struct Wanted {
+    limit: Option<u64>,
+    since: Option<String>,
+    filter: Option<Filter>,
+    include_all_networks: Option<bool>,
+    third_party_instance_id: Option<String>,
+}
+
+#[derive(Deserialize, Serialize, Default)]
+struct Filter {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generic_search_term: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    room_types: Option<Vec<Option<String>>>,
+}
+
+impl Wanted {
+    /// As a question to this server.
+    fn here(self) -> Result<DirectoryAsk, ApiError> {
+        let filter = self.filter.unwrap_or_default();
+        let network = match (self.include_all_networks, self.third_party_instance_id) {
+            (Some(true), None) => Network::All,
+            (Some(true), Some(_)) => {
+                let text = "`third_party_instance_id` names one network of all";
+                return Err(ApiError::invalid_param(text));
+            }
+            (_, Some(instance)) => Network::One(instance),
+            (_, None) => Network::Own,
+        };
+        Ok(DirectoryAsk {
+            term: filter.generic_search_term,
+            room_types: filter.room_types,
+            network,
+            federated: false,
+            from: place(self.since.as_deref())?,
+            limit: bounded(self.limit),
+        })
     }
+
+    /// As a question to another server.
+    fn elsewhere(self) -> RemoteDirectory {
+        RemoteDirectory {
+            limit: Some(bounded(self.limit) as u64),
+            since: self.since,
+            filter: self
+                .filter
+                .and_then(|filter| serde_json::to_value(filter).ok()),
+            include_all_networks: self.include_all_networks.unwrap_or(false),
+            third_party_instance_id: self.third_party_instance_id,
+        }
+    }
+}
+
+async fn page(ctx: &Ctx, call: &Call, wanted: Wanted) -> Result<Answer, ApiError> {
+    let server = call.query("server");
+    if let Some(server) = server.filter(|server| **server != *ctx.config.server_name) {
+        call.requester()?;
+        let page = ctx.federation.public_rooms_of(&server, wanted.elsewhere());
+        return Answer::json(&page.await.map_err(fault::federation)?);
+    }
+    let ask = wanted.here()?;
     let page = ctx.rooms.public_rooms(ask).await.map_err(refusal)?;
     let mut body = json!({
         "chunk": page.rooms.iter().map(entry).collect::<Vec<_>>(),

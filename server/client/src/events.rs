@@ -4,8 +4,8 @@ use serde_json::json;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::ContextAsk;
 
-use crate::Ctx;
-use crate::reading::{Context, ask, filter, is_back, limit, param};
+use crate::reading::{Context, ask, filter, is_back, limit, param, viewer};
+use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -42,10 +42,8 @@ async fn context(ctx: Context, call: Call) -> Result<Answer, ApiError> {
         limit: limit(&call, 0, 10)?,
         filter: filter(&call)?,
     };
-    let json = ask(&ctx, &call, move |rooms, snap, viewer| {
-        rooms.context_json(snap, viewer, &room, &about)
-    });
-    Ok(Answer::json_bytes(json.await?))
+    let json = ctx.federation.context(viewer(&call)?, room, about).await;
+    Ok(Answer::json_bytes(json.map_err(fault::federation)?))
 }
 
 /// `GET /rooms/{roomId}/timestamp_to_event`
@@ -54,9 +52,10 @@ async fn by_time(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let ts = call.query_as::<u64>("ts")?;
     let ts = ts.ok_or_else(|| ApiError::missing_param("ts is missing"))?;
     let back = is_back(&call, None)?;
-    let (event_id, at) = ask(&ctx, &call, move |rooms, snap, viewer| {
-        rooms.event_at_time(snap, viewer, &room, ts, back)
-    })
-    .await?;
+    let found = ctx
+        .federation
+        .event_at(viewer(&call)?, room, (ts, back))
+        .await;
+    let (event_id, at) = found.map_err(fault::federation)?;
     Answer::json(&json!({ "event_id": event_id, "origin_server_ts": at }))
 }

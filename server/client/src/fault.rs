@@ -2,6 +2,7 @@
 
 use skerry_account::AccountError;
 use skerry_http::ApiError;
+use skerry_remote::federation::FederationError;
 use skerry_remote::identity::IdentityError;
 use skerry_store::StoreError;
 
@@ -24,6 +25,7 @@ pub(crate) fn identity(error: IdentityError) -> ApiError {
     match error {
         IdentityError::Account(error) => account(error),
         IdentityError::Room(error) => refusal(error),
+        IdentityError::Elsewhere(error) => federation(error),
         IdentityError::Name(_) => ApiError::invalid_param(text),
         IdentityError::Missing(_) => ApiError::missing_param(text),
         IdentityError::Signature(_) => ApiError::forbidden(text),
@@ -35,6 +37,36 @@ pub(crate) fn identity(error: IdentityError) -> ApiError {
             _ => ApiError::unknown(text),
         },
         IdentityError::Answer | IdentityError::Unreachable(_) => ApiError::bad_gateway(text),
+    }
+}
+
+/// How long a client waits before it asks again for what another server is too busy for, in ms.
+const BUSY_ELSEWHERE_MS: u64 = 5_000;
+
+/// What other servers did not do as the client's error. Only codes that mean something to a
+/// client are passed on; the words are ours and theirs, the status is what the code has here.
+pub(crate) fn federation(error: FederationError) -> ApiError {
+    let text = error.to_string();
+    match error {
+        FederationError::Room(error) => refusal(error),
+        FederationError::Nobody(text) => ApiError::not_found(text),
+        FederationError::Refused {
+            status, errcode, ..
+        } => match (errcode.as_str(), status) {
+            ("M_UNABLE_TO_AUTHORISE_JOIN", _) => ApiError::unable_to_authorise_join(text),
+            ("M_UNABLE_TO_GRANT_JOIN", _) => ApiError::unable_to_grant_join(text),
+            ("M_INCOMPATIBLE_ROOM_VERSION", _) => ApiError::incompatible_room_version(text),
+            ("M_INVITE_BLOCKED", _) => ApiError::invite_blocked(text),
+            ("M_LIMIT_EXCEEDED", _) => ApiError::limit(BUSY_ELSEWHERE_MS),
+            ("M_FORBIDDEN", _) | (_, 403) => ApiError::forbidden(text),
+            ("M_NOT_FOUND", 404) => ApiError::not_found(text),
+            _ => ApiError::bad_gateway(text),
+        },
+        FederationError::Unreachable { .. }
+        | FederationError::Answer { .. }
+        | FederationError::Budget { .. }
+        | FederationError::Incomplete { .. } => ApiError::bad_gateway(text),
+        FederationError::Stopped(cause) => ApiError::internal(cause),
     }
 }
 

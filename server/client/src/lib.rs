@@ -71,6 +71,7 @@ use skerry_account::Accounts;
 use skerry_core::{Clock, DiceSource};
 use skerry_http::Route;
 use skerry_remote::appservice::Bridges;
+use skerry_remote::federation::Federation;
 use skerry_remote::federation::people::People;
 use skerry_remote::identity::Identity;
 use skerry_room::Rooms;
@@ -98,6 +99,8 @@ pub struct Ctx {
     pub bridges: Bridges,
     /// People of other servers and their devices.
     pub people: People,
+    /// Other servers.
+    pub federation: Federation,
     /// What the operator chose.
     pub config: ClientConfig,
     /// The time.

@@ -22,21 +22,29 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(POST "/_matrix/client/v3/rooms/{roomId}/unban", Token, Send, unban),
 ];
 
+/// The most servers of a query that are looked at.
+const MAX_VIA: usize = 50;
 /// Fields of the body of a join that are no content of the member event.
 const NOT_CONTENT: [&str; 2] = ["membership", "reason"];
 
-/// `POST /join/{roomIdOrAlias}`: joined, durably, when answered.
+/// `POST /join/{roomIdOrAlias}`: joined, durably, when answered; through the servers that `via`
+/// names where this one does not take part in the room.
 async fn join_any(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let room_id = named_room(&ctx, &call).await?;
-    enter(&ctx, &call, &room_id).await
+    let named = named_room(&ctx, &call).await?;
+    enter(&ctx, &call, named).await
 }
 
 /// `POST /rooms/{roomId}/join`: as by `POST /join`.
 async fn join(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    enter(&ctx, &call, room_id(&call)?).await
+    let named = Named {
+        room_id: room_id(&call)?.to_owned(),
+        via: via(&call),
+    };
+    enter(&ctx, &call, named).await
 }
 
-async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError> {
+async fn enter(ctx: &Ctx, call: &Call, named: Named) -> Result<Answer, ApiError> {
+    let Named { room_id, via } = named;
     let mut body: Map<String, Value> = call.json()?;
     let reason = reason(call)?.reason;
     let signed = body.remove("third_party_signed");
@@ -45,10 +53,13 @@ async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError
     let (who, how) = (who(call)?, Move { reason, content });
     let joined = match signed.filter(|signed| !signed.is_null()) {
         Some(signed) => {
-            let joined = ctx.identity.join(who, room_id, signed, how).await;
+            let joined = ctx.identity.join(who, &room_id, signed, how).await;
             joined.map_err(fault::identity)?
         }
-        None => ctx.rooms.join(who, room_id, how).await.map_err(refusal)?,
+        None => {
+            let joined = ctx.federation.join(who, &room_id, via, how).await;
+            joined.map_err(fault::federation)?
+        }
     };
     Answer::json(&json!({ "room_id": joined }))
 }
@@ -56,18 +67,19 @@ async fn enter(ctx: &Ctx, call: &Call, room_id: &str) -> Result<Answer, ApiError
 /// `POST /knock/{roomIdOrAlias}`
 async fn knock(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let how = reason(&call)?;
-    let room_id = named_room(&ctx, &call).await?;
-    let knocked = ctx.rooms.knock(who(&call)?, &room_id, how).await;
-    Answer::json(&json!({ "room_id": knocked.map_err(refusal)? }))
+    let Named { room_id, via } = named_room(&ctx, &call).await?;
+    let knocked = ctx.federation.knock(who(&call)?, &room_id, via, how).await;
+    Answer::json(&json!({ "room_id": knocked.map_err(fault::federation)? }))
 }
 
 /// `POST /rooms/{roomId}/leave`: also declines an invite.
 async fn leave(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let how = reason(&call)?;
-    ctx.rooms
+    let left = ctx
+        .federation
         .leave(who(&call)?, room_id(&call)?, how)
-        .await
-        .map_err(refusal)?;
+        .await;
+    left.map_err(fault::federation)?;
     Ok(Answer::empty())
 }
 
@@ -92,10 +104,10 @@ async fn invite(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (user_id, how) = target(&call)?;
     bridge::wake(&ctx, &user_id).await?;
     let done = ctx
-        .rooms
+        .federation
         .invite(who(&call)?, room_id(&call)?, &user_id, how)
         .await;
-    done.map_err(refusal)?;
+    done.map_err(fault::federation)?;
     Ok(Answer::empty())
 }
 
@@ -167,14 +179,35 @@ fn removed(call: &Call) -> Result<(String, Move), ApiError> {
     ))
 }
 
+/// A room that a client names, and servers that know it.
+pub(crate) struct Named {
+    pub(crate) room_id: String,
+    pub(crate) via: Vec<String>,
+}
+
+/// The servers that a query names: `via`, or as it was called before.
+pub(crate) fn via(call: &Call) -> Vec<String> {
+    let pairs = call.query_pairs();
+    let named = pairs.filter(|(name, _)| matches!(&**name, "via" | "server_name"));
+    named.map(|(_, server)| server).take(MAX_VIA).collect()
+}
+
 /// The room that the path names by id or alias.
-pub(crate) async fn named_room(ctx: &Ctx, call: &Call) -> Result<String, ApiError> {
-    let name = call.param("roomIdOrAlias");
+pub(crate) async fn named_room(ctx: &Ctx, call: &Call) -> Result<Named, ApiError> {
+    let (name, mut via) = (call.param("roomIdOrAlias"), via(call));
     if name.starts_with('#') {
-        return bridge::resolve(ctx, name).await;
+        let found = bridge::resolve(ctx, name).await?;
+        via.extend(found.servers);
+        return Ok(Named {
+            room_id: found.room_id,
+            via,
+        });
     }
     if skerry_core::names::is_room_id(name) {
-        return Ok(name.to_owned());
+        return Ok(Named {
+            room_id: name.to_owned(),
+            via,
+        });
     }
     Err(ApiError::invalid_param(format!(
         "{name:?} is neither a room id nor a room alias"

@@ -3,15 +3,15 @@
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::MessagesAsk;
 
-use crate::Ctx;
-use crate::reading::{Context, ask, cut, filter, is_back, limit, param};
+use crate::reading::{Context, cut, filter, is_back, limit, param, viewer};
+use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] =
     &[route!(GET "/_matrix/client/v3/rooms/{roomId}/messages", Token, Heavy, messages)];
 
 /// `GET /rooms/{roomId}/messages`: 10 events unless asked otherwise; `end` is absent where there
-/// is nothing more.
+/// is nothing more. History that is not here is fetched from other servers.
 async fn messages(ctx: Context, call: Call) -> Result<Answer, ApiError> {
     let room = param(&call, "roomId");
     let filter = filter(&call)?;
@@ -25,8 +25,6 @@ async fn messages(ctx: Context, call: Call) -> Result<Answer, ApiError> {
         limit: limit(&call, 1, default)?,
         filter,
     };
-    let json = ask(&ctx, &call, move |rooms, snap, viewer| {
-        rooms.messages_json(snap, viewer, &room, &page)
-    });
-    Ok(Answer::json_bytes(json.await?))
+    let json = ctx.federation.messages(viewer(&call)?, room, page).await;
+    Ok(Answer::json_bytes(json.map_err(fault::federation)?))
 }

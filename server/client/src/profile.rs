@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value, json};
 use skerry_account::AccountError;
 use skerry_account::profile::Propagate;
+use skerry_core::names;
 use skerry_http::{Answer, ApiError, Call, Requester, Route, route};
 
 use crate::{Ctx, bridge, fault, scope};
@@ -20,6 +21,10 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 /// `GET /profile/{userId}`
 async fn all(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let user_id = call.param("userId");
+    if !ctx.rooms.is_local(user_id) && names::is_user_id(user_id) {
+        let profile = ctx.federation.profile(user_id).await;
+        return Answer::json(&*profile.map_err(fault::federation)?);
+    }
     let mut profile = ctx.accounts.profile(user_id).await;
     if missing(&profile) && bridge::wake(&ctx, user_id).await? {
         profile = ctx.accounts.profile(user_id).await;
@@ -30,6 +35,13 @@ async fn all(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
 /// `GET /profile/{userId}/{keyName}`
 async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let (user_id, field) = (call.param("userId"), call.param("keyName"));
+    if !ctx.rooms.is_local(user_id) && names::is_user_id(user_id) {
+        let profile = ctx.federation.profile(user_id).await;
+        return match profile.map_err(fault::federation)?.get(field) {
+            Some(value) => Answer::json(&json!({ field: value })),
+            None => Ok(Answer::empty()),
+        };
+    }
     let mut value = ctx.accounts.profile_field(user_id, field).await;
     if missing(&value) && bridge::wake(&ctx, user_id).await? {
         value = ctx.accounts.profile_field(user_id, field).await;

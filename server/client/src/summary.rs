@@ -9,8 +9,8 @@ use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::{HierarchyAsk, HierarchyPage, HierarchyRoom, PublicRoom};
 
 use crate::Ctx;
-use crate::in_room::{refusal, room_id, who};
-use crate::{directory, membership};
+use crate::in_room::{room_id, who};
+use crate::{directory, fault, membership};
 
 /// The endpoints of this file. The unstable forms are those of MSC3266 as clients call them.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -49,19 +49,25 @@ fn summary_of(room: &PublicRoom) -> Value {
 /// `GET /room_summary/{roomIdOrAlias}`: also for those who are not logged in, where the room is
 /// open to all.
 async fn summary(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
-    let room_id = membership::named_room(&ctx, &call).await?;
-    let user = call.requester_opt().map(|requester| requester.user);
-    let found = ctx.rooms.summary(user, &room_id).await;
-    let (room, membership) = found.map_err(refusal)?;
+    let named = membership::named_room(&ctx, &call).await?;
+    let who = match call.requester_opt() {
+        Some(_) => Some(who(&call)?),
+        None => None,
+    };
+    let found = ctx
+        .federation
+        .summary(who.as_ref(), &named.room_id, named.via)
+        .await;
+    let (room, membership) = found.map_err(fault::federation)?;
     let mut body = summary_of(&room);
-    if let (Some(_), Some(fields)) = (user, body.as_object_mut()) {
+    if let (Some(_), Some(fields)) = (who, body.as_object_mut()) {
         let membership = membership.map_or("leave", |membership| membership.as_str());
         fields.insert("membership".into(), membership.into());
     }
     Answer::json(&body)
 }
 
-/// `GET /rooms/{roomId}/hierarchy`
+/// `GET /rooms/{roomId}/hierarchy`: rooms that this server is not in are asked for elsewhere.
 async fn hierarchy(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let limit = call.query_as("limit")?;
     if limit == Some(0) {
@@ -73,8 +79,11 @@ async fn hierarchy(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         limit: limit.unwrap_or(LIMIT),
         from: call.query("from"),
     };
-    let page = ctx.rooms.hierarchy(who(&call)?, room_id(&call)?, ask).await;
-    Answer::json(&page_body(page.map_err(refusal)?)?)
+    let page = ctx
+        .federation
+        .hierarchy(who(&call)?, room_id(&call)?, ask)
+        .await;
+    Answer::json(&page_body(page.map_err(fault::federation)?)?)
 }
 
 #[derive(Serialize)]

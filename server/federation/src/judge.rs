@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use skerry_core::StoredEvent;
-use skerry_remote::federation::Federation;
-use skerry_room::{Arrival, RoomError, Verdict};
+use skerry_remote::federation::{Federation, FederationError};
+use skerry_room::{RoomError, Verdict};
 use skerry_store::StoreError;
 
 use crate::{Outcome, Pending, Receive};
@@ -70,27 +70,24 @@ impl Judge {
             return Ok(Vec::new());
         };
         let count = events.len();
-        let arrivals = events.into_iter().map(|event| (event, Arrival::default()));
-        let rooms = self.federation.rooms();
-        match rooms.receive_all(room_id, arrivals.collect()).await {
-            Ok(verdicts) => {
-                tracing::debug!(room_id, origin = &*origin, ?verdicts, "PDUs were judged");
-                Ok(verdicts.into_iter().map(outcome).collect())
-            }
-            Err(RoomError::Store(error)) => Err(error),
-            Err(error) => Ok(vec![Outcome::Aside(error.to_string()); count]),
-        }
+        let received = self.federation.receive(&origin, room_id, events).await;
+        let fates = match received {
+            Ok(fates) => fates,
+            Err(RoomError::Store(error)) => return Err(error),
+            Err(error) => return Ok(vec![Outcome::Aside(error.to_string()); count]),
+        };
+        tracing::debug!(room_id, origin = &*origin, ?fates, "PDUs were judged");
+        fates.into_iter().map(outcome).collect()
     }
 }
 
-fn outcome(verdict: Verdict) -> Outcome {
-    match verdict {
-        Verdict::Missing(missing) => Outcome::Aside(format!(
-            "{} events before it and {} that it rests on are not here",
-            missing.prev.len(),
-            missing.auth.len()
-        )),
-        _ => Outcome::Judged,
+/// What became of a PDU; what could not be had for it sets it aside.
+fn outcome(fate: Result<Verdict, FederationError>) -> Result<Outcome, StoreError> {
+    match fate {
+        Ok(Verdict::Missing(_)) => Ok(Outcome::Aside("what it rests on is not here".into())),
+        Ok(_) => Ok(Outcome::Judged),
+        Err(FederationError::Room(RoomError::Store(error))) => Err(error),
+        Err(error) => Ok(Outcome::Aside(error.to_string())),
     }
 }
 

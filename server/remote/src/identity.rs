@@ -19,6 +19,7 @@ use skerry_core::keys::SigningKey;
 use skerry_core::names;
 use skerry_room::{RoomError, Rooms};
 
+use crate::federation::{Federation, FederationError};
 use crate::http::{HttpError, Request, Transport};
 
 pub use invite::{AddressInvite, BoundInvite, OnBind};
@@ -60,6 +61,9 @@ pub enum IdentityError {
     /// About the room.
     #[error("{0}")]
     Room(#[from] RoomError),
+    /// About a user of another server.
+    #[error("{0}")]
+    Elsewhere(#[from] FederationError),
 }
 
 /// What users ask of identity servers. A cheap handle: clone it freely.
@@ -68,6 +72,7 @@ pub struct Identity {
     http: Arc<dyn Transport>,
     accounts: Accounts,
     rooms: Rooms,
+    federation: Federation,
     key: Arc<SigningKey>,
 }
 
@@ -90,13 +95,14 @@ impl Identity {
     pub fn new(
         http: Arc<dyn Transport>,
         accounts: Accounts,
-        rooms: Rooms,
+        federation: Federation,
         key: Arc<SigningKey>,
     ) -> Identity {
         Identity {
             http,
             accounts,
-            rooms,
+            rooms: federation.rooms().clone(),
+            federation,
             key,
         }
     }

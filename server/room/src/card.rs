@@ -229,6 +229,28 @@ impl Rooms {
         }
     }
 
+    /// Whether a user may know what another server shows of a room: anybody may come in or read
+    /// it, or they are in a room whose members may, or they are invited.
+    pub(crate) fn may_preview_shown(
+        &self,
+        snap: &Snapshot,
+        shown: &PublicRoom,
+        user: UserNid,
+    ) -> Result<bool, StoreError> {
+        let open = matches!(
+            shown.join_rule.as_str(),
+            "public" | "knock" | "knock_restricted"
+        );
+        if open || shown.world_readable || self.is_in_any(snap, user, &shown.allowed_rooms)? {
+            return Ok(true);
+        }
+        let Some(room) = self.store().room_nid(&shown.room_id)? else {
+            return Ok(false);
+        };
+        let row = self.member_of(snap, user, room)?;
+        Ok(row.is_some_and(|row| matches!(row.membership, Membership::Join | Membership::Invite)))
+    }
+
     fn is_in_any(
         &self,
         snap: &Snapshot,
@@ -267,6 +289,29 @@ impl Rooms {
                 None => None,
             };
             Ok((shown, membership))
+        })
+        .await
+    }
+
+    /// The same of a room as another server shows it.
+    ///
+    /// # Errors
+    /// `NotFound` for a room that the user may not know of; the store's.
+    pub async fn summary_elsewhere(
+        &self,
+        user: UserNid,
+        shown: PublicRoom,
+    ) -> Result<(PublicRoom, Option<Membership>), RoomError> {
+        self.query(move |this, snap| {
+            if !this.may_preview_shown(snap, &shown, user)? {
+                let text = "There is no such room, or it is not open";
+                return Err(RoomError::NotFound(text.into()));
+            }
+            let row = match this.store().room_nid(&shown.room_id)? {
+                Some(room) => this.member_of(snap, user, room)?,
+                None => None,
+            };
+            Ok((shown, row.map(|row| row.membership)))
         })
         .await
     }

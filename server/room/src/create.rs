@@ -42,7 +42,9 @@ pub struct CreateRoom {
     pub name: Option<String>,
     /// What it is about.
     pub topic: Option<String>,
-    /// Whom to invite, by user id.
+    /// Whom to invite, by user id. Those of other servers are not invited here, since their
+    /// servers have to be asked once the room is there; a preset may make them equals all the
+    /// same.
     pub invite: Vec<String>,
     /// The room is for talking with the people invited: noted in their invites.
     pub is_direct: bool,
@@ -94,8 +96,8 @@ impl Rooms {
     ///
     /// # Errors
     /// `GuestForbidden`, `UnsupportedVersion`, `AliasInUse`, `InvalidState` where what the room
-    /// is to begin with contradicts the rules, `InvalidParam`, `BadJson`, `TooLarge`, `NotFound`
-    /// for an invited user of a server that cannot be reached, or the store's.
+    /// is to begin with contradicts the rules, `InvalidParam`, `BadJson`, `TooLarge`, or the
+    /// store's.
     pub async fn create(&self, who: Who, request: CreateRoom) -> Result<String, RoomError> {
         let request = Arc::new(request);
         for attempt in 0..ATTEMPTS {
@@ -289,7 +291,8 @@ impl Change<'_> {
         for draft in plan.events {
             self.add(&who.user_id, draft, None).map_err(contradiction)?;
         }
-        for invited in &request.invite {
+        let here = request.invite.iter().filter(|id| self.rooms.is_local(id));
+        for invited in here {
             let mut content = object([]);
             if request.is_direct {
                 content.insert("is_direct", true);

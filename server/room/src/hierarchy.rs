@@ -9,7 +9,9 @@ mod children;
 mod walks;
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
+use serde_json::value::RawValue;
 use skerry_core::RoomNid;
 use skerry_core::keys::random_name;
 use skerry_store::{Snapshot, StoreError};
@@ -17,8 +19,8 @@ use skerry_store::{Snapshot, StoreError};
 use crate::{PublicRoom, RoomError, Rooms, Who};
 
 pub(crate) use children::{Child, stripped as stripped_children};
-use walks::Walk;
 pub(crate) use walks::Walks;
+pub use walks::{Step, Walk};
 
 /// Rooms in one answer at most, and where the client does not say.
 pub const HIERARCHY_MAX: usize = 100;
@@ -60,77 +62,115 @@ pub struct HierarchyPage {
     pub next: Option<String>,
 }
 
+/// What stopped a part of a walk before it was full.
+#[derive(Debug)]
+pub struct Stopped {
+    /// Where the walk stands.
+    pub walk: Walk,
+    /// What it met so far.
+    pub rooms: Vec<HierarchyRoom>,
+    /// The room that comes next and that this server cannot speak for; none: the part is full, or
+    /// the walk is over.
+    pub elsewhere: Option<Step>,
+}
+
 impl Rooms {
-    /// A part of a space, as far as the user may see it.
+    /// Begins a walk, or finds the one that a token stands for.
     ///
     /// # Errors
-    /// `Forbidden` for a room that they may not see or that there is not; `InvalidParam` for a
-    /// token that is not known (any more) or was given for another question; the store's.
-    pub async fn hierarchy(
+    /// `InvalidParam` for a token that is not known (any more) or was given for another question.
+    pub fn walk(&self, who: &Who, root: &str, ask: &HierarchyAsk) -> Result<Walk, RoomError> {
+        let Some(token) = &ask.from else {
+            return Ok(Walk::begin(who.user, root, ask));
+        };
+        let walk = self
+            .inner
+            .lookups
+            .walks
+            .get(token, self.inner.clock.now_ms());
+        walk.filter(|walk| walk.fits(who.user, root, ask))
+            .ok_or_else(|| RoomError::InvalidParam("`from` is not known (any more)".into()))
+    }
+
+    /// Goes on with a walk as far as this server can speak for the rooms, adding what the user may
+    /// see to the rooms at hand.
+    ///
+    /// # Errors
+    /// `Forbidden` for a space that they may not see; the store's.
+    pub async fn walk_on(
         &self,
         who: Who,
-        room_id: &str,
+        mut walk: Walk,
+        mut rooms: Vec<HierarchyRoom>,
         ask: HierarchyAsk,
-    ) -> Result<HierarchyPage, RoomError> {
-        let closed = || RoomError::Forbidden("You may not see this room".into());
-        let root = self.store().room_nid(room_id)?.ok_or_else(closed)?;
+    ) -> Result<Stopped, RoomError> {
         self.query(move |this, snap| {
-            if !this.may_preview(snap, root, Some(who.user))? {
-                return Err(closed());
+            let mut elsewhere = None;
+            while rooms.len() < ask.limit.clamp(1, HIERARCHY_MAX) {
+                let Some(step) = walk.next() else { break };
+                let room = match this.store().room_nid(&step.room_id)? {
+                    Some(room) if this.is_here(snap, room)? => room,
+                    _ => {
+                        elsewhere = Some(step);
+                        break;
+                    }
+                };
+                match this.on_the_way(snap, &who, room, ask.suggested_only)? {
+                    Some((shown, children)) => rooms.push(walk.meet(&step, shown, &children)),
+                    None if step.depth == 0 => {
+                        return Err(RoomError::Forbidden("You may not see this room".into()));
+                    }
+                    None => {}
+                }
             }
-            this.walk(snap, &who, root, &ask)
+            Ok(Stopped {
+                walk,
+                rooms,
+                elsewhere,
+            })
         })
         .await
     }
 
-    fn walk(
+    /// What another server shows of a room on the way: for the walk, if the user may see it.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn met_elsewhere(
         &self,
-        snap: &Snapshot,
         who: &Who,
-        root: RoomNid,
-        ask: &HierarchyAsk,
-    ) -> Result<HierarchyPage, RoomError> {
-        let now_ms = self.inner.clock.now_ms();
-        let walks = &self.inner.lookups.walks;
-        let mut walk = match &ask.from {
-            None => Walk::begin(who.user, root, ask),
-            Some(token) => walks
-                .get(token, now_ms)
-                .filter(|walk| walk.fits(who.user, root, ask))
-                .ok_or_else(|| RoomError::InvalidParam("`from` is not known (any more)".into()))?,
+        mut stopped: Stopped,
+        shown: PublicRoom,
+        children: &[Box<RawValue>],
+    ) -> Result<Stopped, RoomError> {
+        let Some(step) = stopped.elsewhere.take() else {
+            return Ok(stopped);
         };
-        let deepest = ask.max_depth.unwrap_or(MAX_DEPTH).min(MAX_DEPTH);
-        let mut rooms = Vec::new();
-        while rooms.len() < ask.limit.clamp(1, HIERARCHY_MAX) {
-            let Some((room, depth)) = walk.next() else {
-                break;
-            };
-            let Some(found) = self.on_the_way(snap, who, room, ask.suggested_only)? else {
-                continue;
-            };
-            let (shown, children) = found;
-            if depth < deepest {
-                // The first child comes next: it goes onto the stack last.
-                for child in children.iter().rev() {
-                    if let Some(room) = self.store().room_nid(&child.room_id)? {
-                        walk.push(room, depth + 1);
-                    }
-                }
-            }
-            rooms.push(HierarchyRoom {
-                room: shown,
-                children: stripped_children(&children),
-            });
+        let (user, asked) = (who.user, shown.clone());
+        let may = self.query(move |this, snap| Ok(this.may_preview_shown(snap, &asked, user)?));
+        if may.await? {
+            let children = children::read(children);
+            let only = stopped.walk.suggested_only();
+            let wanted: Vec<Child> = children
+                .into_iter()
+                .filter(|child| child.suggested || !only)
+                .collect();
+            let met = stopped.walk.meet(&step, shown, &wanted);
+            stopped.rooms.push(met);
         }
-        let next = match walk.is_over() {
-            true => None,
-            false => {
-                let token = random_name(&mut *self.inner.dice.dice(), 24);
-                walks.put(token.clone(), walk, now_ms);
-                Some(token)
-            }
-        };
-        Ok(HierarchyPage { rooms, next })
+        Ok(stopped)
+    }
+
+    /// The token for the rest of a walk, if there is a rest.
+    #[must_use]
+    pub fn keep_walk(&self, walk: Walk) -> Option<String> {
+        if walk.is_over() {
+            return None;
+        }
+        let token = random_name(&mut *self.inner.dice.dice(), 24);
+        let now_ms = self.inner.clock.now_ms();
+        self.inner.lookups.walks.put(token.clone(), walk, now_ms);
+        Some(token)
     }
 
     /// A room of the walk, if the user may see it, and its children.
@@ -172,11 +212,11 @@ impl Rooms {
 
 /// Rooms met on a walk, each once: this is what ends in spite of cycles.
 #[derive(Clone, Debug, Default)]
-struct Met(HashSet<RoomNid>);
+struct Met(HashSet<Arc<str>>);
 
 impl Met {
     /// Whether the room is met for the first time, and there is room for it.
-    fn first(&mut self, room: RoomNid) -> bool {
-        self.0.len() < MAX_MET && self.0.insert(room)
+    fn first(&mut self, room_id: &Arc<str>) -> bool {
+        self.0.len() < MAX_MET && self.0.insert(Arc::clone(room_id))
     }
 }

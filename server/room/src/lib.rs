@@ -85,7 +85,9 @@ pub use federated::{
     Arrival, Backfilled, DraftedInvite, Entered, Entry, Extremities, ForeignTemplate, Gap, Hole,
     Missing, MissingAsk, OutgoingPdu, ServedSpace, ServedState, Template, Verdict, Waiting, Wanted,
 };
-pub use hierarchy::{HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom};
+pub use hierarchy::{
+    HIERARCHY_MAX, HierarchyAsk, HierarchyPage, HierarchyRoom, Step, Stopped, Walk,
+};
 pub use membership::Move;
 pub use mentions::{Readable, Tell, TextAt};
 pub use mutual::MutualRooms;
@@ -93,7 +95,7 @@ pub use notice::{Notice, NoticeSettings};
 pub use people::{Found, FoundPeople};
 pub use read::{
     ContextAsk, Cut, EventFilter, Facts, Form, MembersAsk, MessagesAsk, PAGE_MAX, Page, PageAsk,
-    Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, View, Viewer, glob_matches,
+    Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, Told, View, Viewer, glob_matches,
     rel_kind,
 };
 pub use receipts::ReadMarks;

@@ -7,6 +7,7 @@ use skerry_core::{Clock, DiceSource};
 use skerry_room::Rooms;
 use skerry_store::StoreError;
 
+use super::asked::Asked;
 use super::carry::Carry;
 use super::checker::Checker;
 use super::keyring::{KeyRing, KeyRingOptions, OldKey, Revoked};
@@ -47,6 +48,7 @@ pub struct Federation {
     pub(crate) checker: Checker,
     pub(crate) sender: Sender,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) asked: Arc<Asked>,
 }
 
 impl Federation {
@@ -92,6 +94,7 @@ impl Federation {
             keys,
             checker,
             sender,
+            asked: Arc::new(Asked::new(Arc::clone(&options.clock))),
             clock: options.clock,
         })
     }

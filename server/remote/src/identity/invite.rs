@@ -116,7 +116,8 @@ impl Identity {
                     reason,
                     content: None,
                 };
-                Ok(self.rooms.invite(who, room_id, &user_id, how).await?)
+                let invited = self.federation.invite(who, room_id, &user_id, how);
+                Ok(invited.await?)
             }
             Invitee::Unknown(invite) => self.keep(who, room_id, invite, card).await,
         }
@@ -216,7 +217,7 @@ impl Identity {
                 Invitee::Unknown(invite) => unknown.push(invite),
             }
         }
-        let room_id = self.rooms.create(who.clone(), room).await?;
+        let room_id = self.federation.create(who.clone(), room).await?;
         for invite in unknown {
             if let Err(error) = self.invite_unknown(who.clone(), &room_id, invite).await {
                 tracing::warn!(%error, room_id, "somebody was not invited by their address");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use skerry_core::{Pos, RoomNid};
 use skerry_store::schema::room_read::RedactedAt;
 use skerry_store::{Snapshot, StoreError};
@@ -15,6 +16,10 @@ use crate::Rooms;
 const MAX_CHILDREN: usize = 10_000;
 /// Longest `order`, in characters.
 const MAX_ORDER: usize = 50;
+/// Servers of one child that are remembered.
+const MAX_VIA: usize = 10;
+/// The largest content of a child's event of another server, in bytes.
+const MAX_CONTENT: usize = 16 << 10;
 /// The type of the events that make children.
 const CHILD: &str = "m.space.child";
 
@@ -25,6 +30,8 @@ pub(crate) struct Child {
     pub(crate) room_id: Arc<str>,
     /// The space suggests it.
     pub(crate) suggested: bool,
+    /// Servers that know it.
+    pub(crate) via: Arc<[String]>,
     /// Its event, stripped, with its time: JSON.
     stripped: Arc<[u8]>,
     place: Place,
@@ -74,6 +81,26 @@ impl Content {
         via.is_some_and(|via| !via.is_empty() && via.iter().all(Value::is_string))
     }
 
+    fn via(&self) -> Arc<[String]> {
+        let via = self.via.as_array().map(Vec::as_slice).unwrap_or_default();
+        let named = via.iter().filter_map(Value::as_str);
+        named.take(MAX_VIA).map(str::to_owned).collect()
+    }
+
+    /// A child with this content.
+    fn child(&self, room_id: Arc<str>, ts: u64, stripped: Vec<u8>) -> Option<Child> {
+        self.is_child().then(|| Child {
+            room_id,
+            suggested: self.suggested == Value::Bool(true),
+            via: self.via(),
+            stripped: stripped.into(),
+            place: Place {
+                order: self.order(),
+                ts,
+            },
+        })
+    }
+
     fn order(&self) -> Option<String> {
         let order = self.order.as_str()?;
         let legal = order.len() <= MAX_ORDER && order.bytes().all(|b| (0x20..=0x7e).contains(&b));
@@ -113,17 +140,11 @@ impl Rooms {
             let Ok(content) = event.content_as::<Content>() else {
                 continue;
             };
-            if content.is_child() {
-                children.push(Child {
-                    room_id,
-                    suggested: content.suggested == Value::Bool(true),
-                    stripped: stripped_event(&event).into(),
-                    place: Place {
-                        order: content.order(),
-                        ts: event.origin_server_ts(),
-                    },
-                });
-            }
+            children.extend(content.child(
+                room_id,
+                event.origin_server_ts(),
+                stripped_event(&event),
+            ));
         }
         children.sort_by(Child::compare);
         let children: Arc<[Child]> = children.into();
@@ -142,6 +163,47 @@ fn stripped_event(event: &skerry_core::StoredEvent) -> Vec<u8> {
     out.extend_from_slice(event.origin_server_ts().to_string().as_bytes());
     out.push(b'}');
     out
+}
+
+/// Children as another server shows them: stripped events with their times, in order. What is no
+/// such event is left out.
+pub(super) fn read(events: &[Box<RawValue>]) -> Vec<Child> {
+    #[derive(Deserialize)]
+    struct Shown<'a> {
+        #[serde(rename = "type")]
+        kind: &'a str,
+        state_key: String,
+        sender: String,
+        origin_server_ts: u64,
+        #[serde(borrow)]
+        content: &'a RawValue,
+    }
+    let read = |event: &RawValue| {
+        let event: Shown<'_> = serde_json::from_str(event.get()).ok()?;
+        let named = skerry_core::names::is_room_id(&event.state_key)
+            && skerry_core::names::is_user_id(&event.sender);
+        if event.kind != CHILD || !named || event.content.get().len() > MAX_CONTENT {
+            return None;
+        }
+        let content: Content = serde_json::from_str(event.content.get()).ok()?;
+        let stripped = serde_json::json!({
+            "content": event.content,
+            "origin_server_ts": event.origin_server_ts,
+            "sender": event.sender,
+            "state_key": event.state_key,
+            "type": CHILD,
+        });
+        content.child(
+            event.state_key.into(),
+            event.origin_server_ts,
+            stripped.to_string().into_bytes(),
+        )
+    };
+    let events = events.iter().take(MAX_CHILDREN);
+    let mut children: Vec<Child> = events.filter_map(|event| read(event)).collect();
+    children.sort_by(Child::compare);
+    children.dedup_by(|later, first| later.room_id == first.room_id);
+    children
 }
 
 /// The events of children as a JSON array.
@@ -168,12 +230,38 @@ mod tests {
         Child {
             room_id: room_id.into(),
             suggested: false,
+            via: Arc::default(),
             stripped: Arc::from(Vec::new()),
             place: Place {
                 order: order.map(str::to_owned),
                 ts,
             },
         }
+    }
+
+    #[test]
+    fn what_others_show_is_taken_as_far_as_it_is_children() {
+        let raw = |json: &str| serde_json::value::RawValue::from_string(json.to_owned()).unwrap();
+        let event = |key: &str, order: &str| {
+            raw(&format!(
+                r#"{{"type":"m.space.child","state_key":"{key}","sender":"@a:b","unsigned":{{}},
+                "origin_server_ts":5,"content":{{"via":["b","c"],"order":"{order}"}}}}"#
+            ))
+        };
+        let events = [
+            event("!two:b", "b"),
+            event("!one:b", "a"),
+            event("no room", "c"),
+            raw(r#"{"type":"m.space.child"}"#),
+            raw(r#"[1]"#),
+            event("!one:b", "a"),
+        ];
+        let children = super::read(&events);
+        let ids: Vec<&str> = children.iter().map(|child| &*child.room_id).collect();
+        assert_eq!(ids, ["!one:b", "!two:b"]);
+        assert_eq!(&*children[0].via, ["b".to_owned(), "c".to_owned()]);
+        let shown = String::from_utf8(super::stripped(&children)).unwrap();
+        assert!(!shown.contains("unsigned"), "{shown}");
     }
 
     #[test]

@@ -41,6 +41,15 @@ pub struct ContextAsk {
     pub filter: EventFilter,
 }
 
+/// A part of a timeline as JSON, and what it lacks.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// The answer.
+    pub json: Vec<u8>,
+    /// The event before which a piece of history is missing where the answer begins.
+    pub hole: Option<String>,
+}
+
 pub(crate) fn no_event() -> RoomError {
     RoomError::NotFound("There is no such event, or you may not see it".to_owned())
 }
@@ -84,7 +93,8 @@ impl Rooms {
         self.event_json(snap, viewer, &room_id, event_id)
     }
 
-    /// A page of a room's timeline: `{"chunk":[..],"start":..,"end":..,"state":[..]}`.
+    /// A page of a room's timeline: `{"chunk":[..],"start":..,"end":..,"state":[..]}`. A page
+    /// ends where history is missing, and the next one begins there.
     ///
     /// # Errors
     /// [`RoomError::Forbidden`] to who may not look into the room; the store's.
@@ -94,7 +104,7 @@ impl Rooms {
         viewer: &Viewer,
         room_id: &str,
         ask: &MessagesAsk,
-    ) -> Result<Vec<u8>, RoomError> {
+    ) -> Result<Told, RoomError> {
         let mut view = self.readable_view(snap, viewer, room_id)?;
         let edge = if ask.back {
             Cut::at(snap.head())
@@ -132,7 +142,14 @@ impl Rooms {
         write_token("start", Some(from), &mut out);
         // The live end of a room is no end: a client that asks again from there gets what came since.
         let live = page.events.last().filter(|_| !ask.back);
-        let end = page.end.or(live.map(|event| Cut::after(event.order())));
+        let hole = match ask.back && wanted {
+            true => self.hole_at(snap, view.room(), from)?,
+            false => None,
+        };
+        // There is more, whether or not somebody gives it to us.
+        let beyond = hole.as_ref().filter(|_| page.events.is_empty());
+        let end = page.end.or(beyond.map(|_| from));
+        let end = end.or(live.map(|event| Cut::after(event.order())));
         write_token("end", end, &mut out);
         let newest = if ask.back {
             page.events.first()
@@ -145,7 +162,10 @@ impl Rooms {
             view.write_plain(&members, Form::STATE, &mut out)?;
         }
         out.push(b'}');
-        Ok(out)
+        Ok(Told {
+            json: out,
+            hole: hole.map(|hole| hole.event_id),
+        })
     }
 
     /// What stands around an event: `{"event":..,"events_before":[..],"events_after":[..],
@@ -160,12 +180,16 @@ impl Rooms {
         viewer: &Viewer,
         room_id: &str,
         ask: &ContextAsk,
-    ) -> Result<Vec<u8>, RoomError> {
+    ) -> Result<Told, RoomError> {
         let mut view = self.readable_view(snap, viewer, room_id)?;
         let event = view.event_by_id(&ask.event_id)?.ok_or_else(no_event)?;
         let before_limit = ask.limit / 2;
         let from = Cut::before(event.order());
         let (before, start) = view.side(from, true, before_limit, &ask.filter)?;
+        let hole = match before_limit {
+            0 => None,
+            _ => self.hole_at(snap, view.room(), from)?,
+        };
         let from = Cut::after(event.order());
         let (after, end) = view.side(from, false, ask.limit - before_limit, &ask.filter)?;
         let mut out = b"{\"event\":".to_vec();
@@ -182,7 +206,10 @@ impl Rooms {
         write_token("start", Some(start), &mut out);
         write_token("end", Some(end), &mut out);
         out.push(b'}');
-        Ok(out)
+        Ok(Told {
+            json: out,
+            hole: hole.map(|hole| hole.event_id),
+        })
     }
 }
 

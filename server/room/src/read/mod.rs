@@ -38,7 +38,7 @@ use visibility::Access;
 
 pub use cut::Cut;
 pub use filter::{EventFilter, Facts, glob_matches};
-pub use messages::{ContextAsk, MessagesAsk};
+pub use messages::{ContextAsk, MessagesAsk, Told};
 pub use page::{PAGE_MAX, Page, PageAsk, Recent};
 pub use placed::{Placed, Relates, rel_kind};
 pub use relations::{RelationsAsk, ThreadsAsk};

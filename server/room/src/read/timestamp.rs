@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use skerry_core::{EventNid, Order, Pos, RoomNid};
+use skerry_store::schema::federation::Holes;
 use skerry_store::schema::room::Timeline;
 use skerry_store::{Scan, Snapshot, StoreError};
 
@@ -44,6 +45,29 @@ impl Rooms {
             found.event.event_id().to_owned(),
             found.event.origin_server_ts(),
         ))
+    }
+
+    /// The event of a room before which history is missing that may hold a time (ms since the
+    /// epoch): the next one after the place of that time.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn hole_at_time(
+        &self,
+        snap: &Snapshot,
+        room_id: &str,
+        ts: u64,
+    ) -> Result<Option<String>, StoreError> {
+        let Some(room) = self.room_nid(snap, room_id)? else {
+            return Ok(None);
+        };
+        let place = self.place_of_time(snap, room, ts)?;
+        let scan = Scan::prefix(&room).from(&(room, place)).limit(1);
+        let Some((_, hole)) = snap.scan::<Holes>(scan).next().transpose()? else {
+            return Ok(None);
+        };
+        let held = self.event(snap, hole.event)?;
+        Ok(held.map(|held| held.event.event_id().to_owned()))
     }
 
     /// A place such that events before it are older than a time, and events after it are not; as

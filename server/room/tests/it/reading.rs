@@ -20,7 +20,8 @@ fn page(house: &House, who: &Who, room: &str, ask: &MessagesAsk) -> Value {
         &house
             .rooms
             .messages_json(&house.snap(), &viewer(who), room, ask)
-            .unwrap(),
+            .unwrap()
+            .json,
     )
 }
 
@@ -143,7 +144,8 @@ async fn context_stands_around_its_event() {
             &house
                 .rooms
                 .context_json(&house.snap(), &viewer(&alice), &room, ask)
-                .unwrap(),
+                .unwrap()
+                .json,
         )
     };
     let found = context(&about(4, "{}"));

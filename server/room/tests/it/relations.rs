@@ -290,7 +290,7 @@ async fn a_filter_by_relation() {
         let page = house
             .rooms
             .messages_json(&house.snap(), &viewer(&alice), &room, &ask);
-        let page = json(&page.unwrap());
+        let page = json(&page.unwrap().json);
         field(&page["chunk"], "/event_id")
             .into_iter()
             .map(str::to_owned)

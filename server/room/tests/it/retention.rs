@@ -45,7 +45,7 @@ fn shown(house: &House, who: &Who, room: &str) -> (Vec<String>, usize) {
     };
     let snap = house.snap();
     let page = house.rooms.messages_json(&snap, &viewer(who), room, &ask);
-    let page: Value = serde_json::from_slice(&page.unwrap()).unwrap();
+    let page: Value = serde_json::from_slice(&page.unwrap().json).unwrap();
     let chunk = page["chunk"].as_array().unwrap();
     let texts = chunk
         .iter()

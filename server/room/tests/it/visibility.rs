@@ -20,7 +20,7 @@ fn texts(house: &House, who: &skerry_room::Who, room: &str) -> Vec<String> {
         .rooms
         .messages_json(&house.snap(), &viewer(who), room, &all(false));
     let page = match page {
-        Ok(page) => json(&page),
+        Ok(page) => json(&page.json),
         Err(RoomError::Forbidden(_)) => return vec!["forbidden".to_owned()],
         Err(error) => panic!("{error}"),
     };
@@ -95,7 +95,7 @@ async fn own_membership_and_changes_of_visibility_are_seen_from_either_side() {
     let page = house
         .rooms
         .messages_json(&house.snap(), &viewer(&bob), &room, &all(true));
-    let page = json(&page.unwrap());
+    let page = json(&page.unwrap().json);
     let own: Vec<&str> = page["chunk"]
         .as_array()
         .unwrap()
@@ -157,7 +157,7 @@ async fn ignored_people_are_not_heard_but_their_state_counts() {
     let page = house
         .rooms
         .messages_json(&house.snap(), &viewer(&alice), &room, &all(true));
-    let senders = json(&page.unwrap());
+    let senders = json(&page.unwrap().json);
     assert!(
         field(&senders["chunk"], "/sender").contains(&&*bob.user_id),
         "his join"

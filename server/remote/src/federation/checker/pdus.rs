@@ -7,6 +7,8 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use skerry_core::canonical::{Mode, Object, Value};
 use skerry_core::event::FormatError;
+use skerry_core::hash::signable_text;
+use skerry_core::keys::verify;
 use skerry_core::redact::redact;
 use skerry_core::verify::{Verified, VerifyError, required_servers, verify_event};
 use skerry_core::{RoomVersion, StoredEvent};
@@ -74,6 +76,41 @@ impl Checker {
         })
         .await?;
         self.check_drafts(version, drafts).await
+    }
+
+    /// Whether an event carries a good signature of a server, which it need not have by the rules
+    /// of its room: an invite's, of who is invited.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn is_signed_by(
+        &self,
+        event: &StoredEvent,
+        server: &str,
+    ) -> Result<bool, StoreError> {
+        let Ok(object) = event.object() else {
+            return Ok(false);
+        };
+        let of_server = object
+            .object("signatures")
+            .and_then(|all| all.object(server));
+        let Some(of_server) = of_server else {
+            return Ok(false);
+        };
+        let moment = moment_of(event.origin_server_ts(), event.version());
+        let ids = of_server.iter().map(|(id, _)| id.to_owned());
+        let wanted = Wanted {
+            server: server.into(),
+            key_ids: ids.take(SIGNATURES_MAX).collect(),
+            moment,
+        };
+        let keys = self.inner.keys.find(vec![wanted]).await?;
+        let text = signable_text(&object, event.version());
+        Ok(of_server.iter().any(|(id, signature)| {
+            let key = keys.get(server, id, moment);
+            key.zip(signature.as_str())
+                .is_some_and(|(key, signature)| verify(&key, signature, text.as_bytes()))
+        }))
     }
 
     async fn check_drafts(
