@@ -44,7 +44,7 @@ check: lint deny fast
 
 # many more rounds of killing and of failing disks than in `make check`
 rust: setup-test
-	SKERRY_CRASH_ROUNDS=150 SKERRY_FAULT_ROUNDS=60 cargo test --workspace
+	SKERRY_TEST_EVERYTHING=1 SKERRY_CRASH_ROUNDS=150 SKERRY_FAULT_ROUNDS=60 cargo test --workspace
 
 # the server that the real clients talk to
 debug-binary: setup-test

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::header::{CONNECTION, LOCATION};
+use http::header::{CONNECTION, CONTENT_TYPE, LOCATION};
 use http::{HeaderValue, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tower::Service;
 
 use crate::Limits;
+use crate::acme::challenges::Challenges;
 use crate::address::client_of;
 use crate::body::{Outgoing, Paced};
 use crate::gzip::{self, Asker};
@@ -25,6 +26,7 @@ use crate::headers::{self, Hsts};
 use crate::limits::Place;
 use crate::proxy_protocol;
 use crate::serve::{Peer, Shared, Wire};
+use crate::tls::ACME_TLS;
 use crate::wire::{Activity, Patience, Watched};
 
 /// How long the first request of a connection is waited for when the server stops.
@@ -40,7 +42,7 @@ enum Http {
 struct Client {
     peer: SocketAddr,
     shared: Arc<Shared>,
-    /// Whether this connection is under a certificate that somebody signed.
+    /// Whether browsers can be told to rely on this connection's certificate.
     promised: bool,
 }
 
@@ -82,8 +84,11 @@ pub(crate) async fn run(
             return;
         }
     };
-    client.promised = !tls.certificate.is_self_signed();
-    let http = match stream.get_ref().1.alpn_protocol() {
+    let session = stream.get_ref().1;
+    client.promised = tls.certificates.is_promised(session.server_name());
+    let http = match session.alpn_protocol() {
+        // The CA has seen what it wanted to see.
+        Some(ACME_TLS) => return,
         Some(b"h2") => Http::Two,
         _ => Http::One,
     };
@@ -203,6 +208,7 @@ async fn answer(client: &Client, request: Request<Incoming>) -> Response<Body> {
         _ if head_bytes(&request) > settings.limits.head_bytes => {
             status(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE)
         }
+        _ if is_for_ca(client, &request) => for_ca(client, &request),
         Some(origin) => redirect(origin, &request),
         None => routed(client, request).await,
     };
@@ -217,6 +223,25 @@ async fn answer(client: &Client, request: Request<Incoming>) -> Response<Body> {
         response.headers_mut().insert(CONNECTION, close);
     }
     response
+}
+
+/// Whether it may be a CA that looks whether a name is ours.
+fn is_for_ca(client: &Client, request: &Request<Incoming>) -> bool {
+    client.shared.settings.acme.is_some() && Challenges::is_place(request.uri().path())
+}
+
+fn for_ca(client: &Client, request: &Request<Incoming>) -> Response<Body> {
+    let acme = client.shared.settings.acme.as_ref();
+    let answer = acme.and_then(|acme| acme.challenges().answer(request.uri().path()));
+    match answer {
+        Some(answer) => {
+            let kind = HeaderValue::from_static("application/octet-stream");
+            let mut response = Response::new(Body::from(answer));
+            response.headers_mut().insert(CONTENT_TYPE, kind);
+            response
+        }
+        None => status(StatusCode::NOT_FOUND),
+    }
 }
 
 /// How long a request's head is, as HTTP/1.1 writes it.

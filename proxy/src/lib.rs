@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`Listener::bind`], then [`serve`].
 
+mod acme;
 mod address;
 mod body;
 mod connection;
@@ -20,10 +21,14 @@ mod serve;
 mod tls;
 mod wire;
 
+pub use acme::{
+    Acme, AcmeSettings, Challenge, ChallengeKind, Eab, Standing, Trouble, can_have_certificate,
+    standings,
+};
 pub use address::{ClientHeader, Trusted};
 pub use headers::Hsts;
 pub use inherited::Inherited;
 pub use limits::Limits;
 pub use listener::{Addr, Listener, ListenerSpec, ProxyError};
 pub use serve::{Door, Orders, Settings, serve};
-pub use tls::Tls;
+pub use tls::{CertFiles, Tls};

@@ -2,14 +2,16 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::Tls;
+use crate::acme::Acme;
 use crate::inherited::Inherited;
 use crate::tls::{self, TlsDoor};
 
@@ -68,7 +70,11 @@ impl ListenerSpec {
     /// # Errors
     /// [`ProxyError::Tls`].
     pub fn check(&self) -> Result<(), ProxyError> {
-        self.tls.as_ref().map(tls::open).transpose().map(drop)
+        match &self.tls {
+            // It comes when it comes.
+            None | Some(Tls::Acme) => Ok(()),
+            Some(tls) => tls::open(tls, None).map(drop),
+        }
     }
 }
 
@@ -108,9 +114,13 @@ impl Listener {
     /// # Errors
     /// [`ProxyError`], with the reason in plain words.
     pub async fn bind(spec: &ListenerSpec) -> Result<Listener, ProxyError> {
+        Listener::bind_with(spec, None).await
+    }
+
+    async fn bind_with(spec: &ListenerSpec, acme: Option<&Acme>) -> Result<Listener, ProxyError> {
         let (socket, addr) = match &spec.addr {
             Addr::Tcp(addr) => {
-                let bound = TcpListener::bind(addr).await;
+                let bound = bind_tcp(*addr).await;
                 let listener = bound.map_err(|e| failed(spec, &e))?;
                 let addr = listener.local_addr().map_err(|e| failed(spec, &e))?;
                 (Socket::Tcp(listener), Addr::Tcp(addr))
@@ -122,20 +132,21 @@ impl Listener {
             }
             Addr::Inherited(_) => return Err(not_passed(spec, &[])),
         };
-        Listener::on(spec, socket, addr)
+        Listener::on(spec, socket, addr, acme)
     }
 
     /// The same, where `addr` may name sockets that were passed: a listener for each of that
-    /// name.
+    /// name. `acme` is where [`Tls::Acme`] gets its certificates.
     ///
     /// # Errors
     /// [`ProxyError`], with the reason in plain words; also when no such socket was passed.
     pub async fn open(
         spec: &ListenerSpec,
         inherited: &mut Inherited,
+        acme: Option<&Acme>,
     ) -> Result<Vec<Listener>, ProxyError> {
         let Addr::Inherited(name) = &spec.addr else {
-            return Ok(vec![Listener::bind(spec).await?]);
+            return Ok(vec![Listener::bind_with(spec, acme).await?]);
         };
         let sockets = inherited.claim(name).map_err(|e| failed(spec, &e))?;
         if sockets.is_empty() {
@@ -143,14 +154,25 @@ impl Listener {
         }
         let adopted = |fd| {
             let (socket, addr) = adopt(fd).map_err(|e| failed(spec, &e))?;
-            Listener::on(spec, socket, addr.unwrap_or_else(|| spec.addr.clone()))
+            Listener::on(
+                spec,
+                socket,
+                addr.unwrap_or_else(|| spec.addr.clone()),
+                acme,
+            )
         };
         sockets.into_iter().map(adopted).collect()
     }
 
-    fn on(spec: &ListenerSpec, socket: Socket, addr: Addr) -> Result<Listener, ProxyError> {
+    fn on(
+        spec: &ListenerSpec,
+        socket: Socket,
+        addr: Addr,
+        acme: Option<&Acme>,
+    ) -> Result<Listener, ProxyError> {
+        let open = |tls| tls::open(tls, acme);
         Ok(Listener {
-            tls: spec.tls.as_ref().map(tls::open).transpose()?,
+            tls: spec.tls.as_ref().map(open).transpose()?,
             proxy_protocol: spec.proxy_protocol,
             redirect: spec.redirect.clone(),
             socket,
@@ -215,6 +237,19 @@ fn adopt(fd: OwnedFd) -> io::Result<(Socket, Option<Addr>)> {
     unix.local_addr()?;
     unix.set_nonblocking(true)?;
     Ok((Socket::Unix(UnixListener::from_std(unix)?), None))
+}
+
+/// Where the machine has no IPv6, all of its addresses are those of IPv4.
+async fn bind_tcp(addr: SocketAddr) -> io::Result<TcpListener> {
+    let everywhere = addr.ip() == IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+    match TcpListener::bind(addr).await {
+        Err(error)
+            if everywhere && error.raw_os_error() == Some(Errno::AFNOSUPPORT.raw_os_error()) =>
+        {
+            TcpListener::bind((Ipv4Addr::UNSPECIFIED, addr.port())).await
+        }
+        bound => bound,
+    }
 }
 
 /// Binds beside the wanted path, sets the permissions and renames, so that the socket is never

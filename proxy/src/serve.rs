@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use crate::acme::Acme;
 use crate::address::{self, ClientHeader, Trusted};
 use crate::connection;
 use crate::headers::Hsts;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub client_header: ClientHeader,
     /// What browsers are told to remember.
     pub hsts: Hsts,
+    /// Who gets certificates, and answers the CA.
+    pub acme: Option<Acme>,
 }
 
 /// What is said to open doors.
@@ -70,6 +73,10 @@ pub async fn serve(doors: Vec<Door>, settings: Settings, orders: Orders) {
     let room = Arc::new(Semaphore::new(most));
     let places = Arc::new(Places::default());
     let mut loops = JoinSet::new();
+    if let Some(acme) = &settings.acme {
+        let orders = orders.clone();
+        loops.spawn(acme.clone().run(orders.reload, orders.stop));
+    }
     for Door { listener, router } in doors {
         let room = match &listener.socket {
             Socket::Tcp(_) => Arc::clone(&room),
@@ -78,8 +85,8 @@ pub async fn serve(doors: Vec<Door>, settings: Settings, orders: Orders) {
         };
         if let Some(tls) = &listener.tls {
             loops.spawn(tls::watch(
-                Arc::clone(&tls.certificate),
-                settings.limits.certificate_check,
+                Arc::clone(&tls.certificates),
+                settings.limits,
                 orders.reload.clone(),
                 orders.stop.clone(),
             ));

@@ -1,179 +1,169 @@
 //! Certificates and the TLS configuration made of them.
 
-mod der;
+pub(crate) mod facts;
+mod files;
 
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
+use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
-use crate::ProxyError;
+use crate::acme::Acme;
+use crate::{Limits, ProxyError};
 
-/// Who replaces two files may be between them; then both are read once more after this time.
-const BETWEEN_FILES: Duration = Duration::from_secs(1);
+use files::FileCertificate;
 
-/// Where a listener's certificate comes from.
+/// What a CA says that it speaks when it looks whether a name is ours (RFC 8737).
+pub(crate) const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// A certificate and its key as PEM files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertFiles {
+    /// The certificate, followed by the chain.
+    pub cert: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+/// Where a listener's certificates come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Tls {
-    /// PEM files: a certificate with its chain, and its key. Read again when they change.
-    Files {
-        /// The certificate, followed by the chain.
-        cert: PathBuf,
-        /// The private key.
-        key: PathBuf,
-    },
+    /// Files, at least one pair; read again when they change. A client gets the first that is for
+    /// the name it asks for, or the first of all.
+    Files(Vec<CertFiles>),
     /// A certificate for these names, made at each start and signed by nobody.
     SelfSigned {
         /// Host names and addresses.
         names: Vec<String>,
     },
+    /// Certificates that are got from a CA ([`Acme`]).
+    Acme,
 }
 
 /// TLS as one listener speaks it.
 #[derive(Clone)]
 pub(crate) struct TlsDoor {
     pub(crate) config: Arc<ServerConfig>,
-    pub(crate) certificate: Arc<Certificate>,
+    pub(crate) certificates: Arc<Certificates>,
 }
 
-/// Reads or makes the certificate and builds a configuration that offers h2 and http/1.1.
-pub(crate) fn open(tls: &Tls) -> Result<TlsDoor, ProxyError> {
-    let certificate = Arc::new(Certificate::load(tls)?);
-    let resolver = Arc::clone(&certificate);
-    let mut config = ServerConfig::builder_with_provider(Arc::clone(&certificate.provider))
+/// Reads or makes the certificates and builds a configuration that offers h2 and http/1.1.
+pub(crate) fn open(tls: &Tls, acme: Option<&Acme>) -> Result<TlsDoor, ProxyError> {
+    let unusable = |e: &dyn fmt::Display| ProxyError::Tls(format!("TLS cannot be used: {e}"));
+    let provider = provider();
+    let certificates = Arc::new(Certificates::load(tls, acme, &provider)?);
+    let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
-        .map_err(|e| ProxyError::Tls(format!("TLS cannot be used: {e}")))?
+        .map_err(|e| unusable(&e))?
         .with_no_client_auth()
-        .with_cert_resolver(resolver);
+        .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    if matches!(*certificates, Certificates::Acme(_)) {
+        config.alpn_protocols.push(ACME_TLS.to_vec());
+    }
+    // Who comes back need not be remembered here: the ticket holds what is needed.
+    config.ticketer = Ticketer::new().map_err(|e| unusable(&e))?;
     Ok(TlsDoor {
         config: Arc::new(config),
-        certificate,
+        certificates,
     })
 }
 
-/// What tells that files are not the same any more: time of change, inode and length of each.
-type Stamp = Vec<(i64, i64, u64, u64)>;
-
-/// A certificate that can be replaced while it is in use: connections keep what they began with.
-#[derive(Debug)]
-pub(crate) struct Certificate {
-    source: Tls,
-    provider: Arc<CryptoProvider>,
-    current: RwLock<Arc<CertifiedKey>>,
-    self_signed: AtomicBool,
-    seen: Mutex<Seen>,
+/// The one that is used everywhere.
+pub(crate) fn provider() -> Arc<CryptoProvider> {
+    Arc::new(aws_lc_rs::default_provider())
 }
 
-#[derive(Debug, Default)]
-struct Seen {
-    /// The files that are in use.
-    good: Option<Stamp>,
-    /// The files about which was complained.
-    bad: Option<Option<Stamp>>,
+/// The certificates of a listener.
+pub(crate) enum Certificates {
+    Files(Vec<Arc<FileCertificate>>),
+    SelfSigned(Arc<CertifiedKey>),
+    Acme(Acme),
 }
 
-/// What came of looking at the files.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Refreshed {
-    /// They are what is in use.
-    Same,
-    /// There was a new certificate, which is in use now.
-    New,
-    /// They cannot be used, and that was said just now.
-    Broken,
-    /// They still cannot be used.
-    StillBroken,
-}
-
-impl ResolvesServerCert for Certificate {
-    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&current))
-    }
-}
-
-impl Certificate {
-    fn load(source: &Tls) -> Result<Certificate, ProxyError> {
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let good = stamp(source);
-        let key = read(source, &provider)?;
-        Ok(Certificate {
-            source: source.clone(),
-            provider,
-            self_signed: AtomicBool::new(is_self_signed(&key)),
-            current: RwLock::new(Arc::new(key)),
-            seen: Mutex::new(Seen { good, bad: None }),
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Certificates::Files(_) => "Files",
+            Certificates::SelfSigned(_) => "SelfSigned",
+            Certificates::Acme(_) => "Acme",
         })
     }
+}
 
-    /// Whether nobody but itself signed it.
-    pub(crate) fn is_self_signed(&self) -> bool {
-        self.self_signed.load(Ordering::Relaxed)
-    }
-
-    /// Looks whether the files changed and takes what is in them; `asked` also when they look the
-    /// same. What cannot be used changes nothing and is said once. Blocks on the disk.
-    pub(crate) fn refresh(&self, asked: bool) -> Refreshed {
-        let Tls::Files { cert, .. } = &self.source else {
-            return Refreshed::Same;
-        };
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut found = stamp(&self.source);
-        if found == seen.good && !asked {
-            return Refreshed::Same;
-        }
-        let mut key = read(&self.source, &self.provider);
-        if key.is_err() && seen.bad.as_ref() != Some(&found) {
-            std::thread::sleep(BETWEEN_FILES);
-            found = stamp(&self.source);
-            key = read(&self.source, &self.provider);
-        }
-        match key {
-            Ok(key) => {
-                self.self_signed
-                    .store(is_self_signed(&key), Ordering::Relaxed);
-                let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-                *current = Arc::new(key);
-                *seen = Seen {
-                    good: found,
-                    bad: None,
-                };
-                tracing::info!(file = %cert.display(), "the certificate was read anew");
-                Refreshed::New
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        match self {
+            Certificates::Files(files) => {
+                Some(files::chosen(files, hello.server_name())?.current())
             }
-            Err(_) if seen.bad.as_ref() == Some(&found) && !asked => Refreshed::StillBroken,
-            Err(error) => {
-                seen.bad = Some(found);
-                tracing::error!(
-                    "the new certificate cannot be used, the old one stays until it is \
-                     mended: {error}"
-                );
-                Refreshed::Broken
+            Certificates::SelfSigned(key) => Some(Arc::clone(key)),
+            Certificates::Acme(acme) => {
+                let mut offered = hello.alpn().into_iter().flatten();
+                if offered.next() == Some(ACME_TLS) && offered.next().is_none() {
+                    return acme.challenges().certificate(hello.server_name()?);
+                }
+                Some(acme.certificate(hello.server_name()))
             }
         }
     }
 }
 
-/// Looks at a certificate's files now and then, and whenever `asked` changes, until `stop`.
+impl Certificates {
+    fn load(
+        tls: &Tls,
+        acme: Option<&Acme>,
+        provider: &Arc<CryptoProvider>,
+    ) -> Result<Certificates, ProxyError> {
+        match (tls, acme) {
+            (Tls::Files(files), _) => {
+                let load = |pair: &CertFiles| FileCertificate::load(pair, provider).map(Arc::new);
+                Ok(Certificates::Files(
+                    files.iter().map(load).collect::<Result<_, _>>()?,
+                ))
+            }
+            (Tls::SelfSigned { names }, _) => {
+                Ok(Certificates::SelfSigned(self_signed(names, provider)?))
+            }
+            (Tls::Acme, Some(acme)) => Ok(Certificates::Acme(acme.clone())),
+            (Tls::Acme, None) => Err(ProxyError::Tls(
+                "tls = \"acme\" needs to know the CA, which is for [acme] to say".to_owned(),
+            )),
+        }
+    }
+
+    /// Whether the certificate that is served for this name is one on which browsers can be told
+    /// to rely for years.
+    pub(crate) fn is_promised(&self, name: Option<&str>) -> bool {
+        match self {
+            Certificates::Files(files) => {
+                files::chosen(files, name).is_some_and(|file| file.is_promised())
+            }
+            Certificates::SelfSigned(_) => false,
+            Certificates::Acme(acme) => acme.is_promised(name),
+        }
+    }
+}
+
+/// Looks at files now and then, and whenever `asked` changes, until `stop`.
 pub(crate) async fn watch(
-    certificate: Arc<Certificate>,
-    every: Duration,
+    certificates: Arc<Certificates>,
+    limits: Limits,
     mut asked: watch::Receiver<()>,
     mut stop: watch::Receiver<bool>,
 ) {
-    if matches!(certificate.source, Tls::SelfSigned { .. }) {
+    let Certificates::Files(files) = &*certificates else {
         return;
-    }
+    };
+    let every: Duration = limits.certificate_check;
     loop {
         let was_asked = tokio::select! {
             () = tokio::time::sleep(every) => false,
@@ -181,64 +171,40 @@ pub(crate) async fn watch(
             // An error means that the sender is gone, which is an end as well.
             _ = stop.wait_for(|stop| *stop) => return,
         };
-        let certificate = Arc::clone(&certificate);
-        let looking = tokio::task::spawn_blocking(move || certificate.refresh(was_asked));
+        let files = files.clone();
+        let looking = tokio::task::spawn_blocking(move || {
+            for file in files {
+                file.refresh(was_asked);
+            }
+        });
         if let Err(error) = looking.await {
             tracing::error!(%error, "the certificate's files could not be looked at");
         }
     }
 }
 
-fn stamp(source: &Tls) -> Option<Stamp> {
-    let Tls::Files { cert, key } = source else {
-        return None;
-    };
-    let of = |path: &PathBuf| {
-        let facts = std::fs::metadata(path).ok()?;
-        let times = (facts.mtime(), facts.mtime_nsec());
-        Some((times.0, times.1, facts.ino(), facts.len()))
-    };
-    [cert, key].into_iter().map(of).collect()
-}
-
-fn read(source: &Tls, provider: &CryptoProvider) -> Result<CertifiedKey, ProxyError> {
-    let (chain, key) = match source {
-        Tls::Files { cert, key } => (read_chain(cert)?, read_key(key)?),
-        Tls::SelfSigned { names } => self_signed(names)?,
-    };
-    CertifiedKey::from_der(chain, key, provider)
-        .map_err(|e| ProxyError::Tls(format!("the certificate cannot be used: {e}")))
-}
-
-fn is_self_signed(key: &CertifiedKey) -> bool {
-    key.cert
-        .first()
-        .is_none_or(|cert| der::issuer_is_subject(cert))
-}
-
-fn read_chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, ProxyError> {
-    let wrong =
-        |e: &dyn std::fmt::Display| ProxyError::Tls(format!("certificate {}: {e}", path.display()));
-    let chain = CertificateDer::pem_file_iter(path)
-        .map_err(|e| wrong(&e))?
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|e| wrong(&e))?;
-    if chain.is_empty() {
-        return Err(wrong(&"the file holds no certificate"));
-    }
-    Ok(chain)
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, ProxyError> {
-    PrivateKeyDer::from_pem_file(path)
-        .map_err(|e| ProxyError::Tls(format!("private key {}: {e}", path.display())))
-}
-
-type Pair = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
-
-fn self_signed(names: &[String]) -> Result<Pair, ProxyError> {
+/// A certificate for these names that nobody signed.
+pub(crate) fn self_signed(
+    names: &[String],
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, ProxyError> {
     let made = rcgen::generate_simple_self_signed(names.to_vec())
         .map_err(|e| ProxyError::Tls(format!("cannot make a self-signed certificate: {e}")))?;
     let key = PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    Ok((vec![made.cert.der().clone()], PrivateKeyDer::from(key)))
+    pair(
+        vec![made.cert.der().clone()],
+        PrivateKeyDer::from(key),
+        provider,
+    )
+    .map(Arc::new)
+}
+
+/// A chain and the key that belongs to it.
+pub(crate) fn pair(
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    provider: &CryptoProvider,
+) -> Result<CertifiedKey, ProxyError> {
+    CertifiedKey::from_der(chain, key, provider)
+        .map_err(|e| ProxyError::Tls(format!("the certificate cannot be used: {e}")))
 }

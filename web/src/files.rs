@@ -30,7 +30,7 @@ pub(crate) fn find(root: &Path, path: &str, accepts: &str) -> Option<File> {
     if !real.starts_with(fs::canonicalize(root).ok()?) || !real.is_file() {
         return None;
     }
-    let sisters = [("br", ".br"), ("gzip", ".gz")];
+    let sisters = [("br", ".br"), ("zstd", ".zst"), ("gzip", ".gz")];
     let sister = sisters.into_iter().find_map(|(encoding, suffix)| {
         let mut name = real.clone().into_os_string();
         name.push(suffix);
@@ -197,9 +197,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("app.js"), "plain").unwrap();
         fs::write(dir.path().join("app.js.br"), "brotli").unwrap();
+        fs::write(dir.path().join("app.js.zst"), "zstd").unwrap();
         let asked = |accepts| find(dir.path(), "/app.js", accepts).unwrap().encoding;
         assert_eq!(asked("gzip, br;q=0.9"), Some("br"));
         assert_eq!(asked("br;q=0, gzip"), None);
+        assert_eq!(asked("gzip, zstd"), Some("zstd"));
         assert_eq!(asked(""), None);
     }
 }

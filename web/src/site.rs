@@ -48,6 +48,8 @@ pub struct Settings {
     pub registration: Registration,
     /// Where installed builds are kept.
     pub shelf: PathBuf,
+    /// The host name under which alone the web client is served; none: under all.
+    pub host: Option<String>,
     /// A build that somebody else looks after; instead of the installed one.
     pub dir: Option<PathBuf>,
     /// The administrator's additions to the client's configuration, a JSON object.
@@ -84,15 +86,25 @@ impl Site {
 
     /// What is at a path. Blocks on the disk.
     fn find(&self, path: &str, host: &str, accepts: &str) -> Found {
-        let build = self.build();
+        let installed = self.build();
+        let elsewhere = self
+            .settings
+            .host
+            .as_deref()
+            .filter(|own| !same_host(host, own));
+        // Where it is found, if there is one.
+        let client = installed.as_ref().map(|_| match elsewhere {
+            Some(own) => format!("https://{own}/"),
+            None => "/".to_owned(),
+        });
+        let build = installed.filter(|_| elsewhere.is_none());
         if is_config(path) && build.is_some() {
             let file = &self.settings.override_file;
             let config = runtime_config::render(&self.settings, file);
             return Found::Config(config);
         }
         let build = match (path, build) {
-            ("/welcome.html", build) => return self.welcome(build.is_some(), host),
-            ("/", None) => return self.welcome(false, host),
+            ("/welcome.html", _) | ("/", None) => return self.welcome(client.as_deref(), host),
             (_, None) => return Found::Nothing,
             (_, Some(build)) => build,
         };
@@ -107,12 +119,18 @@ impl Site {
         }
     }
 
-    fn welcome(&self, client: bool, host: &str) -> Found {
+    fn welcome(&self, client: Option<&str>, host: &str) -> Found {
         match welcome::render(&self.settings, client, host) {
             Ok(page) => Found::Ours(page),
             Err(error) => Found::Failed(error),
         }
     }
+}
+
+/// Whether a request's host, which may have a port, is this one.
+fn same_host(asked: &str, own: &str) -> bool {
+    let name = asked.rsplit_once(':').map_or(asked, |(name, _)| name);
+    name.eq_ignore_ascii_case(own)
 }
 
 enum Found {
@@ -141,7 +159,9 @@ fn is_config(path: &str) -> bool {
 /// 404 `M_NOT_FOUND` where there is no such page.
 pub async fn page(site: Arc<Site>, call: Call) -> Result<Answer, ApiError> {
     let path = call.uri.path().to_owned();
-    let host = call.header(&HOST).unwrap_or_default().to_owned();
+    // HTTP/2 names it in another place.
+    let host = call.uri.authority().map(http::uri::Authority::as_str);
+    let host = host.or(call.header(&HOST)).unwrap_or_default().to_owned();
     let accepts = call
         .header(&http::header::ACCEPT_ENCODING)
         .unwrap_or_default()

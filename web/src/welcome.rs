@@ -12,8 +12,8 @@ use crate::{Registration, Settings};
 struct Page<'a> {
     server_name: &'a str,
     base_url: &'a str,
-    /// A web client is installed here.
-    client: bool,
+    /// Where the web client that is installed here is found.
+    client: Option<&'a str>,
     registration: Registration,
     /// Opens Element on a phone with this server chosen.
     phone: String,
@@ -31,7 +31,11 @@ struct Page<'a> {
 ///
 /// # Errors
 /// What went wrong, for the log.
-pub(crate) fn render(settings: &Settings, client: bool, host: &str) -> Result<String, String> {
+pub(crate) fn render(
+    settings: &Settings,
+    client: Option<&str>,
+    host: &str,
+) -> Result<String, String> {
     let escaped = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let phone = format!(
         "https://mobile.element.io/element/?account_provider={}",

@@ -17,7 +17,7 @@ async fn the_child() {
     let mut inherited = Inherited::from_environment();
     assert_eq!(inherited.left(), ["web", "local", "5"]);
     let named = |name: &str| spec(Addr::Inherited(name.to_owned()), None);
-    let missing = Listener::open(&named("other"), &mut inherited).await;
+    let missing = Listener::open(&named("other"), &mut inherited, None).await;
     let missing = missing.err().unwrap().to_string();
     assert!(
         missing.contains("fd:other") && missing.contains("web"),
@@ -25,7 +25,7 @@ async fn the_child() {
     );
     let mut doors = Vec::new();
     for name in ["web", "local", "5"] {
-        let opened = Listener::open(&named(name), &mut inherited).await;
+        let opened = Listener::open(&named(name), &mut inherited, None).await;
         for listener in opened.unwrap() {
             let router = router();
             doors.push(Door { listener, router });

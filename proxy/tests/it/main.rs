@@ -1,6 +1,7 @@
 //! Real sockets, real handshakes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod acme;
 mod certificates;
 mod inherited;
 mod limits;
@@ -22,7 +23,7 @@ use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, RootCertStore};
 use skerry_proxy::{
-    Addr, Door, Limits, Listener, ListenerSpec, Orders, Settings, Tls, Trusted, serve,
+    Addr, CertFiles, Door, Limits, Listener, ListenerSpec, Orders, Settings, Tls, Trusted, serve,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
@@ -177,7 +178,7 @@ fn certificate(dir: &Path) -> (Tls, RootCertStore) {
     std::fs::write(&key, pem("PRIVATE KEY", &made.signing_key.serialize_der())).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(made.cert.der().clone()).unwrap();
-    (Tls::Files { cert, key }, roots)
+    (Tls::Files(vec![CertFiles { cert, key }]), roots)
 }
 
 fn connector(roots: RootCertStore, alpn: &[&[u8]]) -> TlsConnector {
@@ -241,10 +242,10 @@ async fn self_signed_serves_and_plain_bytes_are_dropped() {
 #[tokio::test]
 async fn mistakes_are_said_in_plain_words() {
     let dir = tempfile::tempdir().unwrap();
-    let files = Tls::Files {
+    let files = Tls::Files(vec![CertFiles {
         cert: dir.path().join("none.pem"),
         key: dir.path().join("k.pem"),
-    };
+    }]);
     let wrong = spec(any_port(), Some(files));
     assert!(wrong.check().unwrap_err().to_string().contains("none.pem"));
     std::fs::write(dir.path().join("none.pem"), "no certificate").unwrap();

@@ -55,9 +55,10 @@ async fn each_kind_of_answer_has_its_headers() {
 /// A certificate that an authority signed, and that authority.
 fn signed(dir: &Path) -> (Tls, RootCertStore) {
     let (files, _) = certificate(dir);
-    let Tls::Files { cert, key } = &files else {
+    let Tls::Files(pairs) = &files else {
         panic!("files were asked for");
     };
+    let CertFiles { cert, key } = &pairs[0];
     let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
     let common = rcgen::DnType::CommonName;

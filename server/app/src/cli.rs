@@ -153,6 +153,13 @@ fn check(config: &Config) -> Result<(), String> {
         show::line(&format!("  listens on   {}", spec.addr));
         spec.check().map_err(|e| e.to_string())?;
     }
+    if let Some(acme) = &config.acme {
+        let names = acme.settings.names.join(", ");
+        show::line(&format!("  certificates {names}"));
+    }
+    if config.web.host.is_none() {
+        show::line("  note: a web client is safer under a host name of its own: web.host");
+    }
     for key in &config.ignored {
         show::line(&format!("  note: {key} is set, but does nothing yet"));
     }

@@ -3,6 +3,7 @@
 //! `raw.rs` is the file's shape, `docs.rs` the one list of options with their meaning, this file
 //! what is checked.
 
+mod acme;
 mod calls;
 mod docs;
 mod federation;
@@ -34,6 +35,7 @@ use skerry_room::{NoticeSettings, Retention};
 use skerry_store::Durability;
 use toml::{Table, Value};
 
+pub use acme::Acme;
 pub use calls::{Calls, LiveKit, Turn, TurnLogin};
 pub use docs::{DOCS, Doc, example};
 pub use federation::Federation;
@@ -58,6 +60,8 @@ pub struct Config {
     pub listen: Vec<ListenerSpec>,
     /// What holds at all listeners.
     pub front: skerry_proxy::Settings,
+    /// Certificates that are got from a CA, if any.
+    pub acme: Option<Acme>,
     /// Who may register.
     pub registration: Registration,
     /// Whether access tokens may stand in the query string.
@@ -298,6 +302,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         },
         listen: front::listeners(raw)?,
         front: front::settings(raw)?,
+        acme: acme::check(raw, &data_dir)?,
         registration: Registration {
             enabled: raw.registration.enabled,
             open: raw.registration.open,
@@ -340,7 +345,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         federation: federation::check(raw)?,
         http_client: web::http_client(raw)?,
         url_preview: preview::check(raw)?,
-        web: web::web(raw, &data_dir),
+        web: web::web(raw, &data_dir)?,
         well_known: web::well_known(raw)?,
         rate_limit: raw.rate_limit.enabled,
         appservices: appservices(raw)?,
@@ -369,12 +374,6 @@ fn appservices(raw: &RawConfig) -> Result<Vec<appservice::Registration>, ConfigE
 
 /// What would change what the operator relies on may not be passed over in silence.
 fn later_features(raw: &RawConfig) -> Result<(), ConfigError> {
-    if !raw.acme.email.is_empty() {
-        return Err(ConfigError(
-            "acme.email: automatic certificates come in a later version; use tls = { cert, key }"
-                .into(),
-        ));
-    }
     match raw.media.backend.as_str() {
         "local" => {}
         "s3" => {
@@ -383,10 +382,6 @@ fn later_features(raw: &RawConfig) -> Result<(), ConfigError> {
             ));
         }
         other => return Err(one_of("media.backend", other, &["local", "s3"])),
-    }
-    let challenges = ["auto", "tls-alpn-01", "http-01", "dns-01"];
-    if !challenges.contains(&raw.acme.challenge.as_str()) {
-        return Err(one_of("acme.challenge", &raw.acme.challenge, &challenges));
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 //! then those that fetch the values. Nothing is changed, no secret is printed, and nobody is
 //! asked whom the configuration does not name.
 
+mod acme;
 pub(crate) mod certificate;
 mod clock;
 mod data;
@@ -217,6 +218,7 @@ pub(crate) async fn examine(
             found.into_iter().for_each(&mut *tell);
         }
     }
+    acme::look(config, tools, tell).await;
     names::look(config, tools, tell).await;
     let mut dates = Vec::new();
     outside::base_url(config, tools, &mut dates, tell).await;

@@ -13,7 +13,9 @@ use skerry_federation::{FederationConfig, Inbox};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::prune::Pruner;
 use skerry_media::{Blobs, MediaError, Previews};
+use skerry_proxy::Acme;
 use skerry_remote::federation::Carry;
+use skerry_remote::http::Tls;
 use skerry_room::{Delays, Rooms, RoomsConfig};
 use skerry_store::{Store, StoreError, StoreOptions};
 use skerry_sync::Sync;
@@ -65,6 +67,9 @@ pub enum StartError {
     /// Other servers cannot be talked with.
     #[error("federation: {0}")]
     Federation(String),
+    /// Certificates cannot be got.
+    #[error("acme: {0}")]
+    Acme(String),
     /// Mail cannot be sent.
     #[error("email: {0}")]
     Mail(String),
@@ -95,6 +100,8 @@ pub struct House {
     pub inbox: Inbox,
     /// What calls go over.
     pub calls: Calls,
+    /// Who gets certificates, if the configuration wants any.
+    pub acme: Option<Acme>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -246,7 +253,9 @@ impl House {
             dice: &dice,
         })?;
         let inbox = Inbox::open(Arc::clone(&store), Arc::clone(&clock)).map_err(failed)?;
+        let acme = open_acme(&config)?;
         Ok(House {
+            acme,
             config,
             store,
             accounts,
@@ -367,6 +376,10 @@ impl House {
     fn health(&self) -> Arc<Health> {
         Arc::new(Health {
             store: Arc::clone(&self.store),
+            clock: Arc::clone(&self.clock),
+            disk: (self.config.data_dir.clone(), self.config.free_disk_floor),
+            acme: self.acme.clone(),
+            server: self.config.well_known.server.clone(),
             base_url: self.config.base_url.clone(),
             livekit: self.calls.livekit.is_some(),
             client_extra: self.config.well_known.client_extra.clone(),
@@ -395,6 +408,16 @@ impl House {
     pub fn close(self) {
         self.store.close();
     }
+}
+
+fn open_acme(config: &Config) -> Result<Option<Acme>, StartError> {
+    let Some(wanted) = &config.acme else {
+        return Ok(None);
+    };
+    let tls = Tls::new(wanted.ca_file.as_deref()).map_err(|e| e.to_string());
+    let tls = tls.and_then(|tls| tls.config()).map_err(StartError::Acme)?;
+    let acme = Acme::open(wanted.settings.clone(), tls);
+    acme.map(Some).map_err(|e| StartError::Acme(e.to_string()))
 }
 
 /// Data made under another server name is left alone.

@@ -24,6 +24,7 @@ pub(crate) fn settings(config: &Config) -> Settings {
             (true, false) => Registration::Token,
         },
         shelf: shelf(config),
+        host: config.web.host.clone(),
         dir: config.web.dir.clone(),
         override_file: config.web.override_file.clone(),
         contacts: contacts(&config.well_known.support),

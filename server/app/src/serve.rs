@@ -49,7 +49,10 @@ pub async fn serve(config: Config) -> Result<(), String> {
         stop: workers.stopping(),
         reload: asked,
     };
-    let settings = settings(&house.config);
+    let settings = Settings {
+        acme: house.acme.clone(),
+        ..settings(&house.config)
+    };
     let serving = tokio::spawn(skerry_proxy::serve(doors, settings, orders));
     let outcome = until_the_end(&house, &mut signals, &reload).await;
     tracing::info!("stopping");
@@ -135,7 +138,7 @@ async fn doors(house: &House, stop: &watch::Receiver<bool>) -> Result<Vec<Door>,
     let router = house.public_router(Some(stop.clone()));
     let mut inherited = Inherited::from_environment();
     for spec in &house.config.listen {
-        let opened = Listener::open(spec, &mut inherited).await;
+        let opened = Listener::open(spec, &mut inherited, house.acme.as_ref()).await;
         for listener in opened.map_err(|e| e.to_string())? {
             let router = router.clone();
             doors.push(Door { listener, router });

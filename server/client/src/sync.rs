@@ -18,7 +18,7 @@ const USE_STATE_AFTER_OLD: &str = "org.matrix.msc4222.use_state_after";
 /// `GET /sync`.
 ///
 /// * Answers at once if there is anything new since `since`, and without `since`; else when there
-///   is, or when `timeout` (in ms) is over.
+///   is, or when `timeout` (in ms) is over, or the server stops.
 /// * The same `since` gives the same news again; a later one acknowledges it.
 /// * With `use_state_after` (also under its name before v1.16), `state_after` takes the place of
 ///   `state`.
@@ -26,6 +26,7 @@ async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let presence = presence_of(&call)?;
     let timeout = Duration::from_millis(call.query_as::<u64>("timeout")?.unwrap_or(0));
     let mut request = request_of(&call)?;
+    let stopping = call.stopping();
     let after = match call.query("use_state_after") {
         None if request.state_after => "org.matrix.msc4222.state_after",
         _ => "state_after",
@@ -39,11 +40,12 @@ async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
             .await
             .map_err(refusal)?;
     }
-    let delta = ctx
-        .sync
-        .wait(request, presence, timeout)
-        .await
-        .map_err(refusal)?;
+    let delta = tokio::select! {
+        delta = ctx.sync.wait(request.clone(), presence, timeout) => delta,
+        // The next request may wait with whoever runs next.
+        () = stopping => ctx.sync.wait(request, presence, Duration::ZERO).await,
+    };
+    let delta = delta.map_err(refusal)?;
     Ok(Answer::json_bytes(sync_v3::render(&delta, after)))
 }
 

@@ -31,9 +31,14 @@ async fn post(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let timeout = Duration::from_millis(call.query_as::<u64>("timeout")?.unwrap_or(0));
     let request = request_of(&call)?;
     let txn_id = request.ask.txn_id.clone();
+    let stopping = call.stopping();
     // The call is not to be held while waiting.
     drop(call);
-    let answer = ctx.sync.slide(request, presence, timeout).await;
+    let answer = tokio::select! {
+        answer = ctx.sync.slide(request.clone(), presence, timeout) => answer,
+        // The next request may wait with whoever runs next.
+        () = stopping => ctx.sync.slide(request, presence, Duration::ZERO).await,
+    };
     let answer = answer.map_err(|error| match error {
         SyncError::UnknownPos => ApiError::unknown_pos("The connection is not known (any more)"),
         error => refusal(error),

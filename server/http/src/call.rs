@@ -9,6 +9,7 @@ use futures_util::StreamExt;
 use http::{HeaderMap, Method, Uri};
 use ruma_common::api::{IncomingRequest, IncomingRequestExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 
 use crate::{ApiError, Requester, json};
 
@@ -29,6 +30,7 @@ pub struct Call {
     pub(crate) params: Vec<(String, String)>,
     pub(crate) requester: Option<Requester>,
     pub(crate) origin: Option<Arc<str>>,
+    pub(crate) stop: Option<watch::Receiver<bool>>,
     /// In a mutex only so that a call can be shared between threads, as handlers do across awaits.
     pub(crate) stream: Mutex<Option<BodyStream>>,
 }
@@ -159,6 +161,20 @@ impl Call {
         };
         let wrong = || ApiError::invalid_param(format!("The query parameter {name} is not valid"));
         text.parse().map(Some).map_err(|_| wrong())
+    }
+
+    /// Comes to an end when the server stops: who waits for news answers then with what there is.
+    pub fn stopping(&self) -> impl Future<Output = ()> + Send + use<> {
+        let stop = self.stop.clone();
+        async move {
+            let told = match stop {
+                Some(mut stop) => stop.wait_for(|stop| *stop).await.is_ok(),
+                None => false,
+            };
+            if !told {
+                std::future::pending::<()>().await;
+            }
+        }
     }
 
     /// A header's value as text.

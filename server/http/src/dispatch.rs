@@ -22,8 +22,8 @@ use crate::call::query_pairs;
 use crate::rate::Who;
 use crate::shell::{Entries, Entry};
 use crate::{
-    Answer, ApiError, Auth, BodyKind, BodyStream, Call, Credentials, HandlerFuture, Requester,
-    Shell, SignedRequest, Standing, Verb,
+    Answer, ApiError, Auth, BodyKind, BodyStream, Call, Credentials, HandlerFuture, Rate,
+    Requester, Shell, SignedRequest, Standing, Verb,
 };
 use crate::{cors, json};
 
@@ -57,6 +57,7 @@ pub(crate) async fn serve(
         .as_ref()
         .is_some_and(|e| e.values().any(|entry| entry.page));
     let peer = peer_of(request.extensions());
+    let guesses = is_guess(entries.as_deref(), &method);
     let user = tracing::field::Empty;
     let span = tracing::info_span!("request", %method, path, id, %peer, user);
     let answered = AssertUnwindSafe(answer(&shell, entries.as_deref(), request, &id))
@@ -72,6 +73,9 @@ pub(crate) async fn serve(
         }
         Err(error) => {
             log(&error);
+            if guesses && error.errcode() == "M_FORBIDDEN" {
+                failed_log_in(peer);
+            }
             error.into_response(&id)
         }
     };
@@ -84,6 +88,19 @@ pub(crate) async fn serve(
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Whether a request may try out secrets.
+fn is_guess(entries: Option<&Entries>, method: &Method) -> bool {
+    let entry = entries.and_then(|entries| entries.get(&Verb::of(method)?));
+    entry.is_some_and(|entry| entry.rate == Rate::Login)
+}
+
+/// The one line that `deploy/fail2ban` looks for. It stands outside the request's span: nothing in
+/// it is anybody's to choose but the address.
+fn failed_log_in(peer: IpAddr) {
+    let peer = peer.to_canonical();
+    tracing::info!(target: "skerry::login", parent: None, "failed log-in from {peer}");
 }
 
 fn log(error: &ApiError) {
@@ -166,6 +183,7 @@ async fn answer(
         params,
         requester,
         origin,
+        stop: shell.options.stop.clone(),
         stream: std::sync::Mutex::new(stream),
     };
     let reads = call.method == Method::GET;

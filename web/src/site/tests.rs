@@ -12,6 +12,7 @@ fn site(dir: &std::path::Path) -> Site {
         base_url: "https://matrix.example.org".to_owned(),
         registration: Registration::Token,
         shelf: dir.join("web"),
+        host: None,
         dir: None,
         override_file: dir.join("config.override.json"),
         contacts: vec![(
@@ -120,5 +121,36 @@ fn only_configurations_are_configurations() {
         "/configuration.json",
     ] {
         assert!(!is_config(path), "{path}");
+    }
+}
+
+#[test]
+fn a_client_with_a_name_of_its_own_is_found_there_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let build = dir.path().join("build");
+    fs::create_dir(&build).unwrap();
+    fs::write(build.join("index.html"), "the client").unwrap();
+    let mut site = site(dir.path());
+    site.settings.host = Some("chat.example.org".to_owned());
+    site.shelf.install(&build, "client", None).unwrap();
+    for host in ["chat.example.org", "Chat.Example.Org:8443"] {
+        assert!(matches!(site.find("/", host, ""), Found::File(_)), "{host}");
+        assert!(matches!(
+            site.find("/config.json", host, ""),
+            Found::Config(_)
+        ));
+    }
+    let Found::Ours(page) = site.find("/", "matrix.example.org", "") else {
+        panic!("the welcome page is there");
+    };
+    assert!(
+        page.contains("href=\"https://chat.example.org/\""),
+        "{page}"
+    );
+    for path in ["/index.html", "/config.json"] {
+        assert!(matches!(
+            site.find(path, "matrix.example.org", ""),
+            Found::Nothing
+        ));
     }
 }

@@ -65,9 +65,10 @@ pub const DOCS: &[Doc] = &[
          addr is an address with a port, \"unix:/run/skerry/http.sock\", or \"fd:https\": the sockets\n\
          that systemd (or another holder, LISTEN_FDS) passes under that name or number.\n\
          Without tls it is plain HTTP, for this machine or behind a reverse proxy. With it:\n\
-         tls = { cert = \"cert.pem\", key = \"key.pem\" }, or tls = \"self-signed\" for trying\n\
-         things out. (tls = \"acme\" will come with automatic certificates.) The files are looked\n\
-         at every minute and on SIGHUP; what cannot be used leaves the old certificate in place.\n\
+         tls = { cert = \"cert.pem\", key = \"key.pem\" }, or a list of such, of which a client gets\n\
+         the one for the name it asks for; tls = \"acme\" (see [acme]); or tls = \"self-signed\"\n\
+         for trying things out. Files are looked at every minute and on SIGHUP; what cannot be\n\
+         used leaves the old certificate in place.\n\
          proxy_protocol = true: trusted proxies begin with the PROXY protocol (1 or 2) there.\n\
          redirect = true: everything is sent to public.base_url, for port 80.",
     ),
@@ -281,31 +282,42 @@ pub const DOCS: &[Doc] = &[
         "public.hsts_preload",
         "Whether this name may be put into the list of such names that browsers come with.",
     ),
-    later(
+    used(
         "acme.email",
-        "Automatic certificates: setting the address turns them on (refused until then).",
+        "Automatic certificates (ACME): setting an e-mail address turns them on. Ports 443 and 80\n\
+         are opened, unless a [[listen]] with tls = \"acme\", or with redirect = true, stands for\n\
+         them. The names are those of public.base_url, server_name and web.host. Until a\n\
+         certificate is there, a self-signed one is served; `skerry doctor` says what is wrong.",
     ),
-    later(
+    used(
         "acme.directory",
-        "\"letsencrypt\", \"letsencrypt-staging\" or a URL.",
+        "\"letsencrypt\", \"letsencrypt-staging\" (for trying out; browsers do not believe it), or\n\
+         the URL of another CA's directory.",
     ),
-    later(
+    used(
         "acme.ca_file",
-        "A root certificate to trust when talking to the directory.",
+        "A file of further root certificates (PEM) to trust when talking to the CA.",
     ),
-    later(
+    used(
         "acme.challenge",
-        "\"auto\", \"tls-alpn-01\", \"http-01\" or \"dns-01\".",
+        "How the CA sees that a name is ours: \"tls-alpn-01\" (port 443), \"http-01\" (port 80),\n\
+         \"dns-01\" (acme.dns_hook), or \"auto\": the program where there is one; else port 443 (80\n\
+         behind Cloudflare or a trusted proxy), and the other after two failures.",
     ),
-    later(
+    used(
         "acme.dns_hook",
-        "A program for dns-01, called with present|cleanup NAME VALUE.",
+        "A program for dns-01, called with: present NAME VALUE, and later: cleanup NAME VALUE. It\n\
+         publishes the TXT record NAME, and ends well once it can be seen.",
     ),
-    later(
+    used(
         "acme.eab",
-        "External account binding, where the directory asks for it.",
+        "External account binding, where the CA asks for it: the key's name, and a file with the\n\
+         key as the CA gave it (base64url).",
     ),
-    later("acme.domains", "Further names for the certificate."),
+    used(
+        "acme.domains",
+        "Further names, each with a certificate of its own.",
+    ),
     used(
         "proxy.trusted",
         "Reverse proxies to believe about who asks: addresses, networks (\"10.0.0.0/8\"),\n\
@@ -429,9 +441,11 @@ pub const DOCS: &[Doc] = &[
     ),
     used("livekit.key", "The name of its API key."),
     used("livekit.secret_file", "A file with the secret of that key."),
-    later(
+    used(
         "web.host",
-        "The host name under which a web client is served; empty: none.",
+        "The host name under which alone a web client is served, such as \"chat.example.org\";\n\
+         empty: under every name of this server. A name of its own is safer: what people upload\n\
+         is then never of the same origin as the client.",
     ),
     used(
         "web.dir",
@@ -442,9 +456,10 @@ pub const DOCS: &[Doc] = &[
         "A file in data_dir with changes to the web client's configuration: a JSON object whose\n\
          keys replace those of the generated one; null takes one away.",
     ),
-    later(
+    used(
         "well_known.server",
-        "host:port for /.well-known/matrix/server.",
+        "Where other servers reach this one, as host:port, for /.well-known/matrix/server; empty:\n\
+         the host of public.base_url at the port that clients use, so that 443 is enough.",
     ),
     used(
         "well_known.client_extra",

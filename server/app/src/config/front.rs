@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use skerry_proxy::{Addr, ClientHeader, Hsts, Limits, ListenerSpec, Settings, Tls, Trusted};
+use skerry_proxy::{
+    Addr, CertFiles, ClientHeader, Hsts, Limits, ListenerSpec, Settings, Tls, Trusted,
+};
 
-use super::raw::{RawConfig, RawListen, RawTls};
-use super::{ConfigError, base_url, one_of, units, wrong};
+use super::raw::{RawConfig, RawListen, RawTls, RawTlsFiles};
+use super::{ConfigError, acme, base_url, one_of, units, wrong};
 
 pub(super) fn listeners(raw: &RawConfig) -> Result<Vec<ListenerSpec>, ConfigError> {
     if raw.listen.is_empty() {
@@ -14,10 +16,10 @@ pub(super) fn listeners(raw: &RawConfig) -> Result<Vec<ListenerSpec>, ConfigErro
             "listen: there has to be at least one [[listen]]".into(),
         ));
     }
-    raw.listen
-        .iter()
-        .map(|listen| listener(raw, listen))
-        .collect()
+    let given = raw.listen.iter().map(|listen| listener(raw, listen));
+    let mut listeners = given.collect::<Result<Vec<_>, _>>()?;
+    acme::listeners(raw, &mut listeners)?;
+    Ok(listeners)
 }
 
 fn listener(raw: &RawConfig, listen: &RawListen) -> Result<ListenerSpec, ConfigError> {
@@ -61,11 +63,16 @@ fn addr(given: &str) -> Result<Addr, ConfigError> {
 }
 
 fn tls(raw: &RawConfig, given: &RawTls) -> Result<Tls, ConfigError> {
+    let files = |files: &RawTlsFiles| CertFiles {
+        cert: files.cert.clone().into(),
+        key: files.key.clone().into(),
+    };
     match given {
-        RawTls::Files(files) => Ok(Tls::Files {
-            cert: files.cert.clone().into(),
-            key: files.key.clone().into(),
-        }),
+        RawTls::Files(one) => Ok(Tls::Files(vec![files(one)])),
+        RawTls::Several(several) if several.is_empty() => Err(ConfigError(
+            "listen.tls: the list of certificates is empty".into(),
+        )),
+        RawTls::Several(several) => Ok(Tls::Files(several.iter().map(files).collect())),
         RawTls::Word(word) if word == "self-signed" => {
             let host = raw
                 .server_name
@@ -76,17 +83,13 @@ fn tls(raw: &RawConfig, given: &RawTls) -> Result<Tls, ConfigError> {
                 names: vec![host.to_owned(), "localhost".to_owned()],
             })
         }
-        RawTls::Word(word) if word == "acme" => Err(ConfigError(
-            "listen.tls: \"acme\" (automatic certificates) comes in a later version; until \
-             then give certificate files: tls = { cert = \"cert.pem\", key = \"key.pem\" }"
-                .into(),
-        )),
-        RawTls::Word(word) => Err(one_of("listen.tls", word, &["self-signed"])),
+        RawTls::Word(word) if word == "acme" => Ok(Tls::Acme),
+        RawTls::Word(word) => Err(one_of("listen.tls", word, &["acme", "self-signed"])),
     }
 }
 
 /// Where a redirect leads: scheme and host of the public address.
-fn origin(raw: &RawConfig) -> Result<String, ConfigError> {
+pub(super) fn origin(raw: &RawConfig) -> Result<String, ConfigError> {
     let url = base_url(raw)?;
     let host = url.strip_prefix("https://").and_then(|rest| {
         let host = rest.split(['/', '?', '#']).next()?;
@@ -119,6 +122,7 @@ pub(super) fn settings(raw: &RawConfig) -> Result<Settings, ConfigError> {
         client_header: ClientHeader::named(given)
             .ok_or_else(|| one_of("proxy.client_address", given, &headers))?,
         hsts,
+        acme: None,
     })
 }
 

@@ -72,7 +72,7 @@ section! {
     }
 }
 
-/// `tls` of a listener: two files, or a word.
+/// `tls` of a listener: two files, several times two, or a word.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RawTls {
@@ -80,6 +80,8 @@ pub enum RawTls {
     Word(String),
     /// `{ cert = "..", key = ".." }`
     Files(RawTlsFiles),
+    /// `[{ cert = "..", key = ".." }, ..]`
+    Several(Vec<RawTlsFiles>),
 }
 
 /// `{ cert, key }`

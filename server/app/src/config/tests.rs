@@ -116,14 +116,14 @@ fn mistakes_are_named() {
     assert!(refused("memory_budget = \"1MiB\"").contains("32MiB"));
     assert!(refused("durability = \"maybe\"").contains("\"fsync\""));
     assert!(refused("[[listen]]\naddr = \"localhost\"").contains("listen.addr"));
-    assert!(refused("[[listen]]\ntls = \"acme\"").contains("later version"));
+    assert!(refused("[[listen]]\ntls = \"acme\"").contains("acme.email"));
     assert!(refused("[[listen]]\naddr = \"unix:/x\"\ntls = \"self-signed\"").contains("Unix"));
     assert!(refused("[rooms]\ndefault_version = \"99\"").contains("rooms.default_version"));
     let notices = |rest: &str| refused(&format!("[server_notices]\nlocalpart = {rest}"));
     assert!(notices("\"Up Per\"").contains("server_notices.localpart"));
     assert!(notices("\"a\"\navatar_url = \"http://x\"").contains("server_notices.avatar_url"));
     assert!(refused("[public]\nbase_url = \"x.org\"").contains("https://"));
-    assert!(refused("[acme]\nemail = \"a@b.c\"").contains("later version"));
+    assert!(refused("[acme]\nemail = \"a@b.c\"").contains("localhost"));
     assert!(refused("[log]\nformat = \"xml\"").contains("log.format"));
     assert!(refused("listen = []").contains("at least one"));
 }
@@ -254,4 +254,56 @@ fn the_front_door() {
         let said = refused(text);
         assert!(said.contains(says), "{text}: {said}");
     }
+}
+
+#[test]
+fn an_address_turns_automatic_certificates_on() {
+    let text = |more: &str| {
+        format!("server_name = \"example.org\"\n{more}\n[acme]\nemail = \"me@example.org\"\n")
+    };
+    let config = Config::from_text(&text(""), none()).unwrap();
+    let places: Vec<String> = config.listen.iter().map(|l| l.addr.to_string()).collect();
+    assert_eq!(places, ["127.0.0.1:8008", "[::]:443", "[::]:80"]);
+    assert_eq!(config.listen[1].tls, Some(skerry_proxy::Tls::Acme));
+    assert_eq!(
+        config.listen[2].redirect.as_deref(),
+        Some("https://example.org")
+    );
+    let acme = config.acme.unwrap().settings;
+    assert_eq!(acme.names, ["example.org"]);
+    assert!(acme.directory.contains("acme-v02.api.letsencrypt.org"));
+
+    let own = "[[listen]]\naddr = \"fd:https\"\ntls = \"acme\"\n[[listen]]\naddr = \"fd:http\"\n\
+        redirect = true\n[public]\nbase_url = \"https://Matrix.example.org:8443\"\n\
+        [web]\nhost = \"chat.example.org\"";
+    let domains = "domains = [\"other.example\", \"example.org\"]";
+    let config = Config::from_text(&(text(own) + domains), none()).unwrap();
+    assert_eq!(config.listen.len(), 2);
+    let names = config.acme.unwrap().settings.names;
+    let wanted = [
+        "matrix.example.org",
+        "example.org",
+        "chat.example.org",
+        "other.example",
+    ];
+    assert_eq!(names, wanted);
+
+    let refused = |more: &str| Config::from_text(&(text("") + more), none()).unwrap_err().0;
+    assert!(refused("directory = \"http://ca.example\"").contains("acme.directory"));
+    assert!(refused("challenge = \"dns-01\"").contains("acme.dns_hook"));
+    assert!(refused("challenge = \"mail\"").contains("acme.challenge"));
+    assert!(refused("domains = [\"*.example.org\"]").contains("acme.domains"));
+    assert!(refused("eab = { key_id = \"x\" }").contains("acme.eab"));
+}
+
+#[test]
+fn one_listener_can_have_several_certificates() {
+    let text = "[[listen]]\naddr = \"127.0.0.1:8448\"\ntls = [{ cert = \"a\", key = \"b\" }, \
+        { cert = \"c\", key = \"d\" }]";
+    let config = Config::from_text(text, none()).unwrap();
+    let Some(skerry_proxy::Tls::Files(files)) = &config.listen[0].tls else {
+        panic!("{:?}", config.listen);
+    };
+    assert_eq!(files.len(), 2);
+    assert!(refused("[[listen]]\ntls = []").contains("empty"));
 }

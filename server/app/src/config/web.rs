@@ -6,11 +6,13 @@ use serde_json::{Map, Value};
 use toml::Table;
 
 use super::raw::RawConfig;
-use super::{ConfigError, HttpClient};
+use super::{ConfigError, HttpClient, base_url, wrong};
 
 /// A web client served by this server.
 #[derive(Clone, Debug)]
 pub struct Web {
+    /// The host name under which alone the client is served; none: under all.
+    pub host: Option<String>,
     /// A build that the operator looks after; none: the installed one.
     pub dir: Option<PathBuf>,
     /// Changes to the client's configuration.
@@ -20,6 +22,9 @@ pub struct Web {
 /// More for `/.well-known/matrix`.
 #[derive(Clone, Debug)]
 pub struct WellKnown {
+    /// Where other servers reach this one, as `host:port`; none: they are told nothing, and try
+    /// port 8448 of the server's name.
+    pub server: Option<String>,
     /// Added to what clients are told.
     pub client_extra: Map<String, Value>,
     /// Whom to ask; empty: nobody is named.
@@ -44,11 +49,18 @@ impl WellKnown {
     }
 }
 
-pub(super) fn web(raw: &RawConfig, data_dir: &Path) -> Web {
-    Web {
+pub(super) fn web(raw: &RawConfig, data_dir: &Path) -> Result<Web, ConfigError> {
+    let host = Some(raw.web.host.to_ascii_lowercase()).filter(|host| !host.is_empty());
+    if let Some(host) = &host
+        && (host.contains(['/', ':']) || ruma_common::ServerName::parse(host.as_str()).is_err())
+    {
+        return Err(wrong("web.host", &"it has to be a host name alone"));
+    }
+    Ok(Web {
+        host,
         dir: Some(PathBuf::from(&raw.web.dir)).filter(|dir| !dir.as_os_str().is_empty()),
         override_file: data_dir.join(&raw.web.r#override),
-    }
+    })
 }
 
 pub(super) fn well_known(raw: &RawConfig) -> Result<WellKnown, ConfigError> {
@@ -60,9 +72,33 @@ pub(super) fn well_known(raw: &RawConfig) -> Result<WellKnown, ConfigError> {
         ));
     }
     Ok(WellKnown {
+        server: server(raw)?,
         client_extra: json("well_known.client_extra", &raw.well_known.client_extra)?,
         support,
     })
+}
+
+/// What is said to other servers: what the operator wrote, or the port that clients use as well.
+fn server(raw: &RawConfig) -> Result<Option<String>, ConfigError> {
+    let given = &raw.well_known.server;
+    if !given.is_empty() {
+        return match ruma_common::ServerName::parse(given.as_str()) {
+            Ok(_) => Ok(Some(given.clone())),
+            Err(error) => Err(wrong("well_known.server", &error)),
+        };
+    }
+    let url = base_url(raw)?;
+    let authority = url
+        .strip_prefix("https://")
+        .and_then(|rest| rest.split('/').next());
+    let authority = authority.filter(|_| raw.federation.enabled);
+    Ok(authority.map(|authority| {
+        let host = authority.parse::<http::uri::Authority>();
+        match host.is_ok_and(|host| host.port().is_some()) {
+            true => authority.to_owned(),
+            false => format!("{authority}:443"),
+        }
+    }))
 }
 
 fn json(key: &str, table: &Table) -> Result<Map<String, Value>, ConfigError> {

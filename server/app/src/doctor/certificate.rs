@@ -77,12 +77,12 @@ pub(crate) async fn listener(
 ) -> Vec<Finding> {
     let place = spec.addr.to_string();
     let mut found = Vec::new();
-    if let Tls::Files { key, .. } = tls {
+    if let Tls::Files(files) = tls {
         if let Err(error) = spec.check() {
             let advice = "name a certificate and the key that belongs to it, readable for skerry";
             return vec![Finding::wrong(CHECK, format!("{place}: {error}"), advice)];
         }
-        found.extend(key_file(key));
+        found.extend(files.iter().filter_map(|pair| key_file(&pair.key)));
     }
     let origin = Origin::of(&config.base_url);
     let base = origin.map_or_else(|| host_of(&config.server_name), |origin| origin.host);
@@ -107,8 +107,8 @@ async fn chain(spec: &ListenerSpec, tls: &Tls, name: &str) -> Option<Vec<Certifi
         return Some(seen.chain);
     }
     match tls {
-        Tls::Files { cert, .. } => inspect::read(cert).ok(),
-        Tls::SelfSigned { .. } => None,
+        Tls::Files(files) => inspect::read(&files.first()?.cert).ok(),
+        Tls::SelfSigned { .. } | Tls::Acme => None,
     }
 }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod door;
+mod fail2ban;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -141,7 +142,7 @@ fn a_configuration_is_checked() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !output.status.success() && text.contains("later version"),
+        !output.status.success() && text.contains("acme.email"),
         "{text}"
     );
     assert!(complains(dir.path(), &["serve", "--config", "none.toml"]).contains("none.toml"));

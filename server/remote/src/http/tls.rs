@@ -33,7 +33,7 @@ impl Tls {
     ///
     /// # Errors
     /// Why there can be none, in words.
-    pub(super) fn config(&self) -> Result<Arc<ClientConfig>, String> {
+    pub fn config(&self) -> Result<Arc<ClientConfig>, String> {
         self.config.get_or_init(|| self.build()).clone()
     }
 
