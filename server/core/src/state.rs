@@ -5,6 +5,8 @@ mod sha1;
 #[cfg(test)]
 mod tests;
 mod v1;
+#[cfg(test)]
+mod vectors;
 
 use std::sync::Arc;
 

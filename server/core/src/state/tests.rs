@@ -71,14 +71,14 @@ proptest! {
 }
 
 /// The events of a fixture, numbered from 1.
-struct Events {
+pub(super) struct Events {
     version: RoomVersion,
     events: Vec<RuledEvent>,
     keys: Vec<(String, String)>,
 }
 
 impl Events {
-    fn of(room: &RoomFixture) -> Self {
+    pub(super) fn of(room: &RoomFixture) -> Self {
         let events = room
             .events
             .iter()
@@ -105,7 +105,7 @@ impl Events {
         entries.collect()
     }
 
-    fn get(&self, state: &StateMap, kind: &str, key: &str) -> Option<&str> {
+    pub(super) fn get(&self, state: &StateMap, kind: &str, key: &str) -> Option<&str> {
         let event = state.get(self.state_key_nid(kind, key).unwrap()?)?;
         Some(self.events[event.0 as usize - 1].event().event_id())
     }

@@ -9,6 +9,7 @@
 
 mod basics;
 mod crowd;
+mod foreign;
 mod house;
 mod lazy;
 mod leaving;

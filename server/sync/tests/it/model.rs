@@ -13,6 +13,7 @@ use skerry_core::{Membership, RoomNid};
 use skerry_room::{Cut, Move, Preset, ReadMarks, Redaction, StateEvent, View};
 use skerry_sync::{Delta, RoomDelta, Token};
 
+use crate::foreign::{REX, Said};
 use crate::house::{House, Person, state, timeline};
 use crate::slider::Slider;
 
@@ -169,6 +170,8 @@ pub struct World {
     rooms: Vec<String>,
     sent: Vec<Vec<u64>>,
     messages: Vec<(String, String)>,
+    /// Somebody of another server lets rooms fork.
+    forks: bool,
 }
 
 impl World {
@@ -201,6 +204,7 @@ impl World {
             rooms: Vec::new(),
             sent,
             messages: Vec::new(),
+            forks: seed % 2 == 1,
         }
     }
 
@@ -218,12 +222,20 @@ impl World {
         if self.rooms.is_empty() || (self.rooms.len() < ROOMS_MAX && self.pick(25) == 0) {
             let creator = self.anybody();
             let room = self.house.room_with(&creator, Preset::PublicChat).await;
+            if self.forks {
+                let levels = json!({"users": {REX: 50}});
+                self.state(&creator, &room, "m.room.power_levels", "", levels)
+                    .await;
+            }
             self.rooms.push(room);
             return;
         }
         let (who, whom) = (self.anybody(), self.anybody());
         let at = self.pick(self.rooms.len());
         let room = self.rooms[at].clone();
+        if self.forks && self.pick(5) == 0 {
+            return self.fork(&room, &whom, n).await;
+        }
         let rooms = self.house.rooms.clone();
         let how = Move::default;
         match self.pick(29) {
@@ -289,6 +301,24 @@ impl World {
             ts: None,
         };
         let _ = self.house.rooms.set_state(who.who(), room, state).await;
+    }
+
+    /// Somebody of another server says something that comes after what was some time ago.
+    async fn fork(&mut self, room: &str, whom: &Person, n: usize) {
+        let (what, back) = (self.pick(6), self.pick(7));
+        let key = format!("{}", n % 3);
+        let said: Said<'_> = match what {
+            0 | 1 => ("x.state", Some(&key), json!({"n": n})),
+            2 => ("m.room.name", Some(""), json!({"name": format!("{n}")})),
+            3 => (
+                "m.room.member",
+                Some(&*whom.id),
+                json!({"membership": "leave"}),
+            ),
+            _ => ("m.room.message", None, json!({"body": format!("{n}")})),
+        };
+        let house = &self.house;
+        house.rex(room, said, back, &mut self.dice).await;
     }
 
     async fn redact(&mut self, who: &Person) {

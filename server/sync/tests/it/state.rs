@@ -1,7 +1,12 @@
 //! State at the start and at the end of a timeline, gaps, full state, summaries.
 
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+use skerry_core::fixtures::SeededDice;
+use skerry_room::Verdict;
+
+use crate::foreign::REX;
 use crate::house::{House, joined, state, timeline};
 
 /// (type, state key, content) of state events of type `x.*`, sorted.
@@ -148,4 +153,64 @@ async fn heroes_name_a_room_without_a_name() {
     let first = house.sync(&others[0], None, "{}").await;
     let heroes = joined(&first, &room).summary.heroes.clone().unwrap();
     assert!(!heroes.contains(&others[0].id) && heroes.len() == 5);
+}
+
+/// A change of another server wins over one that clients were shown, and is the older one: both
+/// ways of telling end with it.
+#[tokio::test]
+async fn what_was_resolved_is_told() {
+    let house = House::new();
+    let alice = house.person("alice").await;
+    let room = house.room(&alice).await;
+    let levels = json!({"users": {REX: 50}});
+    house
+        .set(&alice, &room, "m.room.power_levels", "", levels)
+        .await;
+    let mut dice = SeededDice::new(1);
+    let mut rex = async |said, back| house.rex(&room, said, back, &mut dice).await;
+    let hello = || ("m.room.message", None, json!({"body": "hello"}));
+    assert_eq!(rex(hello(), 0).await, Verdict::Accepted);
+    let start = house.sync(&alice, None, "{}").await;
+    // Alice's and rex's come after the same; one of two keys each is won by the other.
+    for key in ["x.a", "x.b", "x.c", "x.d"] {
+        house.set(&alice, &room, key, "", json!({"v": 1})).await;
+    }
+    let middle = house.sync(&alice, Some(start.next), "{}").await;
+    for (back, key) in [(4, "x.a"), (5, "x.b"), (6, "x.c"), (7, "x.d")] {
+        let said = (key, Some(""), json!({"v": 2}));
+        assert_eq!(rex(said, back).await, Verdict::Accepted);
+    }
+    let snap = house.store.snapshot();
+    let nid = house.store.room_nid(&room).unwrap().unwrap();
+    let now = house.rooms.state_now(&snap, nid).unwrap().into_iter();
+    let mut truth: Vec<_> = now
+        .filter_map(|(key, event)| {
+            let (kind, _) = house.store.state_key(key).unwrap();
+            let held = house.rooms.event(&snap, event).unwrap().unwrap();
+            let content: Value = serde_json::from_str(held.event.content()).unwrap();
+            kind.starts_with("x.")
+                .then(|| (kind.to_string(), content["v"].to_string()))
+        })
+        .collect();
+    truth.sort();
+    let mut first: Option<[(String, String); 4]> = None;
+    for since in [start.next, middle.next] {
+        for state_after in [true, false] {
+            let mut request = alice.request(Some(since), "{}");
+            request.state_after = state_after;
+            let delta = house.ask(request).await.unwrap();
+            let shown = joined(&delta, &room);
+            let mut known = BTreeMap::from_iter(first.clone().into_iter().flatten());
+            known.extend(own(&state(shown)));
+            if !state_after {
+                let told = timeline(shown).into_iter();
+                let told: Vec<_> = told.filter(|e| !e["state_key"].is_null()).collect();
+                for event in &told {
+                    known.extend(own(std::slice::from_ref(event)));
+                }
+            }
+            assert_eq!(Vec::from_iter(known), truth);
+        }
+        first = Some(["x.a", "x.b", "x.c", "x.d"].map(|key| pair(key, 1)));
+    }
 }
