@@ -1,6 +1,7 @@
 //! Several servers that talk with each other.
 
 mod inbound;
+mod people;
 mod requests;
 
 use std::time::Duration;
