@@ -174,10 +174,8 @@ async fn parameters_that_cannot_be() {
         ..def()
     };
     assert_eq!(refusal(make(invite("nobody")).await), "InvalidParam");
-    assert_eq!(
-        refusal(make(invite("@far:elsewhere.test")).await),
-        "NotFound"
-    );
+    let made = make(invite("@far:elsewhere.test")).await;
+    assert!(made.is_ok(), "their server is asked later, by others");
 
     let state = |kind: &str, content: Value| CreateRoom {
         initial_state: vec![initial(kind, "", content)],

@@ -144,7 +144,7 @@ async fn pages_go_both_ways_while_rooms_come_and_go() {
     );
     let path = "v3/publicRooms?server=elsewhere.example";
     let (status, error) = ask(&server, Some(&alice), Method::GET, path, None).await;
-    assert_eq!((status, &error["errcode"]), (404, &json!("M_NOT_FOUND")));
+    assert_eq!((status, &error["errcode"]), (502, &json!("M_UNKNOWN")));
     let path = "v3/publicRooms?server=test.example&limit=2";
     let (status, page) = ask(&server, None, Method::GET, path, None).await;
     assert_eq!((status, ids(&page).len()), (200, 2));
