@@ -7,6 +7,7 @@
 )]
 #![allow(missing_docs)]
 
+mod abroad;
 mod basics;
 mod crowd;
 mod foreign;
