@@ -9,19 +9,22 @@ use skerry_core::canonical::{CanonicalError, Mode, Object};
 use skerry_http::{
     ApiError, Authenticator, BoxFuture, Credentials, LARGE_BODY, Requester, SignedRequest,
 };
-use skerry_remote::federation::{Checker, RequestFault};
+use skerry_remote::federation::{Federation, RequestFault};
 
 /// Asks the accounts.
 pub struct TokenAuthenticator {
     accounts: Accounts,
-    checker: Checker,
+    federation: Federation,
 }
 
 impl TokenAuthenticator {
     /// Over these accounts, and the keys of other servers.
     #[must_use]
-    pub fn new(accounts: Accounts, checker: Checker) -> TokenAuthenticator {
-        TokenAuthenticator { accounts, checker }
+    pub fn new(accounts: Accounts, federation: Federation) -> TokenAuthenticator {
+        TokenAuthenticator {
+            accounts,
+            federation,
+        }
     }
 }
 
@@ -71,10 +74,15 @@ impl Authenticator for TokenAuthenticator {
                 CanonicalError::NotAnObject => ApiError::bad_json(error.to_string()),
                 _ => ApiError::not_json(error.to_string()),
             })?;
-            self.checker
+            let checker = self.federation.checker();
+            let origin = checker
                 .check_request(request.proofs, request.method, request.uri, body.as_ref())
                 .await
-                .map_err(unproved)
+                .map_err(unproved)?;
+            // It is there: what waits for it because it was not reached is sent now.
+            let heard = self.federation.sender().heard_from(&origin);
+            heard.map_err(ApiError::internal)?;
+            Ok(origin)
         })
     }
 }

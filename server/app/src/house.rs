@@ -289,8 +289,8 @@ impl House {
             clock: Arc::clone(&self.clock),
             dice: Arc::clone(&self.dice),
         });
-        let checker = self.outgoing.federation.checker().clone();
-        let authenticator = Arc::new(TokenAuthenticator::new(self.accounts.clone(), checker));
+        let federation = self.outgoing.federation.clone();
+        let authenticator = Arc::new(TokenAuthenticator::new(self.accounts.clone(), federation));
         let options = Options {
             rates: RateLimits {
                 enabled: self.config.rate_limit,
