@@ -163,6 +163,11 @@ impl Upload {
         }
         self.spooled.write(piece).map_err(MediaError::file)
     }
+
+    /// Bytes so far.
+    pub(crate) fn size(&self) -> u64 {
+        self.spooled.size()
+    }
 }
 
 /// The media store. Cheap to share.
@@ -190,6 +195,8 @@ pub struct Blobs {
     pub(crate) previews: Lanes<()>,
     /// Rung when the content of a reserved id has come.
     pub(crate) arrived: watch::Sender<()>,
+    /// Bytes that came from other servers since the start.
+    pub(crate) came: watch::Sender<u64>,
 }
 
 impl Blobs {
@@ -222,6 +229,7 @@ impl Blobs {
             blocks: Lanes::new(),
             previews: Lanes::new(),
             arrived: watch::Sender::new(()),
+            came: watch::Sender::new(0),
         })
     }
 
@@ -291,6 +299,26 @@ impl Blobs {
         Ok(Upload { spooled, max, left })
     }
 
+    /// Starts to take in another server's file, of at most so many bytes. Blocks on the disk.
+    ///
+    /// # Errors
+    /// [`MediaError::BelowFloor`], [`MediaError::File`].
+    pub(crate) fn begin_remote(&self, max: u64) -> Result<Upload, MediaError> {
+        self.space_for(0)?;
+        let spooled = self.files.spool().map_err(MediaError::file)?;
+        Ok(Upload {
+            spooled,
+            max,
+            left: None,
+        })
+    }
+
+    /// Counts what came from other servers, for whoever keeps their budget.
+    pub(crate) fn remote_came(&self, bytes: u64) {
+        self.came
+            .send_modify(|came| *came = came.saturating_add(bytes));
+    }
+
     /// Ends an upload: the file is on disk under its hash, and the `mxc://` that names it is
     /// durable, when this returns.
     ///
@@ -308,7 +336,8 @@ impl Blobs {
             let _lane = lane;
             let id = MediaId::random(this.dice.dice().as_mut());
             let w = this.store.write();
-            let applied = this.commit(w, upload, info, uploader, &id)?;
+            let name = (this.server_name(), &id);
+            let applied = this.commit(w, upload, info, uploader, name)?;
             Ok::<_, MediaError>((id, applied))
         })
         .await
@@ -352,7 +381,7 @@ impl Blobs {
         upload: Upload,
         info: UploadInfo,
         uploader: UserNid,
-        id: &MediaId,
+        (server, id): (&str, &MediaId),
     ) -> Result<Applied, MediaError> {
         let Upload { mut spooled, .. } = upload;
         self.charge(&mut w, uploader, spooled.size())?;
@@ -373,7 +402,7 @@ impl Blobs {
             created_ms: self.clock.now_ms(),
             unauthenticated: self.settings.unauthenticated == Unauthenticated::Open,
         };
-        let server = self.settings.server_name.clone();
+        let server = server.to_owned();
         w.put::<Blob>(&hash, &size);
         // Bytes that were lost are there again.
         w.delete::<CorruptBlob>(&hash);

@@ -121,6 +121,11 @@ impl Files {
         Ok(())
     }
 
+    /// Whether a blob is there.
+    pub fn has(&self, hash: &[u8; 32]) -> bool {
+        self.path(&Hash::from_bytes(*hash)).exists()
+    }
+
     /// Deletes a blob; false if it was not there.
     pub fn remove(&self, hash: &Hash) -> io::Result<bool> {
         match fs::remove_file(self.path(hash)) {

@@ -19,6 +19,7 @@ mod pending;
 mod preview;
 pub mod prune;
 mod quota;
+mod remote;
 mod routes;
 mod thumbnail;
 mod thumbs;
@@ -28,7 +29,8 @@ pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, Upl
 pub use files::Swept;
 pub use mxc::{MediaId, find_mxc, parse_hash, parse_mxc};
 pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
-pub use routes::ROUTES;
+pub use remote::{FetchError, RemoteMedia, serve::FEDERATION_ROUTES};
+pub use routes::{MediaDoor, ROUTES};
 pub use thumbnail::{Method, Thumbnail};
 
 #[cfg(test)]

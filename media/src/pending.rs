@@ -129,7 +129,7 @@ impl Blobs {
             let name = id.as_str().to_owned();
             w.delete::<Pending>(&name);
             w.delete::<PendingOf>(&(uploader, pending.expires_ms, name));
-            this.commit(w, upload, info, uploader, &id)
+            this.commit(w, upload, info, uploader, (this.server_name(), &id))
         });
         let applied = filled.await.map_err(MediaError::Store)??;
         let durable = self.store.durable(&applied).await;
@@ -145,13 +145,9 @@ impl Blobs {
     /// [`MediaError::NotYet`] when it did not come, [`MediaError::Store`].
     pub async fn wait_for(
         self: &Arc<Self>,
-        server: &str,
         id: &MediaId,
         patience: Duration,
     ) -> Result<(), MediaError> {
-        if server != self.settings.server_name {
-            return Ok(());
-        }
         let mut arrived = self.arrived.subscribe();
         let end = tokio::time::Instant::now() + patience.min(WAIT_MAX);
         loop {

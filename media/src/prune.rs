@@ -216,4 +216,4 @@ impl Pruner {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -24,6 +24,8 @@ use crate::{
     blobs::{Blobs, Found, MediaError, Unauthenticated, Upload, UploadInfo},
     mime,
     mxc::MediaId,
+    pending::WAIT_MAX,
+    remote::{FetchError, RemoteMedia},
     thumbnail::{Method, Wanted},
 };
 
@@ -33,8 +35,16 @@ const SANDBOX: &str = "sandbox; default-src 'none'; script-src 'none'; plugin-ty
     application/pdf; style-src 'unsafe-inline'; object-src 'self';";
 const FOR_EVER: &str = "private, max-age=31536000, immutable";
 
+/// What the endpoints work on.
+pub struct MediaDoor {
+    /// What is here.
+    pub blobs: Arc<Blobs>,
+    /// What other servers have; none: they are not asked.
+    pub remote: Option<RemoteMedia>,
+}
+
 /// The endpoints of this crate.
-pub const ROUTES: &[Route<Blobs>] = &[
+pub const ROUTES: &[Route<MediaDoor>] = &[
     route!(POST "/_matrix/media/v3/upload", Token, Upload, upload).stream(),
     route!(POST "/_matrix/media/v1/create", Token, Upload, create),
     route!(PUT "/_matrix/media/v3/upload/{serverName}/{mediaId}", Token, Upload, fill).stream(),
@@ -92,22 +102,25 @@ fn no_space() -> ApiError {
 
 /// `POST /_matrix/media/v3/upload`: the `mxc://` in the answer names the file from then on,
 /// whatever happens to the server. Streamed to the disk, never whole in memory.
-async fn upload(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
+async fn upload(door: Arc<MediaDoor>, mut call: Call) -> Result<Answer, ApiError> {
+    let blobs = &door.blobs;
     let uploader = uploader(&call)?;
     let info = info(&call);
-    let upload = received(&blobs, &mut call).await?;
+    let upload = received(blobs, &mut call).await?;
     let id = blobs.finish(upload, info, uploader).await.map_err(refuse)?;
-    Answer::json(&json!({ "content_uri": uri(&blobs, &id) }))
+    Answer::json(&json!({ "content_uri": uri(blobs, &id) }))
 }
 
 /// `POST /_matrix/media/v1/create`: an `mxc://` whose content comes later.
-async fn create(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
+async fn create(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> {
+    let blobs = &door.blobs;
     let (id, expires_ms) = blobs.reserve(uploader(&call)?).await.map_err(refuse)?;
-    Answer::json(&json!({ "content_uri": uri(&blobs, &id), "unused_expires_at": expires_ms }))
+    Answer::json(&json!({ "content_uri": uri(blobs, &id), "unused_expires_at": expires_ms }))
 }
 
 /// `PUT /_matrix/media/v3/upload/{serverName}/{mediaId}`: the content of such an `mxc://`.
-async fn fill(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
+async fn fill(door: Arc<MediaDoor>, mut call: Call) -> Result<Answer, ApiError> {
+    let blobs = &door.blobs;
     let uploader = uploader(&call)?;
     let info = info(&call);
     let (server, id) = named(&call)?;
@@ -118,11 +131,11 @@ async fn fill(blobs: Arc<Blobs>, mut call: Call) -> Result<Answer, ApiError> {
     }
     // Refused before a byte is taken in where it can be.
     on_disk({
-        let (blobs, id) = (Arc::clone(&blobs), id.clone());
+        let (blobs, id) = (Arc::clone(blobs), id.clone());
         move || blobs.may_fill(&id, uploader)
     })
     .await?;
-    let upload = received(&blobs, &mut call).await?;
+    let upload = received(blobs, &mut call).await?;
     let filled = blobs.fill(upload, info, uploader, id).await;
     filled.map_err(refuse)?;
     Ok(Answer::empty())
@@ -160,15 +173,18 @@ async fn received(blobs: &Arc<Blobs>, call: &mut Call) -> Result<Upload, ApiErro
 }
 
 /// `GET /_matrix/client/v1/media/config`
-async fn config(blobs: Arc<Blobs>, _call: Call) -> Result<Answer, ApiError> {
-    Answer::json(&json!({ "m.upload.size": blobs.max_upload() }))
+async fn config(door: Arc<MediaDoor>, _call: Call) -> Result<Answer, ApiError> {
+    Answer::json(&json!({ "m.upload.size": door.blobs.max_upload() }))
 }
 
 /// `GET /_matrix/client/v1/media/download/{serverName}/{mediaId}[/{fileName}]`: the file as it was
 /// uploaded, whole or the range asked for, with a type and disposition that no browser runs.
-async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
+async fn download(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
-    arrived(&blobs, &call, &server, &id).await?;
+    door.bring(&call, &server, &id)
+        .await
+        .map_err(refuse_fetch)?;
+    let blobs = Arc::clone(&door.blobs);
     let Found { media, mut file } = on_disk(move || blobs.find(&server, &id)).await?;
     let etag = format!("\"{}\"", blake3::Hash::from_bytes(media.hash).to_hex());
     let range = match asked(&call, &etag, media.size) {
@@ -235,11 +251,21 @@ fn partial(answer: Answer, range: Option<Range<u64>>, size: u64) -> Answer {
 
 /// `GET /_matrix/client/v1/media/thumbnail/{serverName}/{mediaId}`: never larger than the file,
 /// never smaller than asked for where the file allows it.
-async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
+async fn thumbnail(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
     let wanted = wanted(&call)?;
-    arrived(&blobs, &call, &server, &id).await?;
-    let made = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
+    let made = match (door.bring(&call, &server, &id).await, &door.remote) {
+        (Ok(()), _) => {
+            let made = door.blobs.thumbnail(server, id, wanted).await;
+            made.map_err(refuse)?
+        }
+        // What is too large to be fetched is made smaller where it is.
+        (Err(FetchError::TooLarge(_)), Some(remote)) => {
+            let made = remote.thumbnail(&server, &id, wanted).await;
+            made.map_err(refuse_fetch)?
+        }
+        (Err(error), _) => return Err(refuse_fetch(error)),
+    };
     let etag = format!("\"{}\"", blake3::hash(&made.bytes).to_hex());
     let size = made.bytes.len() as u64;
     let range = match asked(&call, &etag, size) {
@@ -267,44 +293,80 @@ async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
 
 /// `GET /_matrix/media/v3/download/{serverName}/{mediaId}[/{fileName}]`, without a token: for what
 /// may be fetched so; everything else is not there.
-async fn old_download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
-    let blobs = without_token(blobs, &call).await?;
-    download(blobs, call).await
+async fn old_download(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> {
+    let door = without_token(door, &call).await?;
+    download(door, call).await
 }
 
 /// `GET /_matrix/media/v3/thumbnail/{serverName}/{mediaId}`, without a token: as the download.
-async fn old_thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
-    let blobs = without_token(blobs, &call).await?;
-    thumbnail(blobs, call).await
+async fn old_thumbnail(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> {
+    let door = without_token(door, &call).await?;
+    thumbnail(door, call).await
 }
 
-async fn without_token(blobs: Arc<Blobs>, call: &Call) -> Result<Arc<Blobs>, ApiError> {
-    match blobs.unauthenticated() {
+async fn without_token(door: Arc<MediaDoor>, call: &Call) -> Result<Arc<MediaDoor>, ApiError> {
+    match door.blobs.unauthenticated() {
         Unauthenticated::Off => return Err(ApiError::unrecognized("Unknown endpoint")),
-        Unauthenticated::Open => return Ok(blobs),
+        Unauthenticated::Open => return Ok(door),
         Unauthenticated::Frozen => {}
     }
     let (server, id) = named(call)?;
-    on_disk(move || match blobs.media(&server, &id)?.unauthenticated {
-        true => Ok(blobs),
-        false => Err(MediaError::NotFound),
-    })
+    on_disk(
+        move || match door.blobs.media(&server, &id)?.unauthenticated {
+            true => Ok(door),
+            false => Err(MediaError::NotFound),
+        },
+    )
     .await
 }
 
-/// Waits for content that is still to be uploaded as long as the request says (`timeout_ms`).
-async fn arrived(
-    blobs: &Arc<Blobs>,
-    call: &Call,
-    server: &str,
-    id: &MediaId,
-) -> Result<(), ApiError> {
-    let patience = call.query_as("timeout_ms")?.unwrap_or(PATIENCE_MS);
-    let patience = Duration::from_millis(patience);
-    blobs.wait_for(server, id, patience).await.map_err(refuse)
+impl MediaDoor {
+    /// Sees to it that a file is here: waits for its content, or fetches it from its server, as
+    /// long as the request says.
+    async fn bring(&self, call: &Call, server: &str, id: &MediaId) -> Result<(), FetchError> {
+        let patience = patience(call).map_err(|_| FetchError::Patience)?;
+        if server == self.blobs.server_name() {
+            let waited = self.blobs.wait_for(id, patience).await;
+            return waited.map_err(FetchError::from);
+        }
+        // Of the endpoints without a token: `false` says that another server asks.
+        let allowed = call.query("allow_remote").as_deref() != Some("false");
+        match &self.remote {
+            Some(remote) if allowed => remote.fetch(server, id, patience).await,
+            _ => Ok(()),
+        }
+    }
 }
 
-fn wanted(call: &Call) -> Result<Wanted, ApiError> {
+/// How long content that is not there yet is waited for.
+fn patience(call: &Call) -> Result<Duration, ApiError> {
+    let patience = call.query_as("timeout_ms")?.unwrap_or(PATIENCE_MS);
+    Ok(Duration::from_millis(patience).min(WAIT_MAX))
+}
+
+/// Waits for content of ours that is still to be uploaded as long as the request says.
+pub(crate) async fn arrived(blobs: &Arc<Blobs>, call: &Call, id: &MediaId) -> Result<(), ApiError> {
+    blobs.wait_for(id, patience(call)?).await.map_err(refuse)
+}
+
+fn refuse_fetch(error: FetchError) -> ApiError {
+    match error {
+        FetchError::NotFound => ApiError::not_found("No such media"),
+        FetchError::NotYet => ApiError::not_yet_uploaded("Nothing was uploaded under this id yet"),
+        FetchError::TooLarge(max) => {
+            let text = format!("Files of other servers may have {max} bytes at most");
+            ApiError::remote_too_large(text)
+        }
+        FetchError::TimedOut => ApiError::gateway_timeout("The file's server does not answer"),
+        FetchError::Failed(why) => {
+            ApiError::bad_gateway("The file's server does not give it").caused_by(why)
+        }
+        FetchError::Patience => ApiError::invalid_param("timeout_ms is a number"),
+        FetchError::Here(error) => refuse(error),
+    }
+}
+
+pub(crate) fn wanted(call: &Call) -> Result<Wanted, ApiError> {
     let side = |name: &str| -> Result<u32, ApiError> {
         call.query_as(name)?
             .filter(|&pixels| pixels > 0)
@@ -318,7 +380,7 @@ fn wanted(call: &Call) -> Result<Wanted, ApiError> {
     Ok(Wanted::standard(side("width")?, side("height")?, method))
 }
 
-/// Server name and media id of the path. Media of other servers comes with federation.
+/// Server name and media id of the path.
 fn named(call: &Call) -> Result<(String, MediaId), ApiError> {
     let id = MediaId::parse(call.param("mediaId"));
     let id = id.ok_or_else(|| ApiError::not_found("This cannot be a media id"))?;
@@ -337,7 +399,7 @@ fn guarded(answer: Answer) -> Answer {
         .header(CACHE_CONTROL, FOR_EVER)
 }
 
-async fn on_disk<T: Send + 'static>(
+pub(crate) async fn on_disk<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MediaError> + Send + 'static,
 ) -> Result<T, ApiError> {
     blocking(work)

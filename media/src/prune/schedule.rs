@@ -119,6 +119,31 @@ impl Pruner {
         Ok(all)
     }
 
+    /// Keeps other servers' media within so many bytes until `stop` is true: whenever a sixteenth of
+    /// that has come, what was looked at longest ago goes.
+    pub async fn keep_budget(&self, bytes: u64, mut stop: watch::Receiver<bool>) {
+        let (mut came, step) = (self.blobs.came.subscribe(), (bytes / 16).max(1));
+        let mut seen = 0;
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                grown = came.wait_for(|came| came.saturating_sub(seen) >= step) => match grown {
+                    Ok(came) => seen = *came,
+                    Err(_) => return,
+                },
+            }
+            // As much below as may come before the next look.
+            let order = Order {
+                remote: true,
+                target: Some(Target::Remote(bytes.saturating_sub(step))),
+                ..Order::default()
+            };
+            if let Err(error) = self.quietly(order).await {
+                tracing::warn!(%error, "other servers' media is not kept within its budget");
+            }
+        }
+    }
+
     /// Where less than the floor is free on the disk, the oldest of the trash goes.
     async fn make_room(&self) -> Result<(), PruneError> {
         let blobs = Arc::clone(&self.blobs);

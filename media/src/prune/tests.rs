@@ -25,7 +25,7 @@ pub(super) const DAY: u64 = 24 * 60 * 60 * 1000;
 
 /// Who needs media, as tests say. Every change is in the log.
 #[derive(Default)]
-pub(super) struct Named {
+pub(crate) struct Named {
     names: Mutex<BTreeSet<(String, String)>>,
 }
 
@@ -97,17 +97,17 @@ impl References for Named {
     }
 }
 
-pub(super) struct World {
-    pub(super) home: House,
-    pub(super) named: Arc<Named>,
-    pub(super) pruner: Pruner,
+pub(crate) struct World {
+    pub(crate) home: House,
+    pub(crate) named: Arc<Named>,
+    pub(crate) pruner: Pruner,
 }
 
 pub(super) fn world() -> World {
     world_of(house_with(|_| {}))
 }
 
-pub(super) fn world_of(home: House) -> World {
+pub(crate) fn world_of(home: House) -> World {
     let named = Arc::new(Named::default());
     let refs: Arc<dyn References> = named.clone();
     let pruner = Pruner::new(Arc::clone(&home.blobs), refs);
@@ -165,12 +165,12 @@ impl World {
         progress
     }
 
-    pub(super) fn pass(&self, ms: u64) {
+    pub(crate) fn pass(&self, ms: u64) {
         self.home.clock.advance(ms);
     }
 
     /// Files, rows and sums fit together.
-    pub(super) fn check(&self) {
+    pub(crate) fn check(&self) {
         consistent(self.blobs());
     }
 }
@@ -184,7 +184,7 @@ pub(super) async fn put(blobs: &Arc<Blobs>, bytes: &[u8], uploader: u64) -> Stri
 }
 
 /// Whether it can be downloaded whole.
-pub(super) fn is_here(blobs: &Blobs, server: &str, id: &str) -> bool {
+pub(crate) fn is_here(blobs: &Blobs, server: &str, id: &str) -> bool {
     let Ok(mut found) = blobs.find(server, &MediaId::parse(id).unwrap()) else {
         return false;
     };

@@ -96,6 +96,10 @@ pub struct Config {
     pub free_disk_floor: u64,
     /// What may be downloaded without a token.
     pub unauthenticated_media: Unauthenticated,
+    /// The largest file that is fetched from another server, in bytes.
+    pub max_remote: u64,
+    /// How much of other servers' media is kept, in bytes; none: as much as there is.
+    pub remote_cache: Option<u64>,
     /// How long deleted media can be brought back.
     pub media_trash: Duration,
     /// What media is deleted without being asked for; none: nothing.
@@ -339,6 +343,8 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
                 return Err(one_of("media.unauthenticated", other, &words));
             }
         },
+        max_remote: bytes("media.max_remote", &raw.media.max_remote)?,
+        remote_cache: media::remote_cache(raw)?,
         media_trash: media::trash(raw),
         media_schedule: media::schedule(raw)?,
         calls: calls::check(raw)?,

@@ -12,7 +12,7 @@ use skerry_core::{Clock, DiceSource};
 use skerry_federation::{FederationConfig, Inbox};
 use skerry_http::{Options, RateLimits, Shell};
 use skerry_media::prune::Pruner;
-use skerry_media::{Blobs, MediaError, Previews};
+use skerry_media::{Blobs, MediaDoor, MediaError, Previews, RemoteMedia};
 use skerry_proxy::Acme;
 use skerry_remote::federation::Carry;
 use skerry_remote::http::Tls;
@@ -301,7 +301,8 @@ impl House {
         };
         let mut shell = Shell::builder(options, authenticator, Arc::clone(&self.clock))
             .routes(&ctx, &skerry_client::routes())
-            .routes(&self.blobs, skerry_media::ROUTES);
+            .routes(&self.media_door(), skerry_media::ROUTES)
+            .routes(&self.blobs, skerry_media::FEDERATION_ROUTES);
         if let Some(previews) = self.previews() {
             shell = shell.routes(&previews, skerry_media::PREVIEW_ROUTES);
         }
@@ -343,6 +344,23 @@ impl House {
             client,
             hosts,
         )))
+    }
+
+    /// What the media endpoints work on.
+    fn media_door(&self) -> Arc<MediaDoor> {
+        let federation = &self.outgoing.federation;
+        let remote = federation.is_enabled().then(|| {
+            RemoteMedia::new(
+                (Arc::clone(&self.blobs), self.pruner.clone()),
+                federation.peers().clone(),
+                self.outgoing.client.clone(),
+                self.config.max_remote,
+            )
+        });
+        Arc::new(MediaDoor {
+            blobs: Arc::clone(&self.blobs),
+            remote,
+        })
     }
 
     fn site(&self) -> Arc<Site> {

@@ -153,6 +153,10 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     workers.spawn(write_uses(Arc::clone(&house.blobs), stop.clone()));
     let (pruner, trash_stop) = (house.pruner.clone(), stop.clone());
     workers.spawn(async move { pruner.follow(trash_stop).await });
+    if let Some(budget) = house.config.remote_cache {
+        let (pruner, stop) = (house.pruner.clone(), stop.clone());
+        workers.spawn(async move { pruner.keep_budget(budget, stop).await });
+    }
     if let Some(schedule) = house.config.media_schedule.clone() {
         let (pruner, stop) = (house.pruner.clone(), stop.clone());
         workers.spawn(async move { pruner.keep_to(schedule, stop).await });

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream;
+use futures_util::stream::{self, StreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -92,21 +92,26 @@ impl Answer {
     /// threads; its length is said.
     #[must_use]
     pub fn file(content_type: &str, file: std::fs::File, length: u64) -> Answer {
-        let length_text = length.to_string();
-        let pieces = stream::try_unfold((file, length), |(mut file, left)| async move {
-            if left == 0 {
-                return Ok(None);
-            }
-            let read = tokio::task::spawn_blocking(move || {
-                let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
-                let mut piece = vec![0; size];
-                file.read_exact(&mut piece).map(|()| (piece, file))
-            });
-            let (piece, file) = read.await.map_err(std::io::Error::other)??;
-            let left = left - piece.len() as u64;
-            let frame = http_body::Frame::data(Bytes::from(piece));
-            Ok(Some((frame, (file, left))))
-        });
+        Answer::framed(content_type, Bytes::new(), (file, length), Bytes::new())
+    }
+
+    /// The same with bytes before it and after it.
+    #[must_use]
+    pub fn framed(
+        content_type: &str,
+        before: Bytes,
+        (file, length): (std::fs::File, u64),
+        after: Bytes,
+    ) -> Answer {
+        let around = (before.len() + after.len()) as u64;
+        let length_text = length.saturating_add(around).to_string();
+        let held = |bytes: Bytes| {
+            let some = Some(bytes).filter(|bytes| !bytes.is_empty());
+            stream::iter(some.map(|bytes| Ok(http_body::Frame::data(bytes))))
+        };
+        let pieces = held(before)
+            .chain(pieces_of(file, length))
+            .chain(held(after));
         let body = StreamBody::new(pieces).boxed_unsync();
         Answer::stream(content_type, body).header(CONTENT_LENGTH, &length_text)
     }
@@ -165,6 +170,27 @@ impl Answer {
         *response.headers_mut() = self.headers;
         response
     }
+}
+
+/// A file from where it stands, a piece at a time.
+fn pieces_of(
+    file: std::fs::File,
+    length: u64,
+) -> impl stream::Stream<Item = std::io::Result<http_body::Frame<Bytes>>> {
+    stream::try_unfold((file, length), |(mut file, left)| async move {
+        if left == 0 {
+            return Ok(None);
+        }
+        let read = tokio::task::spawn_blocking(move || {
+            let size = usize::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+            let mut piece = vec![0; size];
+            file.read_exact(&mut piece).map(|()| (piece, file))
+        });
+        let (piece, file) = read.await.map_err(std::io::Error::other)??;
+        let left = left - piece.len() as u64;
+        let frame = http_body::Frame::data(Bytes::from(piece));
+        Ok(Some((frame, (file, left))))
+    })
 }
 
 fn type_value(content_type: &str) -> HeaderValue {

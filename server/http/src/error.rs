@@ -83,6 +83,8 @@ errors! {
     server_error: INTERNAL_SERVER_ERROR "M_UNKNOWN",
     /// 502 `M_UNKNOWN`: another server gave no usable answer.
     bad_gateway: BAD_GATEWAY "M_UNKNOWN",
+    /// 502 `M_TOO_LARGE`: another server's file is larger than what is fetched.
+    remote_too_large: BAD_GATEWAY "M_TOO_LARGE",
     /// 504 `M_UNKNOWN`: another server gave no answer in time.
     gateway_timeout: GATEWAY_TIMEOUT "M_UNKNOWN",
     /// 503 `M_UNKNOWN`: stopping, or too busy.

@@ -366,6 +366,10 @@ pub const DOCS: &[Doc] = &[
         "How much each person may upload in all; \"0\" is no limit.",
     ),
     used(
+        "media.max_remote",
+        "The largest file that is fetched from another server.",
+    ),
+    used(
         "media.remote_cache",
         "How much of other servers' media is kept at most; \"0\": as much as there is. What was\n\
          looked at longest ago goes first, and what is an avatar or the like never.",

@@ -14,6 +14,13 @@ pub(super) fn trash(raw: &RawConfig) -> Duration {
     DAY.saturating_mul(raw.media.trash_days)
 }
 
+/// How much of other servers' media is kept, in bytes; none: as much as there is.
+pub(super) fn remote_cache(raw: &RawConfig) -> Result<Option<u64>, ConfigError> {
+    let budget = units::bytes(&raw.media.remote_cache);
+    let budget = budget.map_err(|e| wrong("media.remote_cache", &e))?;
+    Ok((budget > 0).then_some(budget))
+}
+
 /// What is deleted each day.
 pub(super) fn schedule(raw: &RawConfig) -> Result<Option<Schedule>, ConfigError> {
     let prune = &raw.media.prune;
@@ -22,14 +29,12 @@ pub(super) fn schedule(raw: &RawConfig) -> Result<Option<Schedule>, ConfigError>
         let ms = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         Ok((ms > 0).then_some(ms))
     };
-    let budget = units::bytes(&raw.media.remote_cache);
-    let budget = budget.map_err(|e| wrong("media.remote_cache", &e))?;
     let schedule = Schedule {
         at_minute: 0,
         remote_older_than_ms: age("remote_older_than", &prune.remote_older_than)?,
         local_older_than_ms: age("local_older_than", &prune.local_older_than)?,
         thumbnails_older_than_ms: age("thumbnails_older_than", &prune.thumbnails_older_than)?,
-        remote_bytes: (budget > 0).then_some(budget),
+        remote_bytes: remote_cache(raw)?,
     };
     if prune.at.is_empty() {
         return Ok(None);

@@ -276,6 +276,7 @@ section! {
         backend: String = "local".into(),
         max_upload: String = "100MiB".into(),
         user_quota: String = "0".into(),
+        max_remote: String = "100MiB".into(),
         remote_cache: String = "4GiB".into(),
         free_disk_floor: String = "1GiB".into(),
         trash_days: u32 = 7,

@@ -49,6 +49,7 @@ fn served() -> BTreeMap<Endpoint, Auth> {
     add(&mut all, &skerry_federation::routes());
     add(&mut all, skerry_media::ROUTES);
     add(&mut all, skerry_media::PREVIEW_ROUTES);
+    add(&mut all, skerry_media::FEDERATION_ROUTES);
     add(&mut all, skerry_admin::TOKEN_ROUTES);
     add(&mut all, skerry_app::ROUTES);
     all
