@@ -16,8 +16,9 @@ use crate::{
     mxc::MediaId,
     prune::Orphans,
     quota::QuotaWords,
-    thumbs::ThumbKey,
+    thumbs::Asked,
     uses::Uses,
+    worker::{WorkerSettings, Workers},
 };
 
 /// The uploader of what the server fetched for itself; no person has this number.
@@ -40,6 +41,8 @@ pub struct Settings {
     pub admin_contact: Option<String>,
     /// How many pictures may be decoded at once.
     pub decoders: usize,
+    /// What decodes them; none: this process itself does.
+    pub worker: Option<WorkerSettings>,
     /// What the old endpoints without a token give.
     pub unauthenticated: Unauthenticated,
     /// How long what was deleted can be brought back, in ms; 0: it goes at once.
@@ -182,8 +185,12 @@ pub struct Blobs {
     pub(crate) stripes: Stripes,
     /// When media was looked at, not yet written.
     pub(crate) uses: Uses,
-    /// One at a time makes the same thumbnail; who waited finds it made.
-    pub(crate) thumbs: Lanes<ThumbKey>,
+    /// One at a time makes thumbnails of the same bytes; who waited finds them made.
+    pub(crate) thumbs: Lanes<[u8; 32]>,
+    /// Which sizes are waited for.
+    pub(crate) asked: Asked,
+    /// Processes that decode; none: it is done in this one.
+    pub(crate) workers: Option<Workers>,
     /// How many thumbnails were made.
     #[cfg(test)]
     pub(crate) made: std::sync::atomic::AtomicUsize,
@@ -213,6 +220,7 @@ impl Blobs {
     ) -> Result<Self, MediaError> {
         let files = Files::open(dir).map_err(MediaError::file)?;
         let decoders = Arc::new(Semaphore::new(settings.decoders.max(1)));
+        let workers = settings.worker.clone().map(Workers::new);
         Ok(Self {
             store,
             files,
@@ -224,6 +232,8 @@ impl Blobs {
             uses: Uses::new(),
             uploaders: Lanes::new(),
             thumbs: Lanes::new(),
+            asked: Asked::default(),
+            workers,
             #[cfg(test)]
             made: std::sync::atomic::AtomicUsize::new(0),
             blocks: Lanes::new(),

@@ -24,6 +24,7 @@ mod routes;
 mod thumbnail;
 mod thumbs;
 mod uses;
+mod worker;
 
 pub use blobs::{Blobs, Found, MediaError, Settings, Unauthenticated, Upload, UploadInfo};
 pub use files::Swept;
@@ -32,6 +33,7 @@ pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
 pub use remote::{FetchError, RemoteMedia, serve::FEDERATION_ROUTES};
 pub use routes::{MediaDoor, ROUTES};
 pub use thumbnail::{Method, Thumbnail};
+pub use worker::{WorkerSettings, child::serve as serve_worker};
 
 #[cfg(test)]
 mod tests;

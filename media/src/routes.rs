@@ -359,7 +359,9 @@ fn refuse_fetch(error: FetchError) -> ApiError {
         }
         FetchError::TimedOut => ApiError::gateway_timeout("The file's server does not answer"),
         FetchError::Failed(why) => {
-            ApiError::bad_gateway("The file's server does not give it").caused_by(why)
+            // No fault of ours: it is for whoever wants to know.
+            tracing::debug!(why, "another server's media was not fetched");
+            ApiError::bad_gateway("The file's server does not give it")
         }
         FetchError::Patience => ApiError::invalid_param("timeout_ms is a number"),
         FetchError::Here(error) => refuse(error),

@@ -15,7 +15,7 @@ use crate::{
     Blobs, MediaError, MediaId, Method, Settings, Unauthenticated, UploadInfo,
     mime::disposition,
     routes::{Asked, range},
-    thumbnail::{Wanted, make},
+    thumbnail::{Made, Wanted, make},
     thumbs::THUMB_KEPT_MAX,
 };
 
@@ -54,6 +54,7 @@ pub(crate) fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings
         info_uri: "https://localhost/".to_owned(),
         admin_contact: None,
         decoders: 2,
+        worker: None,
         unauthenticated: Unauthenticated::Frozen,
         trash_ms: 7 * 24 * 60 * 60 * 1000,
     };
@@ -242,14 +243,67 @@ fn thumbnails_fit_and_never_enlarge() {
     for format in [Jpeg, Png, Gif, WebP] {
         let source = picture(400, 200, format);
         let size = |width, height, method| {
-            let made = make(source.clone(), Wanted::standard(width, height, method)).unwrap();
-            let decoded = image::load_from_memory(&made.bytes).unwrap();
-            (decoded.width(), decoded.height())
+            let made = make(&source, &[Wanted::standard(width, height, method)]).unwrap();
+            match &made[..] {
+                [Made::Thumbnail(made)] => {
+                    let decoded = image::load_from_memory(&made.bytes).unwrap();
+                    (decoded.width(), decoded.height())
+                }
+                _ => (400, 200),
+            }
         };
         assert_eq!(size(90, 90, Method::Crop), (96, 96));
         assert_eq!(size(300, 200, Method::Scale), (320, 160));
         assert_eq!(size(800, 600, Method::Scale), (400, 200));
+        assert_eq!(size(4000, 1, Method::Scale), (400, 200));
     }
+}
+
+/// A photo that was taken sideways: the same JPEG with orientation 6 in its Exif.
+fn sideways(jpeg: &[u8]) -> Vec<u8> {
+    let exif =
+        b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
+    [&jpeg[..2], exif, &jpeg[2..]].concat()
+}
+
+#[test]
+fn one_decoding_makes_all_sizes_upright_and_without_metadata() {
+    let photo = sideways(&picture(2_000, 1_500, image::ImageFormat::Jpeg));
+    let sizes = [
+        Wanted::standard(320, 240, Method::Scale),
+        Wanted::standard(96, 96, Method::Crop),
+        Wanted::standard(5_000, 5_000, Method::Scale),
+    ];
+    let made = make(&photo, &sizes).unwrap();
+    let mut found = Vec::new();
+    for made in &made {
+        let Made::Thumbnail(made) = made else {
+            panic!("{made:?}");
+        };
+        assert_eq!(made.content_type, "image/jpeg");
+        assert!(!made.bytes.windows(4).any(|at| at == b"Exif"));
+        let decoded = image::load_from_memory(&made.bytes).unwrap();
+        found.push((decoded.width(), decoded.height()));
+    }
+    assert_eq!(found, [(180, 240), (96, 96), (1_500, 2_000)]);
+}
+
+#[test]
+fn only_what_is_transparent_stays_a_png() {
+    let made_of = |alpha| {
+        let pixels = image::RgbaImage::from_pixel(400, 400, image::Rgba([1, 2, 3, alpha]));
+        let mut out = std::io::Cursor::new(Vec::new());
+        image::DynamicImage::from(pixels)
+            .write_to(&mut out, image::ImageFormat::Png)
+            .unwrap();
+        let sizes = [Wanted::standard(320, 240, Method::Scale)];
+        match &make(&out.into_inner(), &sizes).unwrap()[..] {
+            [Made::Thumbnail(made)] => made.content_type.clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(made_of(255), "image/jpeg");
+    assert_eq!(made_of(254), "image/png");
 }
 
 #[test]
@@ -258,7 +312,7 @@ fn pictures_that_lie_are_refused_in_words() {
     bomb[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
     let cut = picture(400, 400, image::ImageFormat::Jpeg)[..500].to_vec();
     for bad in [b"not a picture".to_vec(), Vec::new(), bomb, cut] {
-        assert!(make(bad, Wanted::standard(32, 32, Method::Crop)).is_err());
+        assert!(make(&bad, &[Wanted::standard(32, 32, Method::Crop)]).is_err());
     }
 }
 
@@ -316,9 +370,7 @@ async fn an_id_comes_first_and_its_content_later() {
     let blobs = Arc::clone(&home.blobs);
     let (ada, grace) = (UserNid(1), UserNid(2));
     let (id, _) = blobs.reserve(ada).await.unwrap();
-    let early = blobs
-        .wait_for("localhost", &id, std::time::Duration::ZERO)
-        .await;
+    let early = blobs.wait_for(&id, std::time::Duration::ZERO).await;
     assert!(matches!(early, Err(MediaError::NotYet)), "{early:?}");
     assert!(matches!(
         blobs.may_fill(&id, grace),
@@ -329,7 +381,7 @@ async fn an_id_comes_first_and_its_content_later() {
         let (blobs, id) = (Arc::clone(&blobs), id.clone());
         async move {
             let patience = std::time::Duration::from_secs(60);
-            blobs.wait_for("localhost", &id, patience).await.unwrap();
+            blobs.wait_for(&id, patience).await.unwrap();
             read(&blobs, &id)
         }
     });
@@ -367,7 +419,7 @@ async fn reserved_ids_are_few_and_lapse() {
         .await;
     assert!(matches!(late, Err(MediaError::NotFound)), "{late:?}");
     let patience = std::time::Duration::from_secs(60);
-    blobs.wait_for("localhost", &first, patience).await.unwrap();
+    blobs.wait_for(&first, patience).await.unwrap();
     blobs.reserve(ada).await.unwrap();
 }
 
@@ -461,5 +513,6 @@ async fn a_hundred_who_ask_at_once_have_one_thumbnail_made() {
         asked.await.unwrap().unwrap();
     }
     let made = home.blobs.made.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(made, 2);
+    // One decoding may have made both.
+    assert!((1..=2).contains(&made), "{made}");
 }

@@ -1,18 +1,25 @@
 //! Smaller pictures. Nothing that was uploaded is trusted: the format is read from the bytes, and
-//! the dimensions are bounded before a pixel is decoded.
+//! what is decoded is bounded before a pixel is.
+//!
+//! A JPEG is decoded at a half, a quarter or an eighth of its size where that is enough, which
+//! costs a fraction of the time and memory; one decoding makes every size that is asked for.
 
 use std::io::Cursor;
 
 use bytes::Bytes;
+use fast_image_resize::{FilterType, ResizeAlg, ResizeOptions, Resizer};
 use image::{
-    DynamicImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, codecs::jpeg::JpegEncoder,
-    imageops::FilterType, metadata::Orientation,
+    DynamicImage, GrayImage, ImageDecoder as _, ImageFormat, ImageReader, Limits, RgbImage,
+    codecs::jpeg::JpegEncoder, metadata::Orientation,
 };
 
 /// The largest file a thumbnail is made from, in bytes.
 pub const SOURCE_MAX: u64 = 50 * 1024 * 1024;
-/// The largest picture that is decoded: pixels on a side, and bytes of memory.
-const SIDE_MAX: u32 = 16_384;
+/// The longest side of a picture that is looked at, in pixels.
+const SIDE_MAX: u32 = 65_500;
+/// The most pixels that are decoded.
+const PIXELS_MAX: u64 = 50_000_000;
+/// The most memory for decoded pixels, in bytes.
 const DECODED_MAX: u64 = 256 * 1024 * 1024;
 const JPEG_QUALITY: u8 = 80;
 
@@ -21,7 +28,7 @@ const SCALES: &[(u32, u32)] = &[(320, 240), (640, 480), (800, 600)];
 const CROPS: &[(u32, u32)] = &[(32, 32), (96, 96)];
 
 /// How a picture is fitted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
     /// Keep the aspect ratio; the picture covers what was asked for in one direction at least.
     Scale,
@@ -30,7 +37,7 @@ pub enum Method {
 }
 
 /// A thumbnail's bytes.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Thumbnail {
     /// Their type.
     pub content_type: String,
@@ -39,7 +46,7 @@ pub struct Thumbnail {
 }
 
 /// The size that is made for a request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Wanted {
     /// Pixels.
     pub width: u32,
@@ -50,7 +57,15 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The standard size that serves a request for `width` x `height`, so that few are kept.
+    /// The picture in its own size.
+    pub(crate) const WHOLE: Wanted = Wanted {
+        width: u32::MAX,
+        height: u32::MAX,
+        method: Method::Scale,
+    };
+
+    /// The standard size that serves a request for `width` x `height`, so that few are kept; the
+    /// whole picture where none is large enough.
     #[must_use]
     pub fn standard(width: u32, height: u32, method: Method) -> Self {
         let large_enough = |&&(w, h): &&(u32, u32)| w >= width && h >= height;
@@ -58,18 +73,16 @@ impl Wanted {
             .iter()
             .find(large_enough)
             .filter(|_| method == Method::Crop);
-        let (w, h) = crop
-            .or_else(|| SCALES.iter().find(large_enough))
-            .copied()
-            .unwrap_or((800, 600));
-        let method = if crop.is_some() {
-            Method::Crop
-        } else {
-            Method::Scale
+        let Some(&(width, height)) = crop.or_else(|| SCALES.iter().find(large_enough)) else {
+            return Self::WHOLE;
+        };
+        let method = match crop {
+            Some(_) => Method::Crop,
+            None => Method::Scale,
         };
         Self {
-            width: w,
-            height: h,
+            width,
+            height,
             method,
         }
     }
@@ -79,75 +92,216 @@ impl Wanted {
     pub fn crop(self) -> bool {
         self.method == Method::Crop
     }
-}
 
-/// Makes a thumbnail of an encoded picture; one that is small enough comes back as it is.
-///
-/// # Errors
-/// Why it cannot be decoded, in words.
-pub fn make(source: Vec<u8>, wanted: Wanted) -> Result<Thumbnail, String> {
-    let format = image::guess_format(&source).map_err(|_| "not a known picture format")?;
-    match decode(&source, format, wanted)? {
-        Some(picture) => encode(&shrink(&picture, wanted), format),
-        None => {
-            let content_type = format.to_mime_type().to_owned();
-            Ok(Thumbnail {
-                content_type,
-                bytes: source.into(),
-            })
+    /// The size that a picture of `width` x `height` is made into before anything is cut; never
+    /// larger than it is.
+    fn size_of(self, width: u32, height: u32) -> (u32, u32) {
+        let (width, height) = (width.max(1), height.max(1));
+        let ratios = (
+            f64::from(self.width) / f64::from(width),
+            f64::from(self.height) / f64::from(height),
+        );
+        let ratio = match self.method {
+            Method::Scale => ratios.0.min(ratios.1),
+            Method::Crop => ratios.0.max(ratios.1),
+        };
+        if ratio >= 1.0 {
+            return (width, height);
         }
+        // Between 0 and a u32: the ratio is below 1.
+        let side = |pixels: u32| ((f64::from(pixels) * ratio).round() as u32).max(1);
+        (side(width), side(height))
     }
 }
 
-/// The picture upright; `None` where it is small enough as it is.
-fn decode(
-    source: &[u8],
+/// What became of one size.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// A thumbnail.
+    Thumbnail(Thumbnail),
+    /// The picture is small enough as it is; this is its type.
+    AsItIs(String),
+}
+
+/// Makes thumbnails of an encoded picture, one for each size.
+///
+/// # Errors
+/// Why it cannot be decoded, in words.
+pub fn make(source: &[u8], sizes: &[Wanted]) -> Result<Vec<Made>, String> {
+    let format = image::guess_format(source).map_err(|_| "not a known picture format")?;
+    let looked = Looked::at(source, format)?;
+    let small = |wanted: &Wanted| {
+        looked.turned == Orientation::NoTransforms
+            && looked.width <= wanted.width
+            && looked.height <= wanted.height
+    };
+    let as_it_is = || Made::AsItIs(format.to_mime_type().to_owned());
+    if sizes.iter().all(small) {
+        return Ok(sizes.iter().map(|_| as_it_is()).collect());
+    }
+    let picture = looked.decode(source, sizes)?;
+    let mut resizer = Resizer::new();
+    let made = sizes.iter().map(|wanted| {
+        if small(wanted) {
+            return Ok(as_it_is());
+        }
+        let smaller = shrink(&mut resizer, &picture, &looked, *wanted)?;
+        encode(&smaller).map(Made::Thumbnail)
+    });
+    made.collect()
+}
+
+/// What is known of a picture before it is decoded.
+struct Looked {
     format: ImageFormat,
-    wanted: Wanted,
-) -> Result<Option<DynamicImage>, String> {
+    /// Pixels, upright.
+    width: u32,
+    /// See above.
+    height: u32,
+    turned: Orientation,
+}
+
+impl Looked {
+    fn at(source: &[u8], format: ImageFormat) -> Result<Self, String> {
+        let mut decoder = reader(source, format)?;
+        let (mut width, mut height) = decoder.dimensions();
+        let turned = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+        if is_sideways(turned) {
+            (width, height) = (height, width);
+        }
+        if width == 0 || height == 0 || width > SIDE_MAX || height > SIDE_MAX {
+            return Err(format!(
+                "a picture of {width} x {height} is not made smaller"
+            ));
+        }
+        Ok(Self {
+            format,
+            width,
+            height,
+            turned,
+        })
+    }
+
+    /// The picture upright, as large as the largest of these sizes needs it, or larger.
+    fn decode(&self, source: &[u8], sizes: &[Wanted]) -> Result<DynamicImage, String> {
+        let needed = sizes
+            .iter()
+            .map(|wanted| wanted.size_of(self.width, self.height));
+        let needed = needed.fold((1, 1), |most, size| {
+            (most.0.max(size.0), most.1.max(size.1))
+        });
+        let mut picture = match self.format {
+            ImageFormat::Jpeg => self.decode_jpeg(source, needed)?,
+            format => self.decode_whole(source, format)?,
+        };
+        picture.apply_orientation(self.turned);
+        Ok(picture)
+    }
+
+    fn decode_jpeg(&self, source: &[u8], needed: (u32, u32)) -> Result<DynamicImage, String> {
+        let (width, height) = match is_sideways(self.turned) {
+            true => (needed.1, needed.0),
+            false => needed,
+        };
+        let words = |error: jpeg_decoder::Error| error.to_string();
+        let mut decoder = jpeg_decoder::Decoder::new(source);
+        decoder.set_max_decoding_buffer_size(usize::try_from(DECODED_MAX).unwrap_or(usize::MAX));
+        decoder.read_info().map_err(words)?;
+        let side = |pixels: u32| u16::try_from(pixels).unwrap_or(u16::MAX);
+        let scaled = decoder.scale(side(width), side(height)).map_err(words)?;
+        bounded(u32::from(scaled.0), u32::from(scaled.1))?;
+        let info = decoder.info().ok_or("a JPEG without a size")?;
+        let (width, height) = (u32::from(scaled.0), u32::from(scaled.1));
+        let picture = match info.pixel_format {
+            jpeg_decoder::PixelFormat::RGB24 => {
+                let pixels = decoder.decode().map_err(words)?;
+                RgbImage::from_raw(width, height, pixels).map(DynamicImage::from)
+            }
+            jpeg_decoder::PixelFormat::L8 => {
+                let pixels = decoder.decode().map_err(words)?;
+                GrayImage::from_raw(width, height, pixels).map(DynamicImage::from)
+            }
+            // Inks, or more than eight bits: rare, and the other decoder knows them.
+            _ => return self.decode_whole(source, ImageFormat::Jpeg),
+        };
+        picture.ok_or_else(|| "a JPEG with too few pixels".to_owned())
+    }
+
+    fn decode_whole(&self, source: &[u8], format: ImageFormat) -> Result<DynamicImage, String> {
+        bounded(self.width, self.height)?;
+        let decoder = reader(source, format)?;
+        if decoder.total_bytes() > DECODED_MAX {
+            return Err("the picture takes too much memory".to_owned());
+        }
+        DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())
+    }
+}
+
+fn reader(source: &[u8], format: ImageFormat) -> Result<impl image::ImageDecoder + '_, String> {
     let mut reader = ImageReader::with_format(Cursor::new(source), format);
     let mut limits = Limits::default();
     limits.max_image_width = Some(SIDE_MAX);
     limits.max_image_height = Some(SIDE_MAX);
     limits.max_alloc = Some(DECODED_MAX);
     reader.limits(limits);
-    let mut decoder = reader.into_decoder().map_err(|error| error.to_string())?;
-    let (width, height) = decoder.dimensions();
-    if decoder.total_bytes() > DECODED_MAX {
+    reader.into_decoder().map_err(|error| error.to_string())
+}
+
+/// A decompression bomb is refused, not decoded.
+fn bounded(width: u32, height: u32) -> Result<(), String> {
+    if u64::from(width) * u64::from(height) > PIXELS_MAX {
         return Err(format!(
             "a picture of {width} x {height} is too large to decode"
         ));
     }
-    let turned = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    if turned == Orientation::NoTransforms && width <= wanted.width && height <= wanted.height {
-        return Ok(None);
-    }
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(|error| error.to_string())?;
-    picture.apply_orientation(turned);
-    Ok(Some(picture))
+    Ok(())
 }
 
-fn shrink(picture: &DynamicImage, wanted: Wanted) -> DynamicImage {
-    let (w, h) = (
-        wanted.width.min(picture.width()),
-        wanted.height.min(picture.height()),
-    );
-    match wanted.method {
-        Method::Crop => picture.resize_to_fill(w, h, FilterType::Triangle),
-        // at least as large as asked for in one direction, never enlarged
-        Method::Scale => picture.resize(w, h, FilterType::Triangle),
-    }
+fn is_sideways(turned: Orientation) -> bool {
+    matches!(
+        turned,
+        Orientation::Rotate90
+            | Orientation::Rotate270
+            | Orientation::Rotate90FlipH
+            | Orientation::Rotate270FlipH
+    )
 }
 
-/// Photos stay JPEG; everything else may have transparent parts and becomes PNG.
-fn encode(picture: &DynamicImage, source: ImageFormat) -> Result<Thumbnail, String> {
+fn shrink(
+    resizer: &mut Resizer,
+    picture: &DynamicImage,
+    looked: &Looked,
+    wanted: Wanted,
+) -> Result<DynamicImage, String> {
+    let (width, height) = match wanted.method {
+        Method::Scale => wanted.size_of(looked.width, looked.height),
+        Method::Crop => (
+            wanted.width.min(looked.width),
+            wanted.height.min(looked.height),
+        ),
+    };
+    let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));
+    let options = match wanted.method {
+        Method::Scale => options,
+        Method::Crop => options.fit_into_destination(None),
+    };
+    let mut smaller = DynamicImage::new(width, height, picture.color());
+    resizer
+        .resize(picture, &mut smaller, &options)
+        .map_err(|error| error.to_string())?;
+    Ok(smaller)
+}
+
+/// Without anything transparent it becomes a JPEG, else a PNG. Metadata stays behind.
+fn encode(picture: &DynamicImage) -> Result<Thumbnail, String> {
     let mut out = Vec::new();
-    let content_type = if source == ImageFormat::Jpeg {
+    let content_type = if is_opaque(picture) {
         let encoder = JpegEncoder::new_with_quality(&mut out, JPEG_QUALITY);
-        picture
-            .to_rgb8()
-            .write_with_encoder(encoder)
-            .map_err(|error| error.to_string())?;
+        let written = match picture {
+            DynamicImage::ImageLuma8(gray) => gray.write_with_encoder(encoder),
+            picture => picture.to_rgb8().write_with_encoder(encoder),
+        };
+        written.map_err(|error| error.to_string())?;
         "image/jpeg"
     } else {
         picture
@@ -158,5 +312,15 @@ fn encode(picture: &DynamicImage, source: ImageFormat) -> Result<Thumbnail, Stri
     Ok(Thumbnail {
         content_type: content_type.to_owned(),
         bytes: out.into(),
+    })
+}
+
+fn is_opaque(picture: &DynamicImage) -> bool {
+    if !picture.color().has_alpha() {
+        return true;
+    }
+    picture.to_rgba8().pixels().all(|pixel| {
+        let image::Rgba([.., alpha]) = *pixel;
+        alpha == u8::MAX
     })
 }

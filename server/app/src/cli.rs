@@ -63,6 +63,9 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Print the version
     Version,
+    /// Make thumbnails for a server that starts this; not for people
+    #[command(hide = true)]
+    MakeThumbnails,
     /// Accounts; works on a running server and on a stopped one
     #[command(subcommand, after_help = users::EXAMPLES)]
     User(users::Command),
@@ -115,6 +118,7 @@ fn run(cli: Cli) -> Result<ExitCode, String> {
     let load = || load(cli.config.as_deref());
     match cli.command {
         Command::Version => show::line(&format!("skerry {}", env!("CARGO_PKG_VERSION"))),
+        Command::MakeThumbnails => skerry_media::serve_worker().map_err(|e| e.to_string())?,
         Command::CheckConfig(CheckConfig {
             print_example: true,
         }) => show::text(&example()),

@@ -27,8 +27,8 @@ use std::time::Duration;
 use ruma_common::ServerName;
 use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
-use skerry_media::Unauthenticated;
 use skerry_media::prune::Schedule;
+use skerry_media::{Unauthenticated, WorkerSettings};
 use skerry_proxy::ListenerSpec;
 use skerry_remote::mail::MailOptions;
 use skerry_room::{NoticeSettings, Retention};
@@ -104,6 +104,8 @@ pub struct Config {
     pub media_trash: Duration,
     /// What media is deleted without being asked for; none: nothing.
     pub media_schedule: Option<Schedule>,
+    /// What decodes pictures; none: the server itself. Not an option: `skerry serve` sets it.
+    pub picture_worker: Option<WorkerSettings>,
     /// What calls need from elsewhere.
     pub calls: Calls,
     /// How other servers are talked with.
@@ -347,6 +349,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         remote_cache: media::remote_cache(raw)?,
         media_trash: media::trash(raw),
         media_schedule: media::schedule(raw)?,
+        picture_worker: None,
         calls: calls::check(raw)?,
         federation: federation::check(raw)?,
         http_client: web::http_client(raw)?,

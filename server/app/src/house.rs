@@ -487,6 +487,7 @@ fn open_media(
         free_disk_floor: config.free_disk_floor,
         info_uri: config.well_known.info_uri(&config.base_url),
         admin_contact: config.well_known.admin_contact(),
+        worker: config.picture_worker.clone(),
         decoders: std::thread::available_parallelism().map_or(2, usize::from),
         unauthenticated: config.unauthenticated_media,
         trash_ms: millis(config.media_trash),

@@ -1,8 +1,10 @@
 //! `skerry serve`: from the configuration to listening sockets, and back to nothing.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use skerry_core::{Clock, DiceSource};
+use skerry_media::WorkerSettings;
 use skerry_proxy::{Addr, Door, Inherited, Limits, Listener, ListenerSpec, Orders, Settings};
 use skerry_store::{Health, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +17,10 @@ use crate::house::MemoryDivision;
 use crate::workers::Workers;
 use crate::{House, logging, secrets};
 
+/// What decoding a picture may cost: memory in bytes, and time.
+const PICTURE_MEMORY: u64 = 256 << 20;
+const PICTURE_DEADLINE: Duration = Duration::from_secs(20);
+
 /// Runs the server until SIGINT or SIGTERM.
 ///
 /// # Errors
@@ -26,7 +32,10 @@ pub async fn serve(config: Config) -> Result<(), String> {
     }
     // Before anything else, so that a signal during the start ends it in good order as well.
     let mut signals = Signals::new()?;
-    let config = Arc::new(config);
+    let config = Arc::new(Config {
+        picture_worker: picture_worker(),
+        ..config
+    });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dice: Arc<dyn DiceSource> = Arc::new(SystemDice);
     let open = {
@@ -59,6 +68,19 @@ pub async fn serve(config: Config) -> Result<(), String> {
     workers.tell();
     finish(house, workers, serving).await;
     outcome
+}
+
+/// Pictures are decoded by this program started again, shut in.
+fn picture_worker() -> Option<WorkerSettings> {
+    let program = std::env::current_exe();
+    let program = program.inspect_err(|error| {
+        tracing::warn!(%error, "pictures are decoded in the server itself");
+    });
+    Some(WorkerSettings {
+        command: vec![program.ok()?.into(), "make-thumbnails".into()],
+        memory: PICTURE_MEMORY,
+        deadline: PICTURE_DEADLINE,
+    })
 }
 
 /// SIGINT and SIGTERM, which end it, and SIGHUP, which has files read again.

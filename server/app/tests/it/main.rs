@@ -3,6 +3,7 @@
 
 mod door;
 mod fail2ban;
+mod pictures;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

@@ -1,6 +1,7 @@
 //! Several servers that talk with each other.
 
 mod inbound;
+mod media;
 mod people;
 mod requests;
 
