@@ -2,6 +2,7 @@
 
 use skerry_account::AccountError;
 use skerry_http::ApiError;
+use skerry_remote::federation::FederationError;
 use skerry_room::RoomError;
 use skerry_store::StoreError;
 
@@ -33,6 +34,14 @@ pub(crate) fn room(error: RoomError) -> ApiError {
         RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
         // All others are ways of saying that it is not allowed.
         _ => ApiError::forbidden(text),
+    }
+}
+
+/// What became of something that other servers had to help with.
+pub(crate) fn federation(error: FederationError) -> ApiError {
+    match error {
+        FederationError::Room(error) => room(error),
+        other => ApiError::bad_gateway(other.to_string()),
     }
 }
 

@@ -1,11 +1,12 @@
-//! Invites of our users into rooms of other servers.
+//! Invites of our users into rooms of other servers, and invites by address that one of our users
+//! made.
 
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skerry_core::RoomVersion;
-use skerry_core::canonical::{Object, Value};
+use skerry_core::canonical::{Mode, Object, Value};
 use skerry_http::{Answer, ApiError, Call, Route, route};
 
 use crate::member::{checked, event_of};
@@ -15,6 +16,8 @@ use crate::{Ctx, fault};
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(PUT "/_matrix/federation/v1/invite/{roomId}/{eventId}", Server, Join, invite_v1),
     route!(PUT "/_matrix/federation/v2/invite/{roomId}/{eventId}", Server, Join, invite),
+    route!(PUT "/_matrix/federation/v1/exchange_third_party_invite/{roomId}",
+        Server, Join, exchange),
 ];
 
 /// The most state events with which a room may show itself; further ones are not looked at.
@@ -74,4 +77,17 @@ async fn signed(
     }
     let taken = ctx.rooms.take_invite(call.origin()?, event, shown).await;
     Ok(taken.map_err(fault::room)?.json().to_owned())
+}
+
+/// `PUT /exchange_third_party_invite/{roomId}`: somebody whom one of our users invited by an
+/// address turned out to be a user of the server that asks.
+async fn exchange(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let asked = Object::parse(&call.body, Mode::Lenient)
+        .map_err(|error| ApiError::bad_json(error.to_string()))?;
+    let (origin, room_id) = (call.origin()?, call.param("roomId"));
+    ctx.federation
+        .exchange_invite(origin, room_id, &asked)
+        .await
+        .map_err(fault::federation)?;
+    Ok(Answer::empty())
 }
