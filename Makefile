@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run build check lint deny fast test rust clients sdk web commander bridge bench clean setup-build setup-test
+.PHONY: help run build check lint deny fast test rust clients sdk web commander bridge peer bench clean setup-build setup-test
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 CACHE := $(TARGET)/clients
@@ -78,7 +78,17 @@ bridge: debug-binary
 	cd tests/bridge
 	SKERRY_BIN="$(TARGET)/debug/skerry" "$(CACHE)/bridge/bin/python" -m unittest -v
 
-clients: sdk web commander bridge
+# another homeserver, to talk with
+peer: debug-binary
+	@test -e "$(CACHE)/peer/ready" || {
+		python3 -m venv "$(CACHE)/peer"
+		"$(CACHE)/peer/bin/pip" install --quiet --disable-pip-version-check -r tests/peer/requirements.txt
+		touch "$(CACHE)/peer/ready"
+	}
+	cd tests/peer
+	SKERRY_BIN="$(TARGET)/debug/skerry" "$(CACHE)/peer/bin/python" -m unittest -v
+
+clients: sdk web commander bridge peer
 
 test: lint deny rust clients
 
