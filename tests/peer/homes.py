@@ -71,6 +71,7 @@ enable_registration: true
 enable_registration_without_verification: true
 allow_public_rooms_over_federation: true
 allow_public_rooms_without_auth: true
+room_list_publication_rules: [{{action: allow}}]
 bcrypt_rounds: 4
 macaroon_secret_key: peer
 form_secret: peer

@@ -1,5 +1,6 @@
 """What the tests have in common: the two servers, and people on them."""
 
+import os
 import pathlib
 import shutil
 import tempfile
@@ -28,7 +29,7 @@ class World(unittest.TestCase):
     def tearDownClass(cls):
         status = cls.skerry.stop()
         cls.synapse.stop()
-        if status == 0:
+        if status == 0 and not os.environ.get("SKERRY_KEEP"):
             shutil.rmtree(cls.folder)
         assert status == 0, f"Skerry must end cleanly, see {cls.folder}"
 

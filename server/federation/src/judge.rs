@@ -9,7 +9,7 @@ use skerry_remote::federation::{Federation, FederationError};
 use skerry_room::{RoomError, Verdict};
 use skerry_store::StoreError;
 
-use crate::{Outcome, Pending, Receive};
+use crate::{Outcome, Pending, Receive, outside};
 
 /// Judges by the rules of the rooms.
 pub struct Judge {
@@ -26,10 +26,15 @@ impl Judge {
     async fn judge(&self, room_id: &str, pdus: Vec<Pending>) -> Result<Vec<Outcome>, StoreError> {
         let rooms = self.federation.rooms();
         let snap = rooms.store().snapshot();
-        let Some(version) = rooms.room_version(&snap, room_id)? else {
-            return Ok(vec![Outcome::Judged; pdus.len()]);
+        let here = match rooms.room_nid(&snap, room_id)? {
+            Some(room) => rooms.is_here(&snap, room)?,
+            None => false,
         };
+        let version = rooms.room_version(&snap, room_id)?.filter(|_| here);
         drop(snap);
+        let Some(version) = version else {
+            return self.judge_outside(pdus).await;
+        };
         let texts = pdus.iter().map(|one| one.pdu.clone()).collect();
         let checked = self
             .federation
@@ -56,6 +61,25 @@ impl Judge {
         }
         outcomes.extend(self.receive_run(room_id, from, &mut run).await?);
         Ok(outcomes)
+    }
+
+    /// PDUs of a room that nobody here is in.
+    async fn judge_outside(&self, pdus: Vec<Pending>) -> Result<Vec<Outcome>, StoreError> {
+        let rooms = self.federation.rooms();
+        let count = pdus.len();
+        for one in pdus {
+            let snap = rooms.store().snapshot();
+            let Some(version) = outside::version_of(rooms, &snap, &one.pdu)? else {
+                continue;
+            };
+            drop(snap);
+            let checker = self.federation.checker();
+            let checked = checker.check_texts(version, vec![one.pdu]).await?;
+            if let Some(Ok(event)) = checked.into_iter().next() {
+                outside::end(rooms, event).await?;
+            }
+        }
+        Ok(vec![Outcome::Judged; count])
     }
 
     /// PDUs of one server that follow one another.

@@ -14,6 +14,7 @@ mod invite;
 mod judge;
 mod keys;
 mod member;
+mod outside;
 mod people;
 mod pieces;
 mod query;

@@ -15,7 +15,7 @@ use skerry_http::{Answer, ApiError, Call, LARGE_BODY, Route, route};
 use skerry_room::Rooms;
 use skerry_store::{Snapshot, StoreError, blocking};
 
-use crate::{Begun, Ctx, fault};
+use crate::{Begun, Ctx, fault, outside};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -160,6 +160,15 @@ fn look_at_one(
     };
     let room = rooms.store().room_nid(room_id)?;
     let version = rooms.room_version(snap, room_id)?;
+    let here = match room {
+        Some(room) => rooms.is_here(snap, room)?,
+        None => false,
+    };
+    // Of other rooms, only what ends an invite or a knock of somebody here is looked at.
+    let version = match here {
+        true => version,
+        false => outside::version(rooms, snap, &object)?,
+    };
     let (Some(room), Some(version)) = (room, version) else {
         return Ok((named, Err(Not::Ours)));
     };
@@ -170,10 +179,7 @@ fn look_at_one(
         }
         Err(error) => return Ok((named, good(&error))),
     };
-    if !rooms.is_here(snap, room)? {
-        return Ok((event_id, Err(Not::Ours)));
-    }
-    if !rooms.acl_allows(snap, room, origin)? {
+    if here && !rooms.acl_allows(snap, room, origin)? {
         return Ok((event_id, good(&"the room keeps this server out")));
     }
     Ok(match StoredEvent::from_pdu(text.as_bytes(), version) {

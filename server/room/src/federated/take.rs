@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use skerry_core::{EventNid, Membership, RoomNid, StateMap, StoredEvent, names};
+use skerry_core::canonical::Object;
+use skerry_core::hash::signable_text;
+use skerry_core::keys::add_signature;
+use skerry_core::{EventNid, Membership, RoomNid, RoomVersion, StateMap, StoredEvent, names};
 use skerry_store::Snapshot;
 
 use super::{Arrival, Verdict};
@@ -202,6 +205,26 @@ impl Change<'_> {
         // Whether the one named may is for the rules; here, whether the conditions are met.
         self.voucher_of_join(event.sender())?;
         Ok(Arc::new(self.rooms.countersigned(&event)?))
+    }
+}
+
+impl Rooms {
+    /// A member event as another server sends it to us, with the one signature that it cannot
+    /// bear yet: ours, where it names a user of this server who vouches for a restricted join. It
+    /// can then be checked like any event; whether we do vouch for it is asked by
+    /// [`Rooms::take_member`], and before that it must not be handed out.
+    #[must_use]
+    pub fn vouched_draft(&self, mut event: Object, version: RoomVersion) -> Object {
+        let voucher = event
+            .object("content")
+            .and_then(|content| content.str("join_authorised_via_users_server"));
+        if version.has_restricted() && voucher.is_some_and(|user| self.is_local(user)) {
+            let config = &self.inner.config;
+            let text = signable_text(&event, version);
+            let signature = config.key.sign(text.as_bytes());
+            add_signature(&mut event, &config.server_name, config.key.id(), signature);
+        }
+        event
     }
 }
 
