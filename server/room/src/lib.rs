@@ -198,7 +198,7 @@ impl Rooms {
         let sticky_until = sticky::StickyUntil::read(&store.newest())?;
         let generation = store.generation();
         let share = config.cache_bytes / 6;
-        Ok(Rooms {
+        let rooms = Rooms {
             inner: Arc::new(Inner {
                 store,
                 accounts,
@@ -220,7 +220,9 @@ impl Rooms {
                 generation: AtomicU64::new(generation),
                 config,
             }),
-        })
+        };
+        rooms.sweep_outliers()?;
+        Ok(rooms)
     }
 
     /// The store underneath, for its number and name look-ups.

@@ -163,44 +163,40 @@ impl Rooms {
     }
 
     /// Takes away what a join that came to nothing has left: outliers of rooms that this server
-    /// does not hold, unless they say what one of its users is there. To be called at the start,
-    /// before anything is joined.
-    ///
-    /// # Errors
-    /// The store's.
-    pub async fn sweep_outliers(&self) -> Result<(), RoomError> {
+    /// does not hold, unless they say what one of its users is there. At the opening, before
+    /// anything is joined.
+    pub(crate) fn sweep_outliers(&self) -> Result<(), StoreError> {
         let mut after: Option<(RoomNid, EventNid)> = None;
         loop {
-            let swept = self.write((), move |this| this.sweep_some(after));
-            match swept.await? {
-                Some(reached) => after = Some(reached),
-                None => return Ok(()),
+            let snap = self.newest();
+            let scan = Scan::all().limit(1);
+            let scan = match &after {
+                Some(key) => scan.after(key),
+                None => scan,
+            };
+            let Some(row) = snap.scan::<Outliers>(scan).next() else {
+                return Ok(());
+            };
+            let ((room, _), ()) = row?;
+            if self.room_row(&snap, room)?.is_none() {
+                self.sweep_room(&snap, room)?;
             }
+            after = Some((room, EventNid(u64::MAX)));
         }
     }
 
-    #[allow(clippy::type_complexity)] // The key of a row is no type of its own.
-    fn sweep_some(
-        &self,
-        after: Option<(RoomNid, EventNid)>,
-    ) -> Result<(Result<Option<(RoomNid, EventNid)>, RoomError>, Applied), StoreError> {
-        let snap = self.newest();
-        let mut w = self.store().write();
-        let scan = Scan::all().limit(STORED_AT_ONCE);
-        let scan = match &after {
-            Some(key) => scan.after(key),
-            None => scan,
-        };
-        let mut reached = None;
-        let mut known: Option<(RoomNid, Option<HashSet<EventNid>>)> = None;
-        for row in snap.scan::<Outliers>(scan) {
-            let ((room, nid), ()) = row?;
-            reached = Some((room, nid));
-            if known.as_ref().is_none_or(|(of, _)| *of != room) {
-                known = Some((room, self.kept_of(&snap, room)?));
-            }
-            let kept = known.as_ref().and_then(|(_, kept)| kept.as_ref());
-            if kept.is_some_and(|kept| !kept.contains(&nid)) {
+    fn sweep_room(&self, snap: &Snapshot, room: RoomNid) -> Result<(), StoreError> {
+        let mut reached = EventNid(0);
+        loop {
+            let mut w = self.store().write();
+            let scan = Scan::prefix(&room).after(&(room, reached));
+            let before = reached;
+            for row in snap.scan::<Outliers>(scan.limit(STORED_AT_ONCE)) {
+                let ((_, nid), ()) = row?;
+                reached = nid;
+                if self.is_membership(snap, room, nid)? {
+                    continue;
+                }
                 w.delete::<Outliers>(&(room, nid));
                 w.delete::<Unjudged>(&(room, nid));
                 w.delete::<AuthOf>(&nid);
@@ -208,22 +204,28 @@ impl Rooms {
                 w.delete::<t::Event>(&nid);
                 w.forget_event(&self.store().event_id(nid)?, nid);
             }
+            if reached == before {
+                return Ok(());
+            }
+            let _ = self.applied(w)?;
         }
-        let (answer, applied) = self.applied(w)?;
-        Ok((answer.map(|()| reached), applied))
     }
 
-    /// Of a room that this server does not hold: the events that say what users are there.
-    fn kept_of(
+    /// Whether an event says what a user is in a room.
+    fn is_membership(
         &self,
         snap: &Snapshot,
         room: RoomNid,
-    ) -> Result<Option<HashSet<EventNid>>, StoreError> {
-        if self.room_row(snap, room)?.is_some() {
-            return Ok(None);
-        }
-        let members = self.members(snap, room)?.into_iter();
-        Ok(Some(members.map(|(_, member)| member.event).collect()))
+        nid: EventNid,
+    ) -> Result<bool, StoreError> {
+        let held = self.event(snap, nid)?;
+        let user_id = held.as_ref().and_then(|held| held.event.state_key());
+        let user = user_id.map(|user_id| self.store().user_nid(user_id));
+        let Some(user) = user.transpose()?.flatten() else {
+            return Ok(false);
+        };
+        let member = self.member_of(snap, user, room)?;
+        Ok(member.is_some_and(|member| member.event == nid))
     }
 }
 

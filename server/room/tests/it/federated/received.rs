@@ -1,6 +1,7 @@
 //! Events of other servers.
 
 use serde_json::json;
+use skerry_core::fixtures::RoomFixture;
 use skerry_core::{Membership, Pos};
 use skerry_room::{Cut, EventMeta, Gap, Missing, Verdict, Viewer, Who};
 
@@ -531,4 +532,27 @@ async fn a_batch_is_as_good_as_one_by_one() {
         ends.push((verdicts, head.joined, head.remote, nids));
     }
     assert_eq!(ends[0], ends[1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_broken_join_left_is_swept() {
+    let house = House::new();
+    let there = RoomFixture::public();
+    let ids: Vec<String> = there
+        .events
+        .iter()
+        .map(|event| event.event_id().to_owned())
+        .collect();
+    let (room, version) = (there.room_id(), there.version);
+    let keep = |house: &House| {
+        let rooms = house.rooms.clone();
+        let (room, events) = (room.to_owned(), there.events.clone());
+        async move { rooms.keep_outliers(&room, version, events).await.unwrap() }
+    };
+    assert_eq!(keep(&house).await, [""; 0]);
+    assert_eq!(house.rooms.lacks(&house.snap(), &ids).unwrap(), [""; 0]);
+    let house = house.restart();
+    assert_eq!(house.rooms.lacks(&house.store.newest(), &ids).unwrap(), ids);
+    assert_eq!(keep(&house).await, [""; 0]);
+    assert_eq!(house.rooms.lacks(&house.snap(), &ids).unwrap(), [""; 0]);
 }
