@@ -73,6 +73,7 @@ allow_public_rooms_over_federation: true
 allow_public_rooms_without_auth: true
 room_list_publication_rules: [{{action: allow}}]
 bcrypt_rounds: 4
+caches: {{sync_response_cache_duration: 0}}
 macaroon_secret_key: peer
 form_secret: peer
 presence: {{enabled: true}}

@@ -42,10 +42,9 @@ impl Federation {
             return Ok(self.rooms.leave(who, &room_id, how).await?);
         };
         let told = self.tell_elsewhere(&who, &room_id, &how, &waiting);
-        let event = match tokio::time::timeout(PATIENCE, told).await {
-            Ok(event) => event,
-            Err(_) => None,
-        };
+        let told = tokio::time::timeout(PATIENCE, told).await;
+        // Whoever does not answer in time is gone, too.
+        let event = told.unwrap_or_default();
         if event.is_none() {
             tracing::info!(
                 room = room_id,

@@ -11,10 +11,11 @@ use skerry_core::{EventNid, Order, Pos, RoomNid, RoomVersion, StateId, StoredEve
 use skerry_store::schema::federation::{AuthOf, Outliers, Unjudged};
 use skerry_store::schema::room as t;
 use skerry_store::schema::room::{EventMeta, EventRow};
-use skerry_store::{Applied, Scan, Snapshot, StoreError, Write};
+use skerry_store::{Scan, Snapshot, StoreError, Write};
 
 use super::Missing;
 use super::judge::{MISSING_MAX, allowing_ids};
+use crate::change::Outcome;
 use crate::tip::Fresh;
 use crate::{RoomError, Rooms};
 
@@ -68,7 +69,7 @@ impl Rooms {
         &self,
         room: RoomNid,
         events: &[Arc<StoredEvent>],
-    ) -> Result<(Result<(), RoomError>, Applied), StoreError> {
+    ) -> Result<Outcome<()>, StoreError> {
         let snap = self.newest();
         let mut w = self.store().write();
         let mut stored = HashSet::new();
@@ -102,7 +103,7 @@ impl Rooms {
         self.applied(w)
     }
 
-    fn applied(&self, w: Write) -> Result<(Result<(), RoomError>, Applied), StoreError> {
+    fn applied(&self, w: Write) -> Result<Outcome<()>, StoreError> {
         let applied = match w.is_empty() {
             true => self.store().barrier(),
             false => self.store().commit(w)?,
@@ -117,7 +118,7 @@ impl Rooms {
         room: RoomNid,
         last: bool,
         mut run: Run,
-    ) -> Result<(Result<(Run, bool), RoomError>, Applied), StoreError> {
+    ) -> Result<Outcome<(Run, bool)>, StoreError> {
         let snap = self.newest();
         let scan = Scan::prefix(&room).limit(WAITING_MAX + 1);
         let scan = match run.reached {

@@ -2,6 +2,7 @@
 
 mod inbound;
 mod media;
+mod pair;
 mod people;
 mod requests;
 

@@ -57,7 +57,8 @@ async fn two_who_join_at_once_ask_once() {
         us.federation
             .join(carl.clone(), &room, via(), Move::default()),
     );
-    (one.unwrap(), two.unwrap());
+    one.unwrap();
+    two.unwrap();
     assert_eq!(far.count("send_join"), 1, "the second finds the room here");
     assert_eq!(us.membership(&room, &carl.user_id), Some(Membership::Join));
 }

@@ -2,6 +2,7 @@
 //! one that says what it likes. In the end all hold the same state, judge every event alike, and
 //! so does a model that knows nothing of versions, tips and tables.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -345,11 +346,11 @@ impl Model {
         let mut found: BTreeMap<String, Arc<StoredEvent>> = BTreeMap::new();
         let mut todo: Vec<String> = ids.iter().cloned().collect();
         while let Some(id) = todo.pop() {
-            if !found.contains_key(&id) {
-                let event = held(house, &id);
+            if let Entry::Vacant(entry) = found.entry(id) {
+                let event = held(house, entry.key());
                 todo.extend(event.prev_events());
                 todo.extend(event.auth_events());
-                found.insert(id, event);
+                entry.insert(event);
             }
         }
         let mut model = Model {

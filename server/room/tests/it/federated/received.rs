@@ -186,7 +186,7 @@ async fn what_the_rules_refuse_is_kept_and_never_shown() {
     let after = abroad.make_by(
         BOB,
         ("m.room.topic", Some(""), json!({"topic": "mine"})),
-        &[coup.clone()],
+        std::slice::from_ref(&coup),
         &Default::default(),
     );
     assert_eq!(is(&abroad.give(&after).await), "rejected");
@@ -417,8 +417,11 @@ async fn outliers_are_judged_when_what_allows_them_is_here() {
         Some(BOB),
         json!({"membership": "join", "displayname": "Bob"}),
     );
-    let name = abroad.make(BOB, name, &[id.clone()]);
-    assert_eq!(abroad.keep(vec![name.clone()]).await, [id.clone()]);
+    let name = abroad.make(BOB, name, std::slice::from_ref(&id));
+    assert_eq!(
+        abroad.keep(vec![name.clone()]).await,
+        std::slice::from_ref(&id)
+    );
     let unjudged = EventMeta::OUTLIER | EventMeta::UNJUDGED;
     assert_eq!(flags(&house, name.event_id()), unjudged);
     // Nothing can rest on it, and it is said why.

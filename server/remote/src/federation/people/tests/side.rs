@@ -180,7 +180,8 @@ impl Pair {
     /// Carries what waits; gives how many EDUs.
     pub async fn carry(&self) -> usize {
         let mut carried = 0;
-        for edu in std::mem::take(&mut *self.wire.soon.lock()) {
+        let soon = std::mem::take(&mut *self.wire.soon.lock());
+        for edu in soon {
             let to = if &*edu.to == HERE {
                 &self.here
             } else {
