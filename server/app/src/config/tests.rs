@@ -134,7 +134,7 @@ fn the_environment_overrides() {
         ("SKERRY_SERVER_NAME", "10.0.0.1"),
         ("SKERRY_REGISTRATION__OPEN", "true"),
         ("SKERRY_REGISTRATION__SHARED_SECRET", "1234"),
-        ("SKERRY_WEB__HOST", "chat.example.org"),
+        ("SKERRY_MEDIA__S3__BUCKET", "pictures"),
         ("SKERRY_LISTEN", "[{ addr = \"0.0.0.0:80\" }]"),
         ("SKERRY_CONFIG", "/etc/skerry.toml"),
         ("SKERRY_BIN", "/usr/bin/skerry"),
@@ -145,7 +145,7 @@ fn the_environment_overrides() {
     assert!(config.registration.open);
     assert_eq!(config.registration.shared_secret.as_deref(), Some("1234"));
     assert_eq!(config.listen[0].addr.to_string(), "0.0.0.0:80");
-    assert_eq!(config.ignored, ["web.host"]);
+    assert_eq!(config.ignored, ["media.s3.bucket"]);
     assert!(
         with(&[("SKERRY_REGISTRATION__OPNE", "true")])
             .unwrap_err()

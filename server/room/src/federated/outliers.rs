@@ -208,7 +208,8 @@ impl Rooms {
             if reached == before {
                 return Ok(());
             }
-            let _ = self.applied(w)?;
+            let (_, applied) = self.applied(w)?;
+            self.store().wait_durable(&applied)?;
         }
     }
 

@@ -31,12 +31,21 @@ async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) 
     panic!("it never came to this: {what}");
 }
 
-/// The texts in a room, newest first.
+/// The texts in a room, newest first, as far as it can be paged back.
 async fn texts(server: &TestServer, who: &Person, room: &str) -> Vec<String> {
     let room = escape(room);
     let path = format!("/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=50");
-    let page = server.ok(Method::GET, &path, Some(&who.token), None).await;
-    let chunk = page["chunk"].as_array().unwrap().iter();
-    let bodies = chunk.filter_map(|event| event["content"]["body"].as_str());
-    bodies.map(str::to_owned).collect()
+    let (mut found, mut from) = (Vec::new(), String::new());
+    for _ in 0..20 {
+        let path = format!("{path}{from}");
+        let page = server.ok(Method::GET, &path, Some(&who.token), None).await;
+        let chunk = page["chunk"].as_array().unwrap().iter();
+        let bodies = chunk.filter_map(|event| event["content"]["body"].as_str());
+        found.extend(bodies.map(str::to_owned));
+        match page["end"].as_str() {
+            Some(end) => from = format!("&from={}", escape(end)),
+            None => break,
+        }
+    }
+    found
 }

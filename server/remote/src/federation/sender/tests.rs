@@ -321,8 +321,14 @@ async fn a_restart_forgets_nothing() {
     let tried = transactions(&one).len();
     house.start();
     house.restart().await;
-    house.sender.heard_from(&one.name).unwrap();
-    until("all arrived", || edus(&one) == [1] && pdus(&two).len() == 3).await;
+    until("all arrived", || {
+        // It speaks to us: what waits for it is tried whatever the pause says.
+        house.sender.heard_from(&one.name).unwrap();
+        pdus(&one).last() == Some(&meanwhile) && pdus(&two).len() == 3
+    })
+    .await;
+    // What was refused is said again.
+    assert_eq!(edus(&one).last(), Some(&1));
     let got: Vec<u64> = transactions(&one)[tried..]
         .iter()
         .flat_map(|(_, body)| numbers(body, "pdus"))

@@ -290,6 +290,7 @@ const FREE_BODIES: &[&str] = &[
     "/delayed_events/{delayId}/send",
     "/delayed_events/{delayId}/cancel",
     "/livekit/jwt/sfu_webhook",
+    "/destinations/{destination}/reset_connection",
     "/openid/request_token",
     "/msisdn/requestToken",
     "/media/v1/create",

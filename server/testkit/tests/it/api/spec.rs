@@ -15,10 +15,6 @@ const NOT_YET: &[(&str, &str)] = &[
         "/.well-known/matrix/policy_server",
         "comes with policy servers",
     ),
-    (
-        "/.well-known/matrix/server",
-        "is for servers that are found under another name",
-    ),
     ("/_matrix/policy/v1/sign", "comes with policy servers"),
     ("/_matrix/client/v1/auth_metadata", "comes with OAuth 2.0"),
     ("/_matrix/client/v3/login/sso", "comes with single sign-on"),
