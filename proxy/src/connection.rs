@@ -21,7 +21,7 @@ use crate::Limits;
 use crate::acme::challenges::Challenges;
 use crate::address::client_of;
 use crate::body::{Outgoing, Paced};
-use crate::gzip::{self, Asker};
+use crate::compress::{self, Asker};
 use crate::headers::{self, Hsts};
 use crate::limits::Place;
 use crate::proxy_protocol;
@@ -275,7 +275,7 @@ async fn routed(client: &Client, request: Request<Incoming>) -> Response<Body> {
         tracing::debug!(%from, "a body came too slowly");
         return status(StatusCode::REQUEST_TIMEOUT);
     }
-    gzip::pack(asker, response)
+    compress::pack(asker, response)
 }
 
 /// To the same path and query at the origin. What the client calls the host does not matter.

@@ -10,8 +10,8 @@
 mod acme;
 mod address;
 mod body;
+mod compress;
 mod connection;
-mod gzip;
 mod headers;
 mod inherited;
 mod limits;

@@ -1,20 +1,23 @@
 //! Answers made shorter on their way, where that pays: text that is not short, for clients that
-//! take gzip.
+//! take it so.
 
-use std::io::Write;
+mod coding;
+mod encoder;
+
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
 use bytes::{Buf, Bytes};
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use http::header::{
-    ACCEPT_ENCODING, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING,
-    CONTENT_LENGTH, CONTENT_TYPE, ETAG, VARY,
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_ENCODING, CONTENT_LENGTH,
+    CONTENT_TYPE, ETAG, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use hyper::body::{Body as HttpBody, Frame};
+
+use coding::Coding;
+use encoder::Encoder;
 
 /// Shorter answers fit into a packet or two as they are, in bytes.
 const WORTH_IT: u64 = 1024;
@@ -26,7 +29,7 @@ const TURN: u32 = 4;
 /// Who asks, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Asker {
-    takes_gzip: bool,
+    coding: Option<Coding>,
     /// `HEAD` is answered as it is.
     wants_body: bool,
 }
@@ -34,7 +37,7 @@ pub(crate) struct Asker {
 impl Asker {
     pub(crate) fn of(method: &Method, headers: &HeaderMap) -> Asker {
         Asker {
-            takes_gzip: takes_gzip(headers),
+            coding: Coding::chosen(headers),
             wants_body: method != Method::HEAD,
         }
     }
@@ -49,34 +52,19 @@ pub(crate) fn pack(asker: Asker, response: Response<Body>) -> Response<Body> {
     }
     let (mut head, body) = response.into_parts();
     vary(&mut head.headers);
-    if !asker.takes_gzip {
+    let exact = size.exact();
+    let encoder = asker
+        .coding
+        .and_then(|coding| Some((coding, Encoder::new(coding, exact)?)));
+    let Some((coding, encoder)) = encoder else {
         return Response::from_parts(head, body);
-    }
+    };
     let headers = &mut head.headers;
-    headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    headers.insert(CONTENT_ENCODING, HeaderValue::from_static(coding.name()));
     headers.remove(CONTENT_LENGTH);
     headers.remove(ACCEPT_RANGES);
     weaken(headers);
-    Response::from_parts(head, Body::new(Packed::new(body)))
-}
-
-/// Whether `Accept-Encoding` names gzip, or everything, and does not exclude it.
-fn takes_gzip(headers: &HeaderMap) -> bool {
-    let mut everything = false;
-    for value in headers.get_all(ACCEPT_ENCODING) {
-        for part in value.to_str().unwrap_or("").split(',') {
-            let mut words = part.split(';').map(str::trim);
-            let name = words.next().unwrap_or("");
-            let quality = words.find_map(|word| word.strip_prefix("q="));
-            let wanted = quality.is_none_or(|q| q.parse::<f32>().is_ok_and(|q| q > 0.0));
-            match name {
-                "gzip" | "x-gzip" => return wanted,
-                "*" => everything = wanted,
-                _ => {}
-            }
-        }
-    }
-    everything
+    Response::from_parts(head, Body::new(Packed::new(body, encoder)))
 }
 
 /// Text of the server's own. Files of users are left alone: they have a disposition, are often
@@ -135,7 +123,7 @@ fn weaken(headers: &mut HeaderMap) {
 struct Packed {
     inner: Body,
     /// None after the end.
-    encoder: Option<GzEncoder<Vec<u8>>>,
+    encoder: Option<Encoder>,
     /// What came and is not compressed yet.
     rest: Bytes,
     /// Whether the encoder keeps something back.
@@ -144,10 +132,10 @@ struct Packed {
 }
 
 impl Packed {
-    fn new(inner: Body) -> Packed {
+    fn new(inner: Body, encoder: Encoder) -> Packed {
         Packed {
             inner,
-            encoder: Some(GzEncoder::new(Vec::new(), Compression::fast())),
+            encoder: Some(encoder),
             rest: Bytes::new(),
             held: false,
             pieces: 0,
@@ -155,8 +143,8 @@ impl Packed {
     }
 
     /// What the encoder has given out, if it is anything.
-    fn taken(encoder: &mut GzEncoder<Vec<u8>>) -> Option<Frame<Bytes>> {
-        let bytes = std::mem::take(encoder.get_mut());
+    fn taken(encoder: &mut Encoder) -> Option<Frame<Bytes>> {
+        let bytes = encoder.taken();
         (!bytes.is_empty()).then(|| Frame::data(bytes.into()))
     }
 }
@@ -185,7 +173,7 @@ impl HttpBody for Packed {
                         return Poll::Ready(Some(Err(error)));
                     }
                     Poll::Ready(None) => {
-                        let last = this.encoder.take().map(GzEncoder::finish);
+                        let last = this.encoder.take().map(Encoder::finish);
                         let last = last.transpose().map_err(axum::Error::new)?;
                         let last = last.unwrap_or_default();
                         return Poll::Ready(Some(Ok(Frame::data(last.into()))));
@@ -207,7 +195,7 @@ impl HttpBody for Packed {
             }
             let size = this.rest.len().min(PIECE);
             let piece = this.rest.get(..size).unwrap_or_default();
-            encoder.write_all(piece).map_err(axum::Error::new)?;
+            encoder.write(piece).map_err(axum::Error::new)?;
             this.rest.advance(size);
             this.held = true;
             this.pieces += 1;
