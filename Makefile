@@ -59,7 +59,7 @@ web: debug-binary
 	@cd tests/web
 	npm ci --no-audit --no-fund --loglevel=error
 	SKERRY_BIN="$(TARGET)/debug/skerry" $(NODE) --test --test-concurrency=1 --test-force-exit --test-reporter=spec \
-		node.test.mjs flows.test.mjs browser.test.mjs served.test.mjs
+		node.test.mjs flows.test.mjs across.test.mjs browser.test.mjs served.test.mjs
 
 commander: debug-binary
 	@test -x "$(CACHE)/venv/bin/matrix-commander" || {

@@ -9,7 +9,7 @@ import { promisify } from "node:util";
 const run = promisify(execFile);
 
 /** A port that nobody listens on right now. */
-async function freePort() {
+export async function freePort() {
     const probe = createServer();
     await new Promise((done) => probe.listen(0, "127.0.0.1", done));
     const { port } = probe.address();
@@ -36,8 +36,8 @@ export async function until(what, attempt, seconds = 60) {
 /** One server process; `url` is where clients find it, `secure` its address under TLS, where it has one. */
 export class Skerry {
     /**
-     * `name` is the server's, `tls` the files of its certificate and key (then it listens there too, and says so to
-     * clients), `more` further lines of the configuration.
+     * `name` is the server's, `tls` the files of its certificate and key (then it listens there too, on the port that
+     * is part of the name where there is one, and says so to clients), `more` further lines of the configuration.
      */
     static async start({ name = "localhost", tls, more = [] } = {}) {
         const binary = process.env.SKERRY_BIN;
@@ -49,8 +49,9 @@ export class Skerry {
         server.url = `http://127.0.0.1:${server.port}`;
         const secure = [];
         if (tls) {
-            const port = await freePort();
-            server.secure = `https://${name}:${port}`;
+            const [host, named] = name.split(":");
+            const port = named ?? (await freePort());
+            server.secure = `https://${host}:${port}`;
             secure.push(
                 "[[listen]]",
                 `addr = "127.0.0.1:${port}"`,
