@@ -67,6 +67,8 @@ test("an encrypted conversation, across a restart and onto a new device", { time
         return (await answer.json()).count >= 2;
     });
     const second = await signIn("ada", secrets);
+    // as Element does before it asks for the recovery key: the keys to be imported are compared with the public ones
+    assert.ok(await second.getCrypto().userHasCrossSigningKeys(ada.getUserId(), true));
     await second.getCrypto().bootstrapCrossSigning({});
     await second.getCrypto().loadSessionBackupPrivateKeyFromSecretStorage();
     const restored = await second.getCrypto().restoreKeyBackup();
