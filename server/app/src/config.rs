@@ -10,6 +10,7 @@ mod federation;
 mod front;
 mod media;
 mod people;
+mod policy_server;
 mod preview;
 mod raw;
 mod rooms;
@@ -30,6 +31,7 @@ use skerry_core::RoomVersion;
 use skerry_media::prune::Schedule;
 use skerry_media::{Unauthenticated, WorkerSettings};
 use skerry_proxy::ListenerSpec;
+use skerry_remote::federation::DeskOptions;
 use skerry_remote::mail::MailOptions;
 use skerry_room::{NoticeSettings, Retention};
 use skerry_store::Durability;
@@ -110,6 +112,8 @@ pub struct Config {
     pub calls: Calls,
     /// How other servers are talked with.
     pub federation: Federation,
+    /// This server as a policy server, if it is one.
+    pub policy_server: Option<DeskOptions>,
     /// How requests to other machines are made.
     pub http_client: HttpClient,
     /// Whether links are previewed, and which.
@@ -352,6 +356,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         picture_worker: None,
         calls: calls::check(raw)?,
         federation: federation::check(raw)?,
+        policy_server: policy_server::check(raw)?,
         http_client: web::http_client(raw)?,
         url_preview: preview::check(raw)?,
         web: web::web(raw, &data_dir)?,

@@ -35,6 +35,8 @@ pub struct Health {
     pub livekit: bool,
     /// What the operator adds to what clients are told.
     pub client_extra: Map<String, Value>,
+    /// The key under which this server recommends events, if it is a policy server.
+    pub policy_key: Option<[u8; 32]>,
     /// Whom to ask about this server; empty: nobody is named.
     pub support: Map<String, Value>,
 }
@@ -46,6 +48,7 @@ pub const ROUTES: &[Route<Health>] = &[
     route!(GET "/.well-known/matrix/server", None, Free, server),
     route!(GET "/.well-known/matrix/client", None, Free, well_known),
     route!(GET "/.well-known/matrix/support", None, Free, support),
+    route!(GET "/.well-known/matrix/policy_server", None, Free, policy_server),
 ];
 
 /// `GET /health`: 200 while requests of every kind can be answered, 503 while the database takes
@@ -166,4 +169,13 @@ async fn support(health: Arc<Health>, _: Call) -> Result<Answer, ApiError> {
         return Err(ApiError::not_found("Nobody is named for support"));
     }
     kept(&health.support)
+}
+
+/// `GET /.well-known/matrix/policy_server` (client-server API, "Policy Servers", 1.18).
+async fn policy_server(health: Arc<Health>, _: Call) -> Result<Answer, ApiError> {
+    let Some(key) = health.policy_key else {
+        return Err(ApiError::not_found("This server is no policy server"));
+    };
+    let key = skerry_core::hash::base64(&key);
+    kept(&json!({ "public_keys": { "ed25519": key } }))
 }

@@ -28,6 +28,7 @@ use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
 use crate::outgoing::{self, Around, Outgoing};
 use crate::pages;
+use crate::policing;
 use crate::references::HouseReferences;
 use crate::secrets::{self, SecretError, Secrets};
 
@@ -92,6 +93,8 @@ pub struct House {
     pub sync: Sync,
     /// Media.
     pub blobs: Arc<Blobs>,
+    /// Media of other servers, where we talk with them.
+    remote_media: Option<RemoteMedia>,
     /// Deleting media that nothing needs.
     pub pruner: Pruner,
     /// What is said to other machines.
@@ -218,6 +221,7 @@ impl House {
             settings,
         )?;
         let key = Arc::new(secrets.signing_key);
+        let desk = policing::desk(&config, &mut *dice.dice())?;
         let rooms_config = RoomsConfig {
             server_name: Arc::clone(&config.server_name),
             default_version: config.default_room_version,
@@ -251,11 +255,18 @@ impl House {
             key,
             clock: &clock,
             dice: &dice,
+            desk,
         })?;
+        let remote_media = remote_media(&config, &blobs, &pruner, &outgoing);
+        if let Some(desk) = outgoing.federation.desk() {
+            let files = policing::Files::new(Arc::clone(&blobs), remote_media.clone());
+            desk.look_at_media_by(Arc::new(files));
+        }
         let inbox = Inbox::open(Arc::clone(&store), Arc::clone(&clock)).map_err(failed)?;
         let acme = open_acme(&config)?;
         Ok(House {
             acme,
+            remote_media,
             config,
             store,
             accounts,
@@ -348,18 +359,9 @@ impl House {
 
     /// What the media endpoints work on.
     fn media_door(&self) -> Arc<MediaDoor> {
-        let federation = &self.outgoing.federation;
-        let remote = federation.is_enabled().then(|| {
-            RemoteMedia::new(
-                (Arc::clone(&self.blobs), self.pruner.clone()),
-                federation.peers().clone(),
-                self.outgoing.client.clone(),
-                self.config.max_remote,
-            )
-        });
         Arc::new(MediaDoor {
             blobs: Arc::clone(&self.blobs),
-            remote,
+            remote: self.remote_media.clone(),
         })
     }
 
@@ -397,6 +399,11 @@ impl House {
             clock: Arc::clone(&self.clock),
             disk: (self.config.data_dir.clone(), self.config.free_disk_floor),
             acme: self.acme.clone(),
+            policy_key: self
+                .outgoing
+                .federation
+                .desk()
+                .map(|desk| desk.public_key()),
             server: self.config.well_known.server.clone(),
             base_url: self.config.base_url.clone(),
             livekit: self.calls.livekit.is_some(),
@@ -528,4 +535,22 @@ fn open_pruner(config: &Config, blobs: &Arc<Blobs>, accounts: &Accounts, rooms: 
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Who fetches media of other servers, where we talk with them.
+fn remote_media(
+    config: &Config,
+    blobs: &Arc<Blobs>,
+    pruner: &Pruner,
+    outgoing: &Outgoing,
+) -> Option<RemoteMedia> {
+    let federation = &outgoing.federation;
+    federation.is_enabled().then(|| {
+        RemoteMedia::new(
+            (Arc::clone(blobs), pruner.clone()),
+            federation.peers().clone(),
+            outgoing.client.clone(),
+            config.max_remote,
+        )
+    })
 }

@@ -16,6 +16,7 @@ mod house;
 mod logging;
 mod outgoing;
 mod pages;
+mod policing;
 mod references;
 mod secrets;
 mod serve;

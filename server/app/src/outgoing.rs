@@ -8,7 +8,7 @@ use skerry_core::keys::SigningKey;
 use skerry_core::{Clock, DiceSource};
 use skerry_remote::appservice::{Bridges, Transactions};
 use skerry_remote::federation::people::People;
-use skerry_remote::federation::{Carry, Federation, FederationOptions, Internet};
+use skerry_remote::federation::{Carry, Federation, FederationOptions, Internet, PolicyDesk};
 use skerry_remote::http::{Client, ClientOptions, Guard, Resolve, SystemResolver, Tls, Transport};
 use skerry_remote::identity::Identity;
 use skerry_remote::mail::{MailOptions, Mailer};
@@ -60,6 +60,7 @@ pub(crate) struct Around<'a> {
     pub(crate) key: Arc<SigningKey>,
     pub(crate) clock: &'a Arc<dyn Clock>,
     pub(crate) dice: &'a Arc<dyn DiceSource>,
+    pub(crate) desk: Option<Arc<PolicyDesk>>,
 }
 
 impl Parts {
@@ -121,6 +122,7 @@ impl Parts {
             key,
             clock,
             dice,
+            desk,
         } = around;
         let federation = Federation::new(FederationOptions {
             own_name: Arc::clone(&config.server_name),
@@ -131,6 +133,7 @@ impl Parts {
             trusted: config.federation.trusted_key_servers.clone(),
             old_keys: config.federation.old_keys.clone(),
             revoked: config.federation.revoked.clone(),
+            desk,
             clock: Arc::clone(clock),
             dice: Arc::clone(dice),
         })

@@ -73,6 +73,20 @@ impl Secrets {
     }
 }
 
+/// The key under which this server recommends events as a policy server, which is never that by
+/// which it signs them as its own (server-server API, "Validating Policy Server signatures").
+///
+/// # Errors
+/// [`SecretError`].
+pub fn policy_key(dir: &Path, dice: &mut dyn Dice) -> Result<SigningKey, SecretError> {
+    let path = dir.join("policy.key");
+    let seed = random(&path, dice)?;
+    SigningKey::from_seed(&seed, "policy_server").map_err(|_| SecretError::Content {
+        path,
+        what: "not a usable signing key",
+    })
+}
+
 /// One line: `ed25519 VERSION SEED`, the seed in base64, as other servers keep it.
 fn signing_key(path: &Path, dice: &mut dyn Dice) -> Result<SigningKey, SecretError> {
     let wrong = |what| SecretError::Content {

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use skerry_account::TxnKey;
 use skerry_core::event::MAX_STICKY_MS;
 use skerry_core::names;
-use skerry_http::{ApiError, Call};
-use skerry_room::{RoomError, Who};
+use skerry_http::{ApiError, Call, StatusCode};
+use skerry_room::{PolicyRefusal, RoomError, Who};
 
 use crate::fault;
 
@@ -127,6 +127,30 @@ pub(crate) fn refusal(error: RoomError) -> ApiError {
         }
         RoomError::DelayedLimit(retry_after_ms) => ApiError::limit(retry_after_ms),
         RoomError::DelayedOver(_) => ApiError::conflict(text),
+        RoomError::Policy(refusal) => policy(refusal),
         RoomError::Store(error) => fault::store(&error),
+    }
+}
+
+/// What a room's policy server said, as it is where that is one of the refusals it may have
+/// (server-server API, `/policy/v1/sign`); no other code of it may look like one of ours.
+fn policy(refusal: PolicyRefusal) -> ApiError {
+    let text = refusal.to_string();
+    let PolicyRefusal::Said {
+        status, errcode, ..
+    } = refusal
+    else {
+        return ApiError::bad_gateway(text);
+    };
+    let known = matches!(
+        (status, errcode.as_str()),
+        (400, "M_FORBIDDEN" | "M_BAD_JSON" | "M_NOT_JSON")
+            | (403, "M_FORBIDDEN")
+            | (404, "M_NOT_FOUND")
+            | (429, "M_LIMIT_EXCEEDED")
+    );
+    match StatusCode::from_u16(status) {
+        Ok(status) if known => ApiError::relayed(status, &errcode, &text),
+        _ => ApiError::forbidden(text),
     }
 }

@@ -23,6 +23,7 @@ mod ids;
 pub mod keys;
 mod membership;
 pub mod names;
+pub mod policy;
 pub mod power;
 pub mod push;
 pub mod redact;

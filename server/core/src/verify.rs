@@ -95,17 +95,21 @@ pub fn verify_event(
             return Err(VerifyError::Unsigned(server));
         }
     }
-    let claimed = event
-        .object("hashes")
-        .and_then(|hashes| hashes.str("sha256"));
-    let genuine = claimed
-        .and_then(decode_base64)
-        .is_some_and(|claimed| claimed.as_slice() == content_hash(event));
-    Ok(if genuine {
+    Ok(if is_whole(event) {
         Verified::All
     } else {
         Verified::SignaturesOnly
     })
+}
+
+/// Whether an event holds the content that it had when it was signed: its hash says so.
+#[must_use]
+pub fn is_whole(event: &Object) -> bool {
+    let hashes = event.object("hashes");
+    let claimed = hashes.and_then(|hashes| hashes.str("sha256"));
+    claimed
+        .and_then(decode_base64)
+        .is_some_and(|claimed| claimed.as_slice() == content_hash(event))
 }
 
 /// Whether there is a signature under a known key, and all such are good.

@@ -1,9 +1,9 @@
 //! What another server is told when a facade refuses.
 
 use skerry_account::AccountError;
-use skerry_http::ApiError;
+use skerry_http::{ApiError, StatusCode};
 use skerry_remote::federation::FederationError;
-use skerry_room::RoomError;
+use skerry_room::{PolicyRefusal, RoomError};
 use skerry_store::StoreError;
 
 /// A failure of the store. Only a full disk says what it is; all else is for the log.
@@ -25,6 +25,7 @@ pub(crate) fn room(error: RoomError) -> ApiError {
         RoomError::InvalidParam(_) | RoomError::BadState(_) => ApiError::invalid_param(text),
         RoomError::BadJson(_) => ApiError::bad_json(text),
         RoomError::TooLarge(_) => ApiError::too_large(text),
+        RoomError::Policy(refusal) => policy(refusal),
         RoomError::UnsupportedVersion(_) => ApiError::unsupported_room_version(text),
         RoomError::IncompatibleVersion(version) => {
             ApiError::incompatible_room_version(text).with("room_version", version)
@@ -34,6 +35,21 @@ pub(crate) fn room(error: RoomError) -> ApiError {
         RoomError::InviteBlocked(_) => ApiError::invite_blocked(text),
         // All others are ways of saying that it is not allowed.
         _ => ApiError::forbidden(text),
+    }
+}
+
+/// What a policy server said, as it is; or that it said nothing.
+pub(crate) fn policy(refusal: PolicyRefusal) -> ApiError {
+    match refusal {
+        PolicyRefusal::Said {
+            status,
+            errcode,
+            error,
+        } => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_REQUEST);
+            ApiError::relayed(status, &errcode, &error)
+        }
+        silent @ PolicyRefusal::Silent { .. } => ApiError::bad_gateway(silent.to_string()),
     }
 }
 

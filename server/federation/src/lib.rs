@@ -17,6 +17,7 @@ mod member;
 mod outside;
 mod people;
 mod pieces;
+mod policy;
 mod query;
 mod send;
 mod spaces;
@@ -74,6 +75,7 @@ pub fn routes() -> Vec<Route<Ctx>> {
         history::ROUTES,
         query::ROUTES,
         spaces::ROUTES,
+        policy::ROUTES,
     ];
     lists.concat()
 }

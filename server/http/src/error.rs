@@ -231,6 +231,15 @@ impl ApiError {
         error
     }
 
+    /// What another server said, as it is: its status, code and words.
+    #[must_use]
+    pub fn relayed(status: StatusCode, errcode: &str, error: &str) -> ApiError {
+        let mut relayed = ApiError::forbidden(error.to_owned());
+        relayed.0.status = status;
+        relayed.0.body = Some(serde_json::json!({ "errcode": errcode, "error": error }));
+        relayed
+    }
+
     /// Marks an unknown token as one that only has to be refreshed (`soft_logout`).
     #[must_use]
     pub fn soft_logout(self) -> ApiError {

@@ -4,6 +4,7 @@
 //! Start reading at [`Federation`], which holds it together, and at [`Peers`], through which
 //! everything is asked; then [`KeyRing`], [`Checker`] and [`Sender`].
 
+mod approve;
 mod ask;
 mod asked;
 mod backfill;
@@ -12,6 +13,7 @@ mod call;
 mod candidates;
 mod carry;
 mod checker;
+mod desk;
 mod discover;
 mod fault;
 mod fetch;
@@ -44,6 +46,7 @@ mod tests;
 pub use ask::{Aliased, Profile, RemoteDirectory, RemotePage};
 pub use carry::{Carry, Internet, Outbound};
 pub use checker::{Checker, PduFault, RequestFault};
+pub use desk::{DeskOptions, MediaHashes, PolicyDesk};
 pub use discover::{Discovery, Place};
 pub use fault::FederationError;
 pub use handle::{Federation, FederationOptions};

@@ -13,6 +13,7 @@ pub(crate) use refer::{await_event, is_event_id};
 use std::sync::Arc;
 
 use skerry_core::event::{MAX_PREV_EVENTS, RuledEvent};
+use skerry_core::policy::POLICY;
 use skerry_core::{EventNid, Order, Pos, StateDelta, StateId, StateKeyNid, StoredEvent};
 use skerry_store::Change;
 use skerry_store::schema::federation::{
@@ -296,6 +297,9 @@ impl Rooms {
             }
             if !own || kind == "m.room.power_levels" {
                 tip.power = None;
+            }
+            if !own || kind == POLICY {
+                tip.policy = None;
             }
             tip.head.state_pos = new.pos;
         }

@@ -9,6 +9,7 @@ use skerry_store::{Applied, Snapshot, StoreError, Write, blocking};
 
 use crate::compose::Author;
 use crate::draft::Draft;
+use crate::policy::{Approvals, ROUNDS, Unapproved};
 use crate::tip::Tip;
 use crate::{RoomError, Rooms};
 
@@ -78,9 +79,32 @@ pub(crate) struct Change<'a> {
     pub(crate) ts: Option<u64>,
     /// The call that makes its first event, where that is to be known.
     pub(crate) sent: Option<SentBy>,
+    /// A room is being made: nobody hears of its events before.
+    pub(crate) founding: bool,
+    /// What the room's policy server said of its events.
+    pub(crate) approvals: Approvals,
+    /// Its events that want a signature of the room's policy server. Where there are any, the
+    /// change is not done.
+    pub(crate) unapproved: Vec<Unapproved>,
 }
 
-impl Change<'_> {
+impl<'a> Change<'a> {
+    /// A change that has not begun.
+    pub(crate) fn new(rooms: &'a Rooms, snap: Snapshot, tip: Tip, now_ms: u64) -> Change<'a> {
+        Change {
+            rooms,
+            snap,
+            w: rooms.store().write(),
+            tip,
+            now_ms,
+            ts: None,
+            sent: None,
+            founding: false,
+            approvals: Approvals::default(),
+            unapproved: Vec::new(),
+        }
+    }
+
     /// Makes an event at the room's end, checks it, and adds it to the batch; gives its
     /// id.
     pub(crate) fn add(
@@ -90,13 +114,31 @@ impl Change<'_> {
         sent: Option<SentBy>,
     ) -> Result<String, RoomError> {
         let sent = sent.or_else(|| self.sent.take());
+        if let Some(event) = self.take_approved(user_id, &draft) {
+            return self.place_approved(event, sent);
+        }
         let author = Author {
             user_id,
             now_ms: self.ts.unwrap_or(self.now_ms),
         };
-        self.rooms
-            .compose(&mut self.w, &self.snap, &mut self.tip, author, draft, sent)
+        let rooms = self.rooms;
+        let event = Arc::new(rooms.build(&self.snap, &self.tip, author, draft)?);
+        rooms.check(&self.snap, &mut self.tip, &event)?;
+        if let Some(server) = self.wants_approval(&event)? {
+            self.lacks_approval(server, &event);
+        }
+        let event_id = event.event_id().to_owned();
+        rooms.append(&mut self.w, &self.snap, &mut self.tip, event, sent)?;
+        Ok(event_id)
     }
+}
+
+/// How far a change has come.
+pub(crate) enum Done<T> {
+    /// It is made.
+    Made(T),
+    /// It is not: these events want a signature of a policy server. With the time of the change.
+    Lacks(Vec<Unapproved>, u64),
 }
 
 /// An answer, and what has to be durable before it is given.
@@ -105,14 +147,45 @@ pub(crate) type Outcome<T> = (Result<T, RoomError>, Applied);
 impl Rooms {
     /// Does one change of one room, and answers when it is durable. A refusal waits too: it was
     /// decided on what may not be durable yet.
+    ///
+    /// The plan may be made again, when a policy server has signed what it makes.
     pub(crate) async fn change<T: Send + 'static>(
         &self,
         room: RoomNid,
-        plan: impl FnOnce(&mut Change<'_>) -> Result<T, RoomError> + Send + 'static,
+        plan: impl FnOnce(&mut Change<'_>) -> Result<T, RoomError> + Clone + Send + 'static,
     ) -> Result<T, RoomError> {
-        let lane = self.inner.lanes.lock(room).await;
-        self.write(lane, move |this| this.change_now(room, plan))
-            .await
+        self.approving(|given| {
+            let (this, plan) = (self, plan.clone());
+            async move {
+                let lane = this.inner.lanes.lock(room).await;
+                let work = move |this: &Rooms| this.change_now(room, given, plan);
+                this.write(lane, work).await
+            }
+        })
+        .await
+    }
+
+    /// Tries a change until it wants no more signatures of a policy server, and asks for them in
+    /// between, without the room's lane.
+    pub(crate) async fn approving<T, F>(
+        &self,
+        mut attempt: impl FnMut(Approvals) -> F,
+    ) -> Result<T, RoomError>
+    where
+        F: Future<Output = Result<Done<T>, RoomError>>,
+    {
+        let mut approvals = Approvals::default();
+        for round in 0..ROUNDS {
+            match attempt(approvals.for_round(round)).await? {
+                Done::Made(made) => return Ok(made),
+                Done::Lacks(lacking, now_ms) => {
+                    approvals.now_ms = Some(now_ms);
+                    self.approve(lacking, &mut approvals).await?;
+                }
+            }
+        }
+        let text = "The room changes too fast for its policy server; try again";
+        Err(RoomError::Forbidden(text.into()))
     }
 
     /// Runs a change on a blocking thread, and waits until what it says may be told. `guard` is
@@ -145,25 +218,25 @@ impl Rooms {
     fn change_now<T>(
         &self,
         room: RoomNid,
+        approvals: Approvals,
         plan: impl FnOnce(&mut Change<'_>) -> Result<T, RoomError>,
-    ) -> Result<Outcome<T>, StoreError> {
+    ) -> Result<Outcome<Done<T>>, StoreError> {
         let snap = self.newest();
         let Some(tip) = self.tip(&snap, room)? else {
             let unknown = RoomError::NotFound("unknown room".into());
             return Ok((Err(unknown), self.store().barrier()));
         };
-        let now_ms = self.inner.clock.now_ms();
-        let mut change = Change {
-            rooms: self,
-            snap,
-            w: self.store().write(),
-            tip,
-            now_ms,
-            ts: None,
-            sent: None,
-        };
+        let now_ms = approvals
+            .now_ms
+            .unwrap_or_else(|| self.inner.clock.now_ms());
+        let mut change = Change::new(self, snap, tip, now_ms);
+        change.approvals = approvals;
         let answer = plan(&mut change);
-        self.apply(change, answer)
+        if answer.is_ok() && !change.unapproved.is_empty() {
+            let lacks = Done::Lacks(change.unapproved, now_ms);
+            return Ok((Ok(lacks), self.store().barrier()));
+        }
+        self.apply(change, answer.map(Done::Made))
     }
 
     /// Commits a change whose plan came out well, and notes it in memory.

@@ -1,4 +1,4 @@
-//! From a draft to an event in its place: what allows it, its bytes, the rules, its rows.
+//! From a draft to an event: what allows it, its bytes, the rules.
 
 use std::sync::Arc;
 
@@ -8,8 +8,7 @@ use skerry_core::build::{self, EventRef, Place, Signer};
 use skerry_core::canonical::Object;
 use skerry_core::event::{FormatError, MAX_PREV_EVENTS, RuledEvent};
 use skerry_core::power::Action;
-use skerry_store::schema::room::SentBy;
-use skerry_store::{Snapshot, StoreError, Write};
+use skerry_store::{Snapshot, StoreError};
 
 use crate::draft::Draft;
 use crate::tip::Tip;
@@ -24,23 +23,6 @@ pub(crate) struct Author<'a> {
 }
 
 impl Rooms {
-    /// Makes an event at the tip, checks it by the rules and adds it to the write; gives its id.
-    pub(crate) fn compose(
-        &self,
-        w: &mut Write,
-        snap: &Snapshot,
-        tip: &mut Tip,
-        author: Author<'_>,
-        draft: Draft,
-        sent: Option<SentBy>,
-    ) -> Result<String, RoomError> {
-        let event = Arc::new(self.build(snap, tip, author, draft)?);
-        self.check(snap, tip, &event)?;
-        let event_id = event.event_id().to_owned();
-        self.append(w, snap, tip, event, sent)?;
-        Ok(event_id)
-    }
-
     /// Makes an event at the tip: signed, not yet judged.
     pub(crate) fn build(
         &self,

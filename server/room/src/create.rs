@@ -227,15 +227,8 @@ impl Rooms {
         let room_id: Arc<str> = create.room_id().into();
         let mut tip = Tip::new(room, room_id.clone(), create.version());
         tip.fresh.alias = alias.clone();
-        let mut change = Change {
-            rooms: self,
-            snap,
-            w: self.store().write(),
-            tip,
-            now_ms,
-            ts: None,
-            sent: None,
-        };
+        let mut change = Change::new(self, snap, tip, now_ms);
+        change.founding = true;
         let made = change.begin_room(who, create).and_then(|()| {
             change.fill_room(who, request, plan)?;
             if let Some(alias) = &alias {

@@ -88,6 +88,9 @@ pub enum RoomError {
         /// For how long such things are kept, in ms.
         keep_ms: u64,
     },
+    /// The room's policy server does not recommend the event, or gave no answer.
+    #[error(transparent)]
+    Policy(crate::PolicyRefusal),
     /// The store failed.
     #[error(transparent)]
     Store(StoreError),
@@ -101,9 +104,10 @@ impl From<StoreError> for RoomError {
 
 impl RoomError {
     /// The code under which it is noted why a delayed event was not sent.
-    pub(crate) fn errcode(&self) -> &'static str {
+    pub(crate) fn errcode(&self) -> &str {
         match self {
             RoomError::Forbidden(_) => "M_FORBIDDEN",
+            RoomError::Policy(refusal) => refusal.errcode(),
             RoomError::GuestForbidden(_) => "M_GUEST_ACCESS_FORBIDDEN",
             RoomError::Suspended(_) => "M_USER_SUSPENDED",
             RoomError::NotFound(_) => "M_NOT_FOUND",

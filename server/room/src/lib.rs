@@ -6,7 +6,7 @@
 //! commit that holds everything it touches (`append.rs` is the list).
 //!
 //! What it deliberately does not know: HTTP, how other servers are reached (it never waits for
-//! one), and what clients have already been told (that is `skerry-sync`).
+//! one, but for a room's policy server, without a lane: `policy.rs`), and what clients have already been told (that is `skerry-sync`).
 //!
 //! Start reading at `send.rs`: one message's way through the house. Then `change.rs` for the
 //! shape of every change, `append.rs` for what a new event writes, `base.rs` for the questions
@@ -37,6 +37,7 @@ mod mentions;
 mod mutual;
 mod notice;
 mod people;
+mod policy;
 pub mod read;
 mod receipts;
 mod redact;
@@ -93,6 +94,7 @@ pub use mentions::{Readable, Tell, TextAt};
 pub use mutual::MutualRooms;
 pub use notice::{Notice, NoticeSettings};
 pub use people::{Found, FoundPeople};
+pub use policy::{AskPolicy, PolicyAnswer, PolicyRefusal};
 pub use read::{
     ContextAsk, Cut, EventFilter, Facts, Form, MembersAsk, MessagesAsk, PAGE_MAX, Page, PageAsk,
     Placed, Recent, Relates, RelationsAsk, Standing, ThreadsAsk, Told, View, Viewer, glob_matches,
@@ -156,6 +158,8 @@ pub(crate) struct Inner {
     pub(crate) store: Arc<Store>,
     pub(crate) accounts: Accounts,
     pub(crate) config: RoomsConfig,
+    /// Asks policy servers.
+    pub(crate) asker: policy::Asker,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dice: Arc<dyn DiceSource>,
     /// One writer at a time per room.
@@ -218,6 +222,7 @@ impl Rooms {
                 delay_lanes: Lanes::new(),
                 delay_bell: tokio::sync::Notify::new(),
                 generation: AtomicU64::new(generation),
+                asker: policy::Asker::default(),
                 config,
             }),
         };

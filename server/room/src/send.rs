@@ -139,7 +139,10 @@ impl Rooms {
         plan: P,
     ) -> Result<String, RoomError>
     where
-        P: FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError> + Send + 'static,
+        P: FnOnce(&mut Change<'_>, Option<SentBy>) -> Result<String, RoomError>
+            + Clone
+            + Send
+            + 'static,
     {
         let Some((key, id)) = txn else {
             return self.change(room, move |change| plan(change, None)).await;

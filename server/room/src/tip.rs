@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use skerry_core::event::RuledEvent;
+use skerry_core::policy::PolicyServer;
 use skerry_core::power::{CreateFacts, PowerLevels};
 use skerry_core::{
     EventNid, Membership, Pos, RoomNid, RoomVersion, ServerNid, StateId, StateMap, StoredEvent,
@@ -41,6 +42,8 @@ pub(crate) struct Tip {
     pub(crate) create: Option<Arc<CreateFacts>>,
     /// What the power levels say; known once it was asked for, until they change.
     pub(crate) power: Option<Arc<PowerLevels>>,
+    /// The policy server that its state names; known once it was asked for, until that changes.
+    pub(crate) policy: Option<Option<Arc<PolicyServer>>>,
     /// Which application services it concerns; known once it was asked for, where there are any.
     pub(crate) interest: Option<Arc<Interest>>,
     /// States that were resolved lately, by the sorted numbers of what they were made from.
@@ -99,6 +102,7 @@ impl Tip {
             seq: 0,
             create: None,
             power: None,
+            policy: None,
             interest: None,
             merges: Vec::new(),
             fresh: Fresh::default(),
@@ -158,6 +162,7 @@ impl Rooms {
             seq: delta.seq,
             create: None,
             power: None,
+            policy: None,
             interest: None,
             merges: Vec::new(),
             head,

@@ -12,9 +12,10 @@ use skerry_store::schema::room as t;
 use skerry_store::schema::room::{AliasRow, DirectoryRow};
 use skerry_store::{Scan, StoreError};
 
-use crate::change::{Change, Outcome};
+use crate::change::{Change, Done, Outcome};
 use crate::create::contradiction;
 use crate::draft::{Draft, object};
+use crate::policy::Approvals;
 use crate::send::checked_user;
 use crate::tip::Tip;
 use crate::{RoomError, Rooms, Who, membership};
@@ -68,14 +69,20 @@ impl Rooms {
             who,
             version,
             additional_creators,
+            chosen: self.chosen_room_id(version),
         });
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let lane = self.inner.lanes.lock(old).await;
-            let upgrade = upgrade.clone();
-            let done = self.write(lane, move |this| upgrade.start(this, old)).await;
-            match done {
+            let done = self.approving(|given| {
+                let upgrade = upgrade.clone();
+                async move {
+                    let lane = self.inner.lanes.lock(old).await;
+                    let work = move |this: &Rooms| upgrade.start(this, old, given);
+                    self.write(lane, work).await
+                }
+            });
+            match done.await {
                 Err(RoomError::Store(StoreError::Conflict { .. }))
                     if attempt < membership::ATTEMPTS => {}
                 Ok(new) => {
@@ -96,38 +103,43 @@ struct Upgrade {
     who: Who,
     version: RoomVersion,
     additional_creators: Vec<String>,
+    /// The new room's id, where one chooses it.
+    chosen: Option<String>,
 }
 
 impl Upgrade {
-    fn start(&self, rooms: &Rooms, old: RoomNid) -> Result<Outcome<String>, StoreError> {
+    fn start(
+        &self,
+        rooms: &Rooms,
+        old: RoomNid,
+        approvals: Approvals,
+    ) -> Result<Outcome<Done<String>>, StoreError> {
         let snap = rooms.newest();
         let Some(tip) = rooms.tip(&snap, old)? else {
             let unknown = RoomError::NotFound("Unknown room".into());
             return Ok((Err(unknown), rooms.store().barrier()));
         };
-        let now_ms = rooms.inner.clock.now_ms();
-        let w = rooms.store().write();
-        self.run(Change {
-            rooms,
-            snap,
-            w,
-            tip,
-            now_ms,
-            ts: None,
-            sent: None,
-        })
+        let now_ms = approvals.now_ms;
+        let now_ms = now_ms.unwrap_or_else(|| rooms.inner.clock.now_ms());
+        let mut change = Change::new(rooms, snap, tip, now_ms);
+        change.approvals = approvals;
+        self.run(change)
     }
 
     /// Inside the lane of the old room: both rooms change in one commit. Nobody can know the
     /// new room's id before that, so its lane is free.
-    fn run(&self, mut old: Change<'_>) -> Result<Outcome<String>, StoreError> {
+    fn run(&self, mut old: Change<'_>) -> Result<Outcome<Done<String>>, StoreError> {
         let rooms = old.rooms;
         match self.plan(&mut old) {
+            Ok(_) if !old.unapproved.is_empty() => {
+                let lacks = Done::Lacks(old.unapproved, old.now_ms);
+                Ok((Ok(lacks), rooms.store().barrier()))
+            }
             Ok(new) => {
                 let new_id = new.room_id.to_string();
                 let Change { w, tip, .. } = old;
                 let applied = rooms.commit(w, vec![tip, new])?;
-                Ok((Ok(new_id), applied))
+                Ok((Ok(Done::Made(new_id)), applied))
             }
             Err(RoomError::Store(error)) => Err(error),
             Err(refusal) => Ok((Err(refusal), rooms.store().barrier())),
@@ -141,7 +153,7 @@ impl Upgrade {
         if !joined || !power.may_send(&who.user_id, "m.room.tombstone", true) {
             return Err(RoomError::Forbidden("You may not upgrade this room".into()));
         }
-        let chosen = old.rooms.chosen_room_id(self.version);
+        let chosen = self.chosen.clone();
         // Where the id is chosen, the tombstone comes first, so that the create event can name
         // it; where the id follows from the create event, that comes first and names only the
         // room.
@@ -232,15 +244,11 @@ impl Upgrade {
         let rooms = old.rooms;
         let room_id: Arc<str> = create.room_id().into();
         let room = rooms.store().intern_room(&room_id)?;
-        let mut new = Change {
-            rooms,
-            snap: old.snap.clone(),
-            w: std::mem::replace(&mut old.w, rooms.store().write()),
-            tip: Tip::new(room, room_id, self.version),
-            now_ms: old.now_ms,
-            ts: None,
-            sent: None,
-        };
+        let tip = Tip::new(room, room_id, self.version);
+        let mut new = Change::new(rooms, old.snap.clone(), tip, old.now_ms);
+        new.founding = true;
+        // Both write into one.
+        std::mem::swap(&mut new.w, &mut old.w);
         new.begin_room(&self.who, create)?;
         self.fill(old, &mut new).map_err(contradiction)?;
         old.w = new.w;

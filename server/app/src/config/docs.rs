@@ -162,6 +162,39 @@ pub const DOCS: &[Doc] = &[
         "Whether to tell other servers what users call their devices.",
     ),
     used(
+        "policy_server.rooms",
+        "Ids of rooms that this server is the policy server of, [\"*\"] for all that it is in: there\n\
+         it signs what the lists below let pass, for everybody in them. A room has to choose it too,\n\
+         by m.room.policy with what /.well-known/matrix/policy_server then says.\n\
+         Empty: nothing is ever signed.",
+    ),
+    used(
+        "policy_server.deny_senders",
+        "Users whose events are not signed, such as [\"@spam*:*\"].",
+    ),
+    used(
+        "policy_server.deny_servers",
+        "Servers whose users' events are not signed, such as [\"*.example.org\"].",
+    ),
+    used(
+        "policy_server.deny_types",
+        "Types of events that are not signed, such as [\"m.room.encrypted\"], in which words and\n\
+         files cannot be seen.",
+    ),
+    used(
+        "policy_server.deny_words",
+        "Words, and words side by side, that no event may say; case and accents do not count.",
+    ),
+    used(
+        "policy_server.deny_words_file",
+        "A file with more of them, one in each line.",
+    ),
+    used(
+        "policy_server.deny_media_file",
+        "A file with hashes of files that no event may name: SHA-256 or BLAKE3, 64 hexadecimal\n\
+         digits in each line. A message with a file that cannot be fetched is not signed then.",
+    ),
+    used(
         "http_client.ca_file",
         "A file of further root certificates (PEM) to trust when talking to push gateways, identity\n\
          servers and application services.",

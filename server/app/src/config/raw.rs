@@ -38,6 +38,7 @@ section! {
         access_tokens: RawAccessTokens = RawAccessTokens::default(),
         email: RawEmail = RawEmail::default(),
         federation: RawFederation = RawFederation::default(),
+        policy_server: RawPolicyServer = RawPolicyServer::default(),
         http_client: RawHttpClient = RawHttpClient::default(),
         rooms: RawRooms = RawRooms::default(),
         retention: RawRetention = RawRetention::default(),
@@ -136,6 +137,19 @@ section! {
         old_signing_keys: Vec<String> = Vec::new(),
         presence: bool = true,
         device_names: bool = false,
+    }
+}
+
+section! {
+    /// `[policy_server]`
+    RawPolicyServer {
+        rooms: Vec<String> = Vec::new(),
+        deny_senders: Vec<String> = Vec::new(),
+        deny_servers: Vec<String> = Vec::new(),
+        deny_types: Vec<String> = Vec::new(),
+        deny_words: Vec<String> = Vec::new(),
+        deny_words_file: String = String::new(),
+        deny_media_file: String = String::new(),
     }
 }
 

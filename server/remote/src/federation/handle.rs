@@ -7,9 +7,11 @@ use skerry_core::{Clock, DiceSource};
 use skerry_room::Rooms;
 use skerry_store::StoreError;
 
+use super::approve::Approver;
 use super::asked::Asked;
 use super::carry::Carry;
 use super::checker::Checker;
+use super::desk::PolicyDesk;
 use super::keyring::{KeyRing, KeyRingOptions, OldKey, Revoked};
 use super::peers::{Peers, PeersOptions};
 use super::policy::Policy;
@@ -33,6 +35,8 @@ pub struct FederationOptions {
     pub old_keys: Vec<OldKey>,
     /// Keys that nobody may use.
     pub revoked: Revoked,
+    /// This server as a policy server, if it is one.
+    pub desk: Option<Arc<PolicyDesk>>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Chance.
@@ -49,6 +53,7 @@ pub struct Federation {
     pub(crate) sender: Sender,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) asked: Arc<Asked>,
+    desk: Option<Arc<PolicyDesk>>,
 }
 
 impl Federation {
@@ -88,6 +93,8 @@ impl Federation {
             peers: peers.clone(),
             clock: Arc::clone(&options.clock),
         });
+        let approver = Approver::new(peers.clone(), options.desk.clone());
+        options.rooms.ask_policy_by(Arc::new(approver));
         Ok(Federation {
             rooms: options.rooms,
             peers,
@@ -96,6 +103,7 @@ impl Federation {
             sender,
             asked: Arc::new(Asked::new(Arc::clone(&options.clock))),
             clock: options.clock,
+            desk: options.desk,
         })
     }
 
@@ -127,6 +135,12 @@ impl Federation {
     #[must_use]
     pub fn checker(&self) -> &Checker {
         &self.checker
+    }
+
+    /// This server as a policy server, if it is one.
+    #[must_use]
+    pub fn desk(&self) -> Option<&Arc<PolicyDesk>> {
+        self.desk.as_ref()
     }
 
     /// Tells other servers what happened.

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use skerry_core::canonical::Object;
+use skerry_core::policy::PolicyServer;
 use skerry_core::{Membership, RoomVersion, StoredEvent, names};
 
 use crate::change::Change;
@@ -28,7 +29,8 @@ impl Rooms {
     /// Makes the invite of another server's user. Nothing is written.
     ///
     /// # Errors
-    /// `Forbidden` by the rules or the access list of the room, `GuestForbidden`, `InvalidParam`
+    /// `Forbidden` by the rules or the access list of the room, `Policy` where its policy server
+    /// refuses, `GuestForbidden`, `InvalidParam`
     /// for what is no user id or one of this server, `BadJson`, `TooLarge`, or the store's.
     pub async fn draft_invite(
         &self,
@@ -44,11 +46,22 @@ impl Rooms {
             return Err(RoomError::InvalidParam(text.into()));
         }
         let (room, target) = (self.inside(room_id)?, user_id.to_owned());
-        self.change(room, move |change| {
+        let drafted = self.change(room, move |change| {
             let content = change.extra(how)?;
             change.drafted_invite(&who.user_id, &target, content)
-        })
-        .await
+        });
+        self.with_approval(drafted.await?).await
+    }
+
+    /// An invite that the room's policy server has signed, where it has to.
+    async fn with_approval(
+        &self,
+        (mut drafted, policy): (DraftedInvite, Option<Arc<PolicyServer>>),
+    ) -> Result<DraftedInvite, RoomError> {
+        if let Some(server) = policy {
+            drafted.event = self.approved(server, drafted.event).await?;
+        }
+        Ok(drafted)
     }
 
     /// Makes the invite that a third-party invite becomes, asked for by the server (`origin`) of
@@ -84,7 +97,7 @@ impl Rooms {
         let target = target.ok_or_else(|| wrong("The user is not one of the server that asks"))?;
         let (origin, sender) = (origin.to_owned(), sender.to_owned());
         let (room, target) = (self.known(room_id)?, target.to_owned());
-        self.change(room, move |change| {
+        let drafted = self.change(room, move |change| {
             change.open_to(&origin)?;
             match change.membership(&target)? {
                 Some(Membership::Join | Membership::Invite) => {
@@ -95,8 +108,8 @@ impl Rooms {
                     change.drafted_invite(&sender, &target, content)
                 }
             }
-        })
-        .await
+        });
+        self.with_approval(drafted.await?).await
     }
 }
 
@@ -106,7 +119,7 @@ impl Change<'_> {
         sender: &str,
         target: &str,
         content: Object,
-    ) -> Result<DraftedInvite, RoomError> {
+    ) -> Result<(DraftedInvite, Option<Arc<PolicyServer>>), RoomError> {
         let (rooms, room) = (self.rooms, self.tip.room);
         let server = names::server_of(target).unwrap_or_default();
         if !rooms.acl_allows(&self.snap, room, server)? {
@@ -120,10 +133,12 @@ impl Change<'_> {
         };
         let event = Arc::new(rooms.build(&self.snap, &self.tip, author, draft)?);
         rooms.check(&self.snap, &mut self.tip, &event)?;
-        Ok(DraftedInvite {
+        let policy = self.wants_approval(&event)?;
+        let drafted = DraftedInvite {
             version: self.tip.version,
             event,
             stripped: rooms.pdus_shown(&self.snap, &self.tip.state, Some(sender))?,
-        })
+        };
+        Ok((drafted, policy))
     }
 }

@@ -86,15 +86,8 @@ impl Rooms {
         if held && Rooms::is_in(&tip) {
             return Ok((Ok(false), self.store().barrier()));
         }
-        let mut change = Change {
-            rooms: self,
-            snap,
-            w: self.store().write(),
-            tip,
-            now_ms: self.inner.clock.now_ms(),
-            ts: None,
-            sent: None,
-        };
+        let now_ms = self.inner.clock.now_ms();
+        let mut change = Change::new(self, snap, tip, now_ms);
         let answer = change.enter(who, &entry, held).map(|()| true);
         self.apply(change, answer)
     }

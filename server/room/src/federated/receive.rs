@@ -105,6 +105,7 @@ impl Change<'_> {
         if event.version() != self.tip.version || event.room_id() != &*self.tip.room_id {
             return Ok(Verdict::Rejected("it is of another room".into()));
         }
+        let event = self.approvals.signed(event);
         let Some((event, outlier)) = self.news(&event)? else {
             return Ok(Verdict::Known);
         };
@@ -241,7 +242,11 @@ impl Change<'_> {
             let reason = "the room has too many forward extremities".to_owned();
             return Ok(Some((EventMeta::SOFT_FAILED, reason)));
         }
-        Ok(None)
+        if !now {
+            return Ok(None);
+        }
+        let kept_out = self.kept_out(event.event())?;
+        Ok(kept_out.map(|reason| (EventMeta::SOFT_FAILED, reason)))
     }
 
     /// What comes before an event; nothing, and more that is missing, where that is not known.

@@ -4,6 +4,7 @@ mod inbound;
 mod media;
 mod pair;
 mod people;
+mod policy;
 mod requests;
 
 use std::time::Duration;

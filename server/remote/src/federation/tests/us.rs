@@ -61,6 +61,7 @@ impl Us {
             trusted: Vec::new(),
             old_keys: Vec::new(),
             revoked: Revoked::load(None).unwrap(),
+            desk: None,
             clock: clock.clone(),
             dice,
         })

@@ -11,11 +11,6 @@ const SPEC: &str = include_str!("spec.txt");
 
 /// What is not served, by the beginning of its path (after the method, where one is given).
 const NOT_YET: &[(&str, &str)] = &[
-    (
-        "/.well-known/matrix/policy_server",
-        "comes with policy servers",
-    ),
-    ("/_matrix/policy/v1/sign", "comes with policy servers"),
     ("/_matrix/client/v1/auth_metadata", "comes with OAuth 2.0"),
     ("/_matrix/client/v3/login/sso", "comes with single sign-on"),
 ];
