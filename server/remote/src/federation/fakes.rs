@@ -252,7 +252,6 @@ impl World {
             trusted: trusted.iter().map(|fake| fake.name.clone()).collect(),
             old_keys: Vec::new(),
             revoked: Revoked::load(None).unwrap(),
-            desk: None,
             clock: self.clock.clone(),
         })
     }
