@@ -28,10 +28,17 @@ use skerry_store::{Store, StoreError};
 use tokio::sync::Notify;
 
 use super::peers::Peers;
+use crate::outbox::Backoff;
 use queue::Queues;
 use soon::SoonEdu;
 pub(crate) use source::Source;
 pub use status::SendStatus;
+
+/// How pauses grow while a server is there and takes nothing from us.
+const TURNED_AWAY: Backoff = Backoff {
+    first_ms: 2_000,
+    longest_ms: 5 * 60_000,
+};
 
 /// What a [`Sender`] is made of.
 pub(crate) struct SenderOptions {
@@ -82,16 +89,29 @@ impl Sender {
         }
     }
 
-    /// A server spoke to us: what waits for it because it was not reached is sent now.
+    /// A server spoke to us: what waits for it because it was not reached is sent now, and what
+    /// waits because it turned us away is sent soon.
     ///
     /// # Errors
     /// The store's.
     pub fn heard_from(&self, server: &str) -> Result<(), StoreError> {
         let inner = &self.inner;
-        if inner.peers.standings().heard_from(server)
-            && let Some(nid) = inner.store.server_nid(server)?
-        {
-            inner.queues.lock().hurry(nid);
+        let was_left_alone = inner.peers.standings().heard_from(server);
+        if !was_left_alone && inner.queues.lock().rested_at().is_none() {
+            return Ok(());
+        }
+        let Some(nid) = inner.store.server_nid(server)? else {
+            return Ok(());
+        };
+        let changed = {
+            let mut queues = inner.queues.lock();
+            if was_left_alone {
+                queues.hurry(nid);
+            }
+            let soon_ms = inner.clock.now_ms().saturating_add(TURNED_AWAY.first_ms);
+            was_left_alone || queues.shorten(nid, soon_ms)
+        };
+        if changed {
             inner.bell.notify_one();
         }
         Ok(())

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use skerry_core::{Clock, DiceSource};
 use skerry_store::outbox::{self, Dest, Standing};
 use skerry_store::{Store, StoreError, Write};
+use tokio::sync::Notify;
 
 use crate::outbox::Backoff;
 
@@ -20,6 +21,9 @@ const BACKOFF: Backoff = Backoff {
     first_ms: 2_000,
     longest_ms: 4 * 3_600_000,
 };
+/// As how many failures those of a server count that spoke to us: it is there, and pauses do not
+/// go on growing from where they were.
+const FAILURES_OF_HEARD: u32 = 4;
 /// How many servers are remembered.
 const REMEMBERED: usize = 20_000;
 /// A success is noted in the store again when the one there is so much older, in ms.
@@ -31,6 +35,8 @@ pub(crate) struct Standings {
     clock: Arc<dyn Clock>,
     dice: Arc<dyn DiceSource>,
     known: Mutex<Known>,
+    /// Rings when a server was reached that was left alone.
+    reached: Notify,
 }
 
 #[derive(Default)]
@@ -38,6 +44,8 @@ struct Known {
     servers: HashMap<Arc<str>, Standing>,
     /// What is not in the store yet.
     changed: HashSet<Arc<str>>,
+    /// Those that were left alone and were reached since anybody asked.
+    reached: HashSet<Arc<str>>,
 }
 
 const UNKNOWN: Standing = Standing {
@@ -70,6 +78,7 @@ impl Standings {
             clock,
             dice,
             known: Mutex::new(known),
+            reached: Notify::new(),
         })
     }
 
@@ -108,6 +117,26 @@ impl Standings {
             ..UNKNOWN
         };
         known.set(server, standing);
+        if before.failures > 0 {
+            known.reached.insert(server.into());
+            self.reached.notify_one();
+        }
+    }
+
+    /// Waits until a server was reached that was left alone. For one that waits.
+    pub(crate) async fn bell(&self) {
+        self.reached.notified().await;
+    }
+
+    /// The servers that were left alone and were reached since the last time.
+    pub(crate) fn reached(&self) -> Vec<Arc<str>> {
+        let mut known = self.known.lock();
+        std::mem::take(&mut known.reached).into_iter().collect()
+    }
+
+    /// A pause after so many failures in a row, in ms.
+    pub(crate) fn pause_ms(&self, backoff: Backoff, failures: u32) -> u64 {
+        backoff.pause_ms(failures, &mut *self.dice.dice())
     }
 
     /// A server was not reached, or asked to be left alone for so long. Says until when it is
@@ -122,7 +151,7 @@ impl Standings {
         }
         let failures = before.failures.saturating_add(1);
         let asked = after.map_or(0, |after| u64::try_from(after.as_millis()).unwrap_or(0));
-        let pause = BACKOFF.pause_ms(failures, &mut *self.dice.dice());
+        let pause = self.pause_ms(BACKOFF, failures);
         let retry_at_ms = now_ms.saturating_add(pause.max(asked.min(BACKOFF.longest_ms)));
         if failures == 1 {
             tracing::info!(server, why, "not reached; tried again later");
@@ -149,6 +178,7 @@ impl Standings {
         };
         let standing = Standing {
             retry_at_ms: 0,
+            failures: before.failures.min(FAILURES_OF_HEARD),
             ..before.clone()
         };
         known.set(server, standing);

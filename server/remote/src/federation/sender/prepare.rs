@@ -265,6 +265,7 @@ impl Inner {
             let queue = queues.get_mut(server);
             queue.and_then(|queue| {
                 queue.most = queue.most.saturating_mul(2).min(TXN_PDUS + TXN_EDUS);
+                queue.turned_away = 0;
                 queue.flight.take()
             })
         };

@@ -8,8 +8,8 @@ use skerry_store::schema::remote::Owed;
 
 use super::soon::{Soon, SoonEdu};
 
-/// How many events wait for a server one by one. One that misses more is told how its rooms
-/// stand.
+/// How many events wait for a server one by one, those under way included: it must not depend on
+/// when a transaction departs. One that misses more is told how its rooms stand.
 const PDUS_MAX: usize = 200;
 /// How many events, or EDUs, a transaction may have (server-server API).
 pub(super) const TXN_PDUS: usize = 50;
@@ -78,6 +78,8 @@ pub(super) struct Queue {
     pub(super) most: usize,
     /// What the store says of it.
     pub(super) kept: Kept,
+    /// How often in a row it answered that it takes nothing from us.
+    pub(super) turned_away: u32,
     turn: Turn,
     /// It spoke to us while a task was at it: it does not rest afterwards.
     hurried: bool,
@@ -101,6 +103,7 @@ impl Queue {
             flight: None,
             most: TXN_PDUS + TXN_EDUS,
             kept: Kept::default(),
+            turned_away: 0,
             turn: Turn::Idle,
             hurried: false,
         }
@@ -116,7 +119,8 @@ impl Queue {
 
     /// An event is to be sent.
     fn add(&mut self, waiting: Waiting) {
-        if self.owed.is_empty() && self.pdus.len() < PDUS_MAX {
+        let under_way = self.flight.as_ref().map_or(0, |flight| flight.pdus.len());
+        if self.owed.is_empty() && self.pdus.len() + under_way < PDUS_MAX {
             self.pdus.push_back(waiting);
         } else {
             self.lag();
@@ -124,8 +128,14 @@ impl Queue {
         }
     }
 
-    /// From now on it is told how rooms stand, instead of every event.
+    /// From now on it is told how rooms stand, instead of every event; also of those that it has
+    /// not taken and that are not being sent at this moment.
     pub(super) fn lag(&mut self) {
+        let rests = !matches!(self.turn, Turn::Running(_));
+        let passes = |flight: &mut Flight| rests && !flight.pdus.is_empty();
+        if let Some(flight) = self.flight.take_if(passes) {
+            self.undo(flight);
+        }
         for waiting in std::mem::take(&mut self.pdus) {
             self.owe(waiting);
         }
@@ -136,8 +146,10 @@ impl Queue {
             since: waiting.pos,
             alone: None,
         });
+        // What was under way is older than what came since.
+        owed.since = owed.since.min(waiting.pos);
         if waiting.alone {
-            owed.alone = Some(waiting.event);
+            owed.alone = owed.alone.max(Some(waiting.event));
         }
     }
 
@@ -184,8 +196,23 @@ impl Queue {
             let newer = self.owed.remove(&room);
             self.owed.insert(room, merged(owed, newer));
         }
+        if !self.owed.is_empty() {
+            // What came for it while it was being told how rooms stand is part of how they stand.
+            self.lag();
+        }
         self.rows |= !flight.rows.is_empty();
         self.soon.put_back(flight.soon);
+    }
+
+    /// A transaction has not arrived. It is sent again as it is, unless what it says has changed
+    /// meanwhile: how rooms stand, and what only helps now, is said anew.
+    pub(super) fn missed(&mut self) {
+        let lags = !self.owed.is_empty();
+        let changes =
+            |flight: &mut Flight| lags || !flight.owed.is_empty() || !flight.soon.is_empty();
+        if let Some(flight) = self.flight.take_if(changes) {
+            self.undo(flight);
+        }
     }
 
     /// What the store has to say of it.
@@ -286,7 +313,7 @@ impl Queues {
         }
     }
 
-    /// A server that is left alone is left alone no longer.
+    /// A server that is left alone is left alone no longer, and comes before others.
     pub(super) fn hurry(&mut self, server: ServerNid) {
         let Some(queue) = self.all.get_mut(&server) else {
             return;
@@ -295,10 +322,27 @@ impl Queues {
             Turn::Resting(at_ms) => {
                 self.resting.remove(&(at_ms, server));
                 queue.turn = Turn::Ready;
-                self.ready.push_back(server);
+                self.ready.push_front(server);
             }
             Turn::Running(_) => queue.hurried = true,
             Turn::Idle | Turn::Ready => {}
+        }
+    }
+
+    /// Lets a server that turned us away be left alone until then, and no longer. Says whether
+    /// that is a change.
+    pub(super) fn shorten(&mut self, server: ServerNid, until_ms: u64) -> bool {
+        let Some(queue) = self.all.get_mut(&server) else {
+            return false;
+        };
+        match queue.turn {
+            Turn::Resting(at_ms) if queue.turned_away > 0 && at_ms > until_ms => {
+                self.resting.remove(&(at_ms, server));
+                self.resting.insert((until_ms, server));
+                queue.turn = Turn::Resting(until_ms);
+                true
+            }
+            _ => false,
         }
     }
 
@@ -308,7 +352,11 @@ impl Queues {
             if at_ms > now_ms {
                 break;
             }
-            self.hurry(server);
+            self.resting.pop_first();
+            if let Some(queue) = self.all.get_mut(&server) {
+                queue.turn = Turn::Ready;
+                self.ready.push_back(server);
+            }
         }
     }
 

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::Instant;
 
+use super::prepare::Ready;
 use super::queue::Queue;
-use super::{Inner, Sender};
+use super::{Inner, Sender, TURNED_AWAY};
 use crate::federation::peers::{Limits, PeerError};
 
 /// How many servers are sent to at a time.
@@ -22,8 +23,13 @@ const AT_ONCE: usize = 128;
 const FAILING_AT_ONCE: usize = 32;
 /// How many transactions one turn has.
 const TURN: usize = 20;
-/// What a transaction may cost.
-const LIMITS: Limits = Limits::new(Duration::from_secs(60), 1 << 20);
+/// How long a transaction may take. One that a server does not answer holds up what comes after
+/// it.
+const TIME: Duration = Duration::from_secs(30);
+/// How long one may take with a server that did not answer the last one: it may be slow.
+const TIME_OF_FAILING: Duration = Duration::from_secs(60);
+/// How many bytes the answer may have.
+const ANSWER_MAX: usize = 1 << 20;
 /// How often it is written down what has been sent.
 const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// How often outgoing events that nobody needs are taken away.
@@ -34,8 +40,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 const END_WITHIN: Duration = Duration::from_secs(5);
 /// How long to wait after the store failed, in ms.
 const STORE_PAUSE_MS: u64 = 10_000;
-/// How long a server is left alone that refuses us altogether, in ms: five minutes.
-const REFUSED_PAUSE_MS: u64 = 5 * 60_000;
 
 /// How a turn ended.
 enum Ended {
@@ -43,6 +47,8 @@ enum Ended {
     Over,
     /// Nothing is sent before this time, in ms since the epoch.
     Until(u64),
+    /// The server was not reached: nothing is sent for as long as it is left alone.
+    LeftAlone,
     /// The server stops.
     Closed,
 }
@@ -84,6 +90,7 @@ impl Sender {
             bell.borrow_and_update();
             let published = *head.borrow_and_update();
             let more = self.look(published).await;
+            self.tried(|inner| inner.wake_reached()).await;
             inner.queues.lock().wake_rested(inner.clock.now_ms());
             self.start(&mut turns);
             if saved.elapsed() >= SAVE_EVERY {
@@ -103,6 +110,7 @@ impl Sender {
                 }
                 Some(ended) = turns.running.join_next_with_id() => self.ended(&mut turns, ended),
                 () = inner.bell.notified() => {}
+                () = inner.peers.standings().bell() => {}
                 () = tokio::time::sleep(sleep), if !more => {}
                 () = std::future::ready(()), if more => {}
                 _ = stop.wait_for(|stop| *stop) => {}
@@ -203,17 +211,27 @@ impl Sender {
 
     fn ended(&self, turns: &mut Turns, ended: Result<(Id, Ended), JoinError>) {
         let later = self.inner.clock.now_ms().saturating_add(STORE_PAUSE_MS);
-        let (id, until_ms) = match ended {
-            Ok((id, Ended::Over | Ended::Closed)) => (id, None),
-            Ok((id, Ended::Until(at_ms))) => (id, Some(at_ms)),
+        let (id, how) = match ended {
+            Ok((id, ended)) => (id, ended),
             Err(error) => {
                 tracing::error!(%error, "sending to a server broke off");
-                (error.id(), Some(later))
+                (error.id(), Ended::Until(later))
             }
         };
-        if let Some((server, _)) = turns.servers.remove(&id) {
-            self.inner.queues.lock().ended(server, until_ms);
-        }
+        let Some((server, _)) = turns.servers.remove(&id) else {
+            return;
+        };
+        let mut queues = self.inner.queues.lock();
+        let until_ms = match how {
+            Ended::Over | Ended::Closed => None,
+            Ended::Until(at_ms) => Some(at_ms),
+            // Asked now: it may have been reached, or have spoken to us, since the turn ended.
+            Ended::LeftAlone => queues.get(server).map(|queue| {
+                let until_ms = self.inner.peers.standings().resting_until(&queue.name);
+                until_ms.unwrap_or_else(|| self.inner.clock.now_ms())
+            }),
+        };
+        queues.ended(server, until_ms);
     }
 }
 
@@ -235,15 +253,11 @@ async fn transactions(inner: &Arc<Inner>, server: ServerNid) -> Result<Ended, St
         let Some(ready) = blocking(move || this.prepare(server)).await?? else {
             return Ok(Ended::Over);
         };
+        let Ready { name, path, body } = ready;
+        let limits = inner.limits(&name);
         let sent = inner
             .peers
-            .call_text(
-                &ready.name,
-                Method::PUT,
-                &ready.path,
-                Some(ready.body),
-                LIMITS,
-            )
+            .call_text(&name, Method::PUT, &path, Some(body), limits)
             .await;
         let this = Arc::clone(inner);
         match sent {
@@ -255,37 +269,67 @@ async fn transactions(inner: &Arc<Inner>, server: ServerNid) -> Result<Ended, St
                 blocking(move || this.drop_all(server)).await??;
                 return Ok(Ended::Over);
             }
-            Err(error)
-                if error
-                    .status()
-                    .is_some_and(|s| matches!(s, 400 | 413 | 414 | 422)) =>
-            {
+            Err(error) if matches!(error.status(), Some(400 | 413 | 414 | 422)) => {
                 blocking(move || this.refused(server, &error)).await??;
             }
-            Err(error) => {
-                let until_ms = inner.failed(&ready.name, &error);
-                inner.lag(server, &ready.name);
-                return Ok(Ended::Until(until_ms));
-            }
+            Err(error) => return Ok(inner.failed(server, &name, &error)),
         }
     }
     Ok(Ended::Over)
 }
 
 impl Inner {
-    /// Until when a server is left alone that did not take a transaction, in ms since the epoch.
-    fn failed(&self, name: &str, error: &PeerError) -> u64 {
+    fn limits(&self, name: &str) -> Limits {
+        let standing = self.peers.standings().of(name);
+        let failing = standing.is_some_and(|standing| standing.failures > 0);
+        Limits::new(if failing { TIME_OF_FAILING } else { TIME }, ANSWER_MAX)
+    }
+
+    /// A server did not take a transaction: says how long it is left alone.
+    fn failed(&self, server: ServerNid, name: &str, error: &PeerError) -> Ended {
+        if let Some(queue) = self.queues.lock().get_mut(server) {
+            queue.missed();
+        }
         let standings = self.peers.standings();
-        let resting = standings.resting_until(name);
-        let until = resting.unwrap_or_else(|| match error {
-            PeerError::Resting { until_ms } => *until_ms,
-            // It is there and answers others; it has something against us, or no such endpoint.
-            PeerError::Refused { status: ..500, .. } => {
-                let pause = Duration::from_millis(REFUSED_PAUSE_MS);
-                standings.failed(name, &error.to_string(), Some(pause))
+        match error {
+            PeerError::Refused { status, .. } if *status < 500 && *status != 429 => {
+                return self.turned_away(server, name, error);
             }
-            _ => standings.failed(name, &error.to_string(), None),
-        });
-        until.max(self.clock.now_ms())
+            PeerError::Resting { .. } => {}
+            // Noted when it happened.
+            _ if error.wants_rest().is_some() => {}
+            // It is there, but not well.
+            _ => {
+                standings.failed(name, &error.to_string(), None);
+            }
+        }
+        self.lag(server, name);
+        Ended::LeftAlone
+    }
+
+    /// A server is there and answers others; it has something against us, or no such endpoint.
+    fn turned_away(&self, server: ServerNid, name: &str, error: &PeerError) -> Ended {
+        let times = {
+            let mut queues = self.queues.lock();
+            queues.get_mut(server).map_or(1, |queue| {
+                queue.turned_away = queue.turned_away.saturating_add(1);
+                queue.turned_away
+            })
+        };
+        if times == 1 {
+            tracing::info!(server = name, %error, "takes no transactions; tried again later");
+        }
+        let pause_ms = self.peers.standings().pause_ms(TURNED_AWAY, times);
+        Ended::Until(self.clock.now_ms().saturating_add(pause_ms))
+    }
+
+    /// Gives a turn to servers that were left alone and have been reached by others.
+    fn wake_reached(&self) -> Result<(), StoreError> {
+        for name in self.peers.standings().reached() {
+            if let Some(server) = self.store.server_nid(&name)? {
+                self.queues.lock().hurry(server);
+            }
+        }
+        Ok(())
     }
 }

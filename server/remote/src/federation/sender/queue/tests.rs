@@ -47,8 +47,8 @@ fn a_server_has_one_turn_at_a_time_and_another_if_something_came() {
     assert_eq!(queues.rested_at(), Some(100));
     queues.wake_rested(100);
     queues.hurry(B);
+    assert_eq!(next(&mut queues), Some(B), "it spoke to us");
     assert_eq!(next(&mut queues), Some(A));
-    assert_eq!(next(&mut queues), Some(B));
     assert_eq!(queues.rested_at(), None);
     // One that spoke to us while it was being tried does not rest.
     queues.hurry(A);
@@ -93,6 +93,32 @@ fn who_misses_much_is_told_how_its_rooms_stand() {
     assert_eq!(queue.owed[&RoomNid(3)], owed(1_000, Some(2_000)));
 }
 
+/// It does not depend on how much of it was under way when the rest came.
+#[test]
+fn what_is_under_way_is_missed_too() {
+    for departed in [0, 50, 120] {
+        let mut queues = Queues::default();
+        for n in 0..=PDUS_MAX as u64 {
+            if n == departed && n > 0 {
+                assert_eq!(queues.next(|_| true), Some(A));
+                let queue = queues.get_mut(A).unwrap();
+                queue.flight = Some(queue.depart(5, &HashMap::new()));
+                if n > 100 {
+                    queue.missed();
+                    queues.ended(A, Some(900));
+                }
+            }
+            queues.add(A, &name(A), waiting(n, 1, false));
+        }
+        let queue = queues.get_mut(A).unwrap();
+        // What is being sent at this moment is not taken out of the air.
+        assert_eq!(queue.flight.is_some(), departed == 50);
+        queue.missed();
+        assert_eq!((queue.flight.is_none(), queue.pdus.len()), (true, 0));
+        assert_eq!(queue.owed, BTreeMap::from([(RoomNid(1), owed(0, None))]));
+    }
+}
+
 #[test]
 fn what_departs_comes_back_in_its_order() {
     let mut queue = Queue::new(name(A));
@@ -112,4 +138,55 @@ fn what_departs_comes_back_in_its_order() {
     assert_eq!(queue.to_keep().behind, Some(Pos(50)));
     queue.undo(flight);
     assert_eq!((queue.pdus.clone(), queue.soon.len()), (before, 60));
+}
+
+#[test]
+fn what_would_not_be_true_any_more_is_said_anew() {
+    let mut queue = Queue::new(name(A));
+    for n in 0..3 {
+        queue.add(waiting(n, 1, false));
+    }
+    let depart = |queue: &mut Queue| {
+        let flight = queue.depart(5, &HashMap::new());
+        queue.flight = Some(flight);
+        queue.missed();
+    };
+    depart(&mut queue);
+    let flight = queue.flight.take().unwrap();
+    assert_eq!(flight.pdus.len(), 3, "events do not change");
+    queue.undo(flight);
+    queue
+        .soon
+        .add(Arc::new(SoonEdu::new("m.receipt", "a", "1", 5)));
+    depart(&mut queue);
+    assert!(queue.flight.is_none());
+    assert_eq!((queue.pdus.len(), queue.soon.len()), (3, 1));
+    // How rooms stand takes in what came while it was being told.
+    queue.lag();
+    let flight = queue.depart(5, &HashMap::new());
+    queue.flight = Some(flight);
+    queue.add(waiting(9, 2, false));
+    assert_eq!(queue.pdus.len(), 1);
+    queue.missed();
+    assert_eq!((queue.flight.is_none(), queue.pdus.len()), (true, 0));
+    let expected = [(RoomNid(1), owed(0, None)), (RoomNid(2), owed(9, None))];
+    assert_eq!(queue.owed, BTreeMap::from(expected));
+}
+
+#[test]
+fn who_turned_us_away_and_speaks_is_left_alone_for_less() {
+    let mut queues = Queues::default();
+    queues.add(A, &name(A), waiting(1, 1, false));
+    assert_eq!(queues.next(|_| true), Some(A));
+    queues.ended(A, Some(900));
+    assert!(!queues.shorten(A, 100), "it was not reached");
+    queues.hurry(A);
+    assert_eq!(queues.next(|_| true), Some(A));
+    queues.get_mut(A).unwrap().turned_away = 1;
+    queues.ended(A, Some(900));
+    assert!(queues.shorten(A, 100));
+    assert!(!queues.shorten(A, 200), "never longer");
+    assert_eq!(queues.rested_at(), Some(100));
+    queues.wake_rested(100);
+    assert_eq!(queues.next(|_| true), Some(A));
 }
