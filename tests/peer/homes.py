@@ -97,6 +97,8 @@ rc_invites:
   per_room: {{per_second: 9999, burst_count: 9999}}
   per_user: {{per_second: 9999, burst_count: 9999}}
   per_issuer: {{per_second: 9999, burst_count: 9999}}
+rc_presence:
+  per_user: {{per_second: 9999, burst_count: 9999}}
 rc_federation: {{window_size: 1000, sleep_limit: 9999, sleep_delay: 1, reject_limit: 9999, concurrent: 99}}
 """
 

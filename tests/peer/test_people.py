@@ -58,18 +58,18 @@ class People(World):
                 until(typing, "the typing arrives")
 
     def test_presence(self):
-        maker, guest = self.pair(True)
-        self.shared_room(maker, guest)
-        for teller, listener in ((maker, guest), (guest, maker)):
-            status = {"presence": "online", "status_msg": f"at sea {teller.id}"}
-            teller.call("PUT", f"v3/presence/{teller.id}/status", status)
+        for maker, guest, _ in self.both_ways():
+            for teller, listener in ((maker, guest), (guest, maker)):
+                with self.subTest(made_on=maker.home.kind, teller=teller.home.kind):
+                    status = {"presence": "online", "status_msg": f"at sea {teller.id}"}
+                    teller.call("PUT", f"v3/presence/{teller.id}/status", status)
 
-            def seen():
-                events = listener.sync().get("presence", {}).get("events", [])
-                said = [e["content"].get("status_msg") for e in events if e["sender"] == teller.id]
-                return status["status_msg"] in said
+                    def seen():
+                        events = listener.sync().get("presence", {}).get("events", [])
+                        said = [e["content"].get("status_msg") for e in events if e["sender"] == teller.id]
+                        return status["status_msg"] in said
 
-            until(seen, "the presence arrives")
+                    until(seen, "the presence arrives")
 
     def test_keys_and_messages_to_devices(self):
         for maker, guest, room in self.both_ways():

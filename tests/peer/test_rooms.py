@@ -198,13 +198,16 @@ class Rooms(World):
 
     def test_profiles(self):
         for ours in (True, False):
-            with self.subTest(made_on="skerry" if ours else "synapse"):
-                maker, guest = self.pair(ours)
-                room = self.shared_room(maker, guest)
-                maker.call("PUT", f"v3/profile/{maker.id}/displayname", {"displayname": "Ada"})
-                shown = lambda: guest.state(room, "m.room.member", maker.id).get("displayname") == "Ada"
-                until(shown, "the new name arrives in the room")
-                self.assertEqual(guest.call("GET", f"v3/profile/{maker.id}")["displayname"], "Ada")
+            maker, guest = self.pair(ours)
+            room = self.shared_room(maker, guest)
+            for renamed, witness in ((maker, guest), (guest, maker)):
+                with self.subTest(made_on=maker.home.kind, renamed=renamed.home.kind):
+                    for name in ("Ada", "Ada of the Harbour"):
+                        renamed.call("PUT", f"v3/profile/{renamed.id}/displayname", {"displayname": name})
+                        shown = lambda: witness.state(room, "m.room.member", renamed.id).get("displayname") == name
+                        until(shown, "the new name arrives in the room")
+                        asked = lambda: witness.call("GET", f"v3/profile/{renamed.id}").get("displayname") == name
+                        until(asked, "the new name is answered")
 
     def test_timestamps(self):
         maker, guest = self.pair(False)

@@ -282,7 +282,7 @@ pub(crate) fn fresh_device(
         return Err(AccountError::Invalid(why));
     }
     make_room(tx, user)?;
-    e2e::device_added(&mut tx.w, user, device);
+    e2e::device_added(&tx.snap, &mut tx.w, user, device)?;
     Ok(t::Device {
         display_name,
         created_ms: tx.now_ms(),

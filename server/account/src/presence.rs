@@ -82,6 +82,8 @@ pub struct PresenceView {
     pub last_active_ago_ms: Option<u64>,
     /// Whether that was just now.
     pub currently_active: bool,
+    /// Whether it is what another server says of its user.
+    pub abroad: bool,
     /// The newest change.
     pub pos: EphemeralPos,
 }
@@ -194,6 +196,7 @@ impl Person {
                     Some(abroad) => abroad.active,
                     None => ago.is_some_and(|ago| ago < ACTIVE_MS),
                 },
+            abroad: self.abroad.is_some(),
             pos: self.pos,
         }
     }

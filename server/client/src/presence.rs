@@ -56,11 +56,16 @@ fn share_room(
 /// `GET /presence/{userId}/status`: of oneself and of those with whom one shares a room.
 async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let asker = call.requester()?.user;
-    let subject = ctx
-        .accounts
-        .find_user(call.param("userId"))
-        .await
-        .map_err(fault::account)?;
+    let strangers = || ApiError::forbidden("You share no room with this user");
+    let user_id = call.param("userId");
+    let subject = if ctx.rooms.is_local(user_id) {
+        let found = ctx.accounts.find_user(user_id).await;
+        found.map_err(fault::account)?
+    } else {
+        let known = ctx.store.user_nid(user_id);
+        let known = known.map_err(|error| fault::store(&error))?;
+        known.ok_or_else(strangers)?
+    };
     let rooms = ctx.rooms.clone();
     let snap = ctx.store.snapshot();
     let shared = skerry_store::blocking(move || share_room(&rooms, &snap, asker, subject)).await;
@@ -68,7 +73,7 @@ async fn get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         .and_then(|shared| shared)
         .map_err(|error| fault::store(&error))?;
     if asker != subject && !shared {
-        return Err(ApiError::forbidden("You share no room with this user"));
+        return Err(strangers());
     }
     Answer::json(&presence_json(&ctx.accounts.presence().of(subject)))
 }

@@ -19,7 +19,9 @@ use skerry_store::{Scan, Snapshot, StoreError, Write};
 
 use super::to_device::{Waiting, waiting};
 use super::upload::{KeyUpload, Plan, check, check_own_keys};
-use super::{Keys, KeysError, Owner, counts, forget_device, is_cross_signing_key, lists, signed};
+use super::{
+    Keys, KeysError, Owner, counts, forget_device, is_cross_signing_key, lists, outgoing, signed,
+};
 use crate::device::MAX_DEVICES;
 use crate::txn;
 
@@ -215,6 +217,7 @@ fn take_out(snap: &Snapshot, w: &mut Write, user: UserNid, device: &str) -> Resu
     }
     w.delete::<Devices>(&slot);
     txn::forget_device(w, user, device);
+    outgoing::trim(snap, w, user, device)?;
     forget_device(snap, w, user, device)
 }
 

@@ -8,7 +8,7 @@ use skerry_store::schema::e2e::{
 };
 use skerry_store::{Scan, Snapshot, StoreError, Write};
 
-use super::{dehydrated, lists, signatures};
+use super::{dehydrated, lists, outgoing, signatures};
 
 /// Adds to the batch that deletes a device: its keys, the signatures by and about it and the
 /// messages waiting for it go too, and the user's contacts learn of it. The caller holds the
@@ -67,9 +67,21 @@ pub fn forget_user(snap: &Snapshot, w: &mut Write, user: UserNid) -> Result<(), 
     Ok(())
 }
 
-/// Adds to the batch that makes a device: the user's contacts learn of it.
-pub fn device_added(w: &mut Write, user: UserNid, device: &str) {
+/// Adds to the batch that makes a device: the user's contacts learn of it. So that those who come
+/// and go leave no endless trace, devices that went long ago are forgotten here. The caller holds
+/// the user's lane.
+///
+/// # Errors
+/// Those of the store.
+pub fn device_added(
+    snap: &Snapshot,
+    w: &mut Write,
+    user: UserNid,
+    device: &str,
+) -> Result<(), StoreError> {
+    outgoing::trim(snap, w, user, device)?;
     lists::note_device(w, user, device);
+    Ok(())
 }
 
 /// Adds to the batch that gives a device another name: the user's contacts learn of it, since

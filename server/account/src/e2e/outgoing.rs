@@ -4,12 +4,14 @@
 //! a user stands how far it was told (`list_sent`); whoever brings it up to date queues what came
 //! after that. So a server that could not be reached for a week gets each device once, and one
 //! that was told of nothing yet gets one update without a predecessor, upon which it fetches the
-//! list.
+//! list. Of deleted devices the latest changes are kept; a server that would have to be told of
+//! earlier ones fetches the list too.
 
 use std::collections::BTreeMap;
 
 use skerry_core::{Pos, ServerNid, UserNid};
 use skerry_store::outbox::{self, Dest, queue_edu};
+use skerry_store::schema::account::Devices;
 use skerry_store::schema::e2e::DeviceKeyTable;
 use skerry_store::schema::e2e_remote::{DeviceChangeTable, ListLateTable, ListSent, ListSentTable};
 use skerry_store::{Scan, Snapshot, StoreError, Write};
@@ -19,6 +21,11 @@ use super::{Keys, Owner, lists};
 
 /// Of more changed devices, one update is sent without a predecessor: the list is to be fetched.
 const UPDATES_MAX: usize = 20;
+/// Of how many deleted devices the changes are kept; from twice as many on, so many are left.
+/// Never none: the newest change numbers the list.
+const DELETED_KEPT: usize = UPDATES_MAX;
+/// As which change a server counts that has to fetch the list again.
+const UNKNOWN: Pos = Pos::ZERO;
 /// How many users a server that could be reached again is told of in one batch.
 const LATE_AT_ONCE: usize = 200;
 
@@ -119,6 +126,50 @@ pub fn late_servers(snap: &Snapshot) -> Result<Vec<ServerNid>, StoreError> {
     }
 }
 
+/// Adds to a batch that changes of devices of a local user go that were deleted long ago; servers
+/// that were not told of them will be told to fetch the list. Nothing happens to `device`, of
+/// which the batch says something itself. The caller holds the user's lane.
+///
+/// # Errors
+/// Those of the store.
+pub(super) fn trim(
+    snap: &Snapshot,
+    w: &mut Write,
+    user: UserNid,
+    device: &str,
+) -> Result<(), StoreError> {
+    let mut deleted = Vec::new();
+    for row in snap.scan::<DeviceChangeTable>(Scan::prefix(&user)) {
+        let (slot, pos) = row?;
+        let other = slot.1 != lists::OWN_KEYS && slot.1 != device;
+        if other && snap.get::<Devices>(&slot)?.is_none() {
+            deleted.push((pos, slot));
+        }
+    }
+    if deleted.len() < 2 * DELETED_KEPT {
+        return Ok(());
+    }
+    deleted.sort_unstable();
+    deleted.truncate(deleted.len() - DELETED_KEPT);
+    let Some((newest, _)) = deleted.last().cloned() else {
+        return Ok(());
+    };
+    for (_, slot) in deleted {
+        w.delete::<DeviceChangeTable>(&slot);
+    }
+    for row in snap.scan::<ListSentTable>(Scan::prefix(&user)) {
+        let (key, sent) = row?;
+        if sent.upto < newest {
+            let sent = ListSent {
+                stream: UNKNOWN,
+                ..sent
+            };
+            w.put::<ListSentTable>(&key, &sent);
+        }
+    }
+    Ok(())
+}
+
 fn is_failing(snap: &Snapshot, server: ServerNid) -> Result<bool, StoreError> {
     let standing = outbox::standing(snap, &Dest::Server(server))?;
     Ok(standing.is_some_and(|standing| standing.failures > 0))
@@ -182,7 +233,8 @@ impl<'a> News<'a> {
             .filter(|(_, device)| *device != lists::OWN_KEYS)
             .collect();
         let skipped = devices.len().saturating_sub(UPDATES_MAX);
-        let mut before = (skipped == 0).then_some(sent.stream);
+        let knows = skipped == 0 && sent.stream != UNKNOWN;
+        let mut before = knows.then_some(sent.stream);
         for (pos, device) in devices.into_iter().skip(skipped) {
             let content = self.served.update(device, *pos, before)?;
             edus.push(("m.device_list_update", content));

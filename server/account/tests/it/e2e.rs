@@ -7,3 +7,4 @@ mod cross;
 mod house;
 mod keys;
 mod to_device;
+mod trimmed;

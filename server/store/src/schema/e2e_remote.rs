@@ -47,7 +47,8 @@ record! {
     pub struct ListSent v1 {
         /// The newest change that it was told of.
         pub upto: Pos,
-        /// The newest change of a device among them: the next update names it.
+        /// The newest change of a device among them: the next update names it. Zero if it missed
+        /// some of which nothing is known any more: the next update makes it fetch the list.
         pub stream: Pos,
     }
 }
@@ -66,7 +67,7 @@ table!(
 );
 table!(
     /// When each device of a local user last changed; under the empty id, when the user's own
-    /// public keys did. Rows of deleted devices stay: others have to be told.
+    /// public keys did. Rows of deleted devices stay, the latest of them: others have to be told.
     DeviceChangeTable: "device_change", Account, (UserNid, String) => Pos, profile Scan
 );
 table!(

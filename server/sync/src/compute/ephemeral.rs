@@ -129,16 +129,23 @@ impl Query<'_> {
         let seen = self.req.since.and_then(|token| token.presence_in(boot));
         let board = self.sync.accounts.presence();
         let mut sharing = Sharing::from([(self.req.user, true)]);
-        let friends = self.sync.notifier.friends(self.snap, self.req.user)?;
+        let friends_of = |user| self.sync.notifier.friends(self.snap, user);
+        let friends = friends_of(self.req.user)?;
         let mut found = BTreeMap::new();
         for view in board.changed_since(EphemeralPos(seen.unwrap_or(0))) {
             // To a new client everybody is offline anyway.
             let news = self.req.since.is_some() || view.state != PresenceState::Offline;
+            let is_among = |friends: &[UserNid], user| friends.binary_search(&user).is_ok();
             let shares = match &friends {
-                Some(friends) => {
-                    view.user == self.req.user || friends.binary_search(&view.user).is_ok()
+                Some(friends) if !view.abroad => {
+                    view.user == self.req.user || is_among(friends, view.user)
                 }
-                None => news && self.shares(view.user, &mut sharing)?,
+                // Friends are local users: it is asked whose friend this one is.
+                _ if news => match friends_of(view.user)?.filter(|_| view.abroad) {
+                    Some(friends) => is_among(&friends, self.req.user),
+                    None => self.shares(view.user, &mut sharing)?,
+                },
+                _ => false,
             };
             if news && shares && view.pos <= self.presence_upto {
                 found.insert(view.user, view);

@@ -14,10 +14,10 @@ use super::house::{
     House, cross_id, cross_key, device_keys, one_time, parsed, raw, sign, signing_key,
 };
 
-const THERE: &str = "there.test";
+pub(super) const THERE: &str = "there.test";
 
 /// What waits for the other server, in order; taken off the queue.
-fn sent(house: &House, server: &str) -> Vec<(String, Value)> {
+pub(super) fn sent(house: &House, server: &str) -> Vec<(String, Value)> {
     let Some(server) = house.store.server_nid(server).unwrap() else {
         return Vec::new();
     };
@@ -34,7 +34,7 @@ fn sent(house: &House, server: &str) -> Vec<(String, Value)> {
     edus.collect()
 }
 
-fn tell(house: &House, owner: &Owner, server: &str) -> Vec<(String, Value)> {
+pub(super) fn tell(house: &House, owner: &Owner, server: &str) -> Vec<(String, Value)> {
     let server = house.store.intern_server(server).unwrap();
     tell_only(house, owner, server);
     sent(house, &house.store.server_name(server).unwrap())
@@ -51,12 +51,12 @@ fn tell_only(house: &House, owner: &Owner, server: ServerNid) {
     }
 }
 
-fn update(content: &Value) -> ListUpdate {
+pub(super) fn update(content: &Value) -> ListUpdate {
     serde_json::from_str(&content.to_string()).unwrap()
 }
 
 /// The owner's list as it is served, taken by the other server.
-async fn fetch(from: &House, to: &House, owner: &Owner, missed: u64) -> bool {
+pub(super) async fn fetch(from: &House, to: &House, owner: &Owner, missed: u64) -> bool {
     let list = from.keys.served_list(&owner.user_id).await.unwrap();
     let list: FetchedList = serde_json::from_str(&json!(list).to_string()).unwrap();
     let user = to.store.user_nid(&owner.user_id).unwrap().unwrap();
@@ -67,13 +67,13 @@ async fn fetch(from: &House, to: &House, owner: &Owner, missed: u64) -> bool {
 }
 
 /// The names of the devices that one server knows of another's user.
-async fn known(house: &House, viewer: &Owner, owner: &Owner) -> Option<Vec<String>> {
+pub(super) async fn known(house: &House, viewer: &Owner, owner: &Owner) -> Option<Vec<String>> {
     let found = house.query(viewer, owner).await;
     let devices = found.device_keys.get(&*owner.user_id)?;
     Some(devices.keys().cloned().collect())
 }
 
-async fn upload(house: &House, owner: &Owner, device: &str, seed: u8) {
+pub(super) async fn upload(house: &House, owner: &Owner, device: &str, seed: u8) {
     let keys = device_keys(owner, device, seed);
     house
         .upload(owner, device, json!({ "device_keys": keys }))

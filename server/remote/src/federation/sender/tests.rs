@@ -11,12 +11,9 @@ use skerry_store::{Scan, Snapshot, outbox};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use ::http::Method;
-
 use super::source::Outgoing;
 use super::*;
 use crate::federation::fakes::{Asked, Fake, World};
-use crate::federation::peers::Limits;
 
 mod fan_out;
 mod pauses;
