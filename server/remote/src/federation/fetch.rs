@@ -75,6 +75,10 @@ impl Federation {
             }
             open = rest;
         }
+        // Who changed their profile says so in their rooms.
+        for event in events.iter().filter(|event| is_own_member(event)) {
+            self.asked.profiles.forget(event.sender());
+        }
         Ok(fates.into_values().collect())
     }
 
@@ -292,4 +296,9 @@ pub(super) fn in_order(mut events: HashMap<String, Arc<StoredEvent>>) -> Vec<Arc
         ordered.extend(events.remove(&id));
     }
     ordered
+}
+
+/// Whether an event is a membership of whoever sent it.
+fn is_own_member(event: &StoredEvent) -> bool {
+    event.event_type() == "m.room.member" && event.state_key() == Some(event.sender())
 }

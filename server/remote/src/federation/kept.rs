@@ -38,6 +38,11 @@ impl<T: Clone> Kept<T> {
         }
         held.insert(name.to_owned(), (until_ms, value));
     }
+
+    /// Believes nothing of a name any more.
+    pub(super) fn forget(&self, name: &str) {
+        self.held.lock().remove(name);
+    }
 }
 
 #[cfg(test)]
@@ -57,5 +62,7 @@ mod tests {
         }
         assert!(kept.held.lock().len() <= 10);
         assert_eq!(kept.get("99", 60), Some(99));
+        kept.forget("99");
+        assert_eq!(kept.get("99", 60), None);
     }
 }

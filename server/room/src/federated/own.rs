@@ -172,8 +172,12 @@ fn references(
         Value::Str(id) if !version.references_have_hashes() => Some((id.clone(), None)),
         Value::Array(pair) if version.references_have_hashes() => {
             let id = pair.first()?.as_str()?;
-            let hash = decode_base64(pair.get(1)?.as_object()?.str("sha256")?)?;
-            Some((id.to_owned(), Some(hash.try_into().ok()?)))
+            // Synapse leaves out the hashes of events that it has just made.
+            let hash = match pair.get(1)?.as_object()?.get("sha256") {
+                Some(hash) => Some(decode_base64(hash.as_str()?)?.try_into().ok()?),
+                None => None,
+            };
+            Some((id.to_owned(), hash))
         }
         _ => None,
     };
@@ -256,6 +260,10 @@ mod tests {
         let template = read(&text, RoomVersion::V2).unwrap();
         assert_eq!(template.prev[0].depth, 6);
         assert!(template.prev[0].hash.is_some() && template.auth.len() == 1);
+        let bare = text.replace(&pair("$c:x"), r#"["$c:x",{}]"#);
+        assert_eq!(read(&bare, RoomVersion::V1).unwrap().auth[0].hash, None);
+        let other = text.replace(hash, "c2hvcnQ");
+        assert!(read(&other, RoomVersion::V1).is_none());
         assert!(read(&text, RoomVersion::V3).is_none());
     }
 }
