@@ -185,7 +185,8 @@ class Home:
                 time.sleep(0.1)
 
     def stop(self):
-        self.process.send_signal(signal.SIGINT)
+        # not SIGINT: programs that are started in the background may be made to ignore it
+        self.process.send_signal(signal.SIGTERM)
         status = self.process.wait(ENDS_WITHIN)
         self.log.close()
         return status

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
-use skerry_core::RoomNid;
+use serde_json::json;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_remote::federation::RemoteDirectory;
-use skerry_room::{DirectoryAsk, DirectoryPlace, Network, PublicRoom};
+use skerry_room::{DirectoryAsk, DirectoryPlace, Network};
 
 use crate::in_room::{refusal, room_id, who};
 use crate::{Ctx, fault};
@@ -93,15 +92,10 @@ impl Wanted {
     /// As a question to this server.
     fn here(self) -> Result<DirectoryAsk, ApiError> {
         let filter = self.filter.unwrap_or_default();
-        let network = match (self.include_all_networks, self.third_party_instance_id) {
-            (Some(true), None) => Network::All,
-            (Some(true), Some(_)) => {
-                let text = "`third_party_instance_id` names one network of all";
-                return Err(ApiError::invalid_param(text));
-            }
-            (_, Some(instance)) => Network::One(instance),
-            (_, None) => Network::Own,
-        };
+        let network = Network::asked(self.include_all_networks, self.third_party_instance_id);
+        let network = network.ok_or_else(|| {
+            ApiError::invalid_param("`third_party_instance_id` names one network of all")
+        })?;
         Ok(DirectoryAsk {
             term: filter.generic_search_term,
             room_types: filter.room_types,
@@ -135,46 +129,7 @@ async fn page(ctx: &Ctx, call: &Call, wanted: Wanted) -> Result<Answer, ApiError
     }
     let ask = wanted.here()?;
     let page = ctx.rooms.public_rooms(ask).await.map_err(refusal)?;
-    let mut body = json!({
-        "chunk": page.rooms.iter().map(entry).collect::<Vec<_>>(),
-        "total_room_count_estimate": page.total,
-    });
-    for (name, place) in [("next_batch", page.next), ("prev_batch", page.prev)] {
-        if let (Some(place), Some(fields)) = (place, body.as_object_mut()) {
-            fields.insert(name.into(), token(place).into());
-        }
-    }
-    Answer::json(&body)
-}
-
-/// A room as lists of rooms show it.
-pub(crate) fn entry(room: &PublicRoom) -> Value {
-    let mut entry = json!({
-        "room_id": room.room_id,
-        "num_joined_members": room.joined,
-        "world_readable": room.world_readable,
-        "guest_can_join": room.guest_can_join,
-        "join_rule": room.join_rule,
-    });
-    let texts = [
-        ("name", &room.name),
-        ("topic", &room.topic),
-        ("avatar_url", &room.avatar_url),
-        ("canonical_alias", &room.canonical_alias),
-        ("room_type", &room.room_type),
-    ];
-    for (name, text) in texts {
-        if let (Some(text), Some(fields)) = (text, entry.as_object_mut()) {
-            fields.insert(name.into(), text.as_str().into());
-        }
-    }
-    entry
-}
-
-/// A place as its token: the direction, and the room beside it.
-fn token(place: DirectoryPlace) -> String {
-    let direction = if place.backwards { 'b' } else { 'f' };
-    format!("{direction}{}_{}", place.joined, place.room.0)
+    Answer::json(&page.json())
 }
 
 /// The place that a token of a page stands for.
@@ -182,21 +137,8 @@ fn place(since: Option<&str>) -> Result<Option<DirectoryPlace>, ApiError> {
     let Some(since) = since.filter(|since| !since.is_empty()) else {
         return Ok(None);
     };
-    let (backwards, rest) = match (since.strip_prefix('f'), since.strip_prefix('b')) {
-        (Some(rest), _) => (false, rest),
-        (None, Some(rest)) => (true, rest),
-        (None, None) => (false, ""),
-    };
-    let read = |(joined, room): (&str, &str)| {
-        Some(DirectoryPlace {
-            backwards,
-            joined: joined.parse().ok()?,
-            room: RoomNid(room.parse().ok()?),
-        })
-    };
-    let place = rest.split_once('_').and_then(read);
-    let place = place.ok_or_else(|| ApiError::invalid_param("`since` is none that was given out"));
-    place.map(Some)
+    let wrong = |_| ApiError::invalid_param("`since` is none that was given out");
+    since.parse().map(Some).map_err(wrong)
 }
 
 fn bounded(limit: Option<u64>) -> usize {

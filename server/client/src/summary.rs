@@ -6,11 +6,11 @@ use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use skerry_http::{Answer, ApiError, Call, Route, route};
-use skerry_room::{HierarchyAsk, HierarchyPage, HierarchyRoom, PublicRoom};
+use skerry_room::{HierarchyAsk, HierarchyPage, HierarchyRoom};
 
 use crate::Ctx;
 use crate::in_room::{room_id, who};
-use crate::{directory, fault, membership};
+use crate::{fault, membership};
 
 /// The endpoints of this file. The unstable forms are those of MSC3266 as clients call them.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
@@ -31,21 +31,6 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
 /// Rooms in one answer where the client does not say.
 const LIMIT: usize = 50;
 
-/// A room's summary as JSON: an entry of the directory, and what it has besides.
-fn summary_of(room: &PublicRoom) -> Value {
-    let mut entry = directory::entry(room);
-    if let Some(fields) = entry.as_object_mut() {
-        fields.insert("room_version".into(), room.version.as_str().into());
-        if let Some(algorithm) = &room.encryption {
-            fields.insert("encryption".into(), algorithm.as_str().into());
-        }
-        if !room.allowed_rooms.is_empty() {
-            fields.insert("allowed_room_ids".into(), room.allowed_rooms.clone().into());
-        }
-    }
-    entry
-}
-
 /// `GET /room_summary/{roomIdOrAlias}`: also for those who are not logged in, where the room is
 /// open to all.
 async fn summary(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
@@ -59,7 +44,7 @@ async fn summary(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         .summary(who.as_ref(), &named.room_id, named.via)
         .await;
     let (room, membership) = found.map_err(fault::federation)?;
-    let mut body = summary_of(&room);
+    let mut body = room.summary();
     if let (Some(_), Some(fields)) = (who, body.as_object_mut()) {
         let membership = membership.map_or("leave", |membership| membership.as_str());
         fields.insert("membership".into(), membership.into());
@@ -104,7 +89,7 @@ fn page_body(page: HierarchyPage) -> Result<Page, ApiError> {
     let room = |room: HierarchyRoom| {
         let children = String::from_utf8(room.children).map_err(ApiError::internal)?;
         Ok(Room {
-            summary: summary_of(&room.room),
+            summary: room.room.summary(),
             children_state: RawValue::from_string(children).map_err(ApiError::internal)?,
         })
     };

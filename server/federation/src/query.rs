@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use skerry_core::names;
 use skerry_http::{Answer, ApiError, Call, Route, route};
-use skerry_room::{DirectoryAsk, DirectoryPlace, Network, PublicRoom};
+use skerry_room::{DirectoryAsk, DirectoryPlace, Network};
 use skerry_store::{StoreError, blocking};
 
 use crate::{Ctx, fault};
@@ -143,51 +143,12 @@ async fn page(ctx: &Ctx, ask: DirectoryAsk) -> Result<Answer, ApiError> {
         ..ask
     };
     let page = ctx.rooms.public_rooms(ask).await.map_err(fault::room)?;
-    let mut body = json!({
-        "chunk": page.rooms.iter().map(entry).collect::<Vec<_>>(),
-        "total_room_count_estimate": page.total,
-    });
-    for (name, place) in [("next_batch", page.next), ("prev_batch", page.prev)] {
-        if let (Some(place), Some(fields)) = (place, body.as_object_mut()) {
-            fields.insert(name.into(), place.to_string().into());
-        }
-    }
-    Answer::json(&body)
-}
-
-/// A room as lists of rooms show it.
-pub(crate) fn entry(room: &PublicRoom) -> Value {
-    let mut entry = json!({
-        "room_id": room.room_id,
-        "num_joined_members": room.joined,
-        "world_readable": room.world_readable,
-        "guest_can_join": room.guest_can_join,
-        "join_rule": room.join_rule,
-    });
-    let texts = [
-        ("name", &room.name),
-        ("topic", &room.topic),
-        ("avatar_url", &room.avatar_url),
-        ("canonical_alias", &room.canonical_alias),
-        ("room_type", &room.room_type),
-    ];
-    for (name, text) in texts {
-        if let (Some(text), Some(fields)) = (text, entry.as_object_mut()) {
-            fields.insert(name.into(), text.as_str().into());
-        }
-    }
-    entry
+    Answer::json(&page.json())
 }
 
 fn network(all: Option<bool>, instance: Option<String>) -> Result<Network, ApiError> {
-    match (all, instance) {
-        (Some(true), None) => Ok(Network::All),
-        (Some(true), Some(_)) => Err(ApiError::invalid_param(
-            "`third_party_instance_id` names one network of all",
-        )),
-        (_, Some(instance)) => Ok(Network::One(instance)),
-        (_, None) => Ok(Network::Own),
-    }
+    let wrong = "`third_party_instance_id` names one network of all";
+    Network::asked(all, instance).ok_or_else(|| ApiError::invalid_param(wrong))
 }
 
 /// The place that a token of a page stands for.

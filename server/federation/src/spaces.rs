@@ -8,28 +8,11 @@ use serde_json::value::RawValue;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::PublicRoom;
 
-use crate::query::entry;
 use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] =
     &[route!(GET "/_matrix/federation/v1/hierarchy/{roomId}", Server, Heavy, hierarchy)];
-
-/// A room as a hierarchy shows it.
-fn summary(room: &PublicRoom) -> Value {
-    let mut summary = entry(room);
-    if let Some(fields) = summary.as_object_mut() {
-        fields.insert("room_version".into(), room.version.as_str().into());
-        if let Some(algorithm) = &room.encryption {
-            fields.insert("encryption".into(), algorithm.as_str().into());
-        }
-        if !room.allowed_rooms.is_empty() {
-            let rooms = room.allowed_rooms.clone();
-            fields.insert("allowed_room_ids".into(), rooms.into());
-        }
-    }
-    summary
-}
 
 /// `GET /hierarchy/{roomId}`
 async fn hierarchy(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
@@ -54,10 +37,10 @@ async fn hierarchy(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let children = String::from_utf8(space.room.children).map_err(ApiError::internal)?;
     Answer::json(&Body {
         room: Room {
-            summary: summary(&space.room.room),
+            summary: space.room.room.summary(),
             children_state: RawValue::from_string(children).map_err(ApiError::internal)?,
         },
-        children: space.children.iter().map(summary).collect(),
+        children: space.children.iter().map(PublicRoom::summary).collect(),
         inaccessible_children: space.inaccessible,
     })
 }

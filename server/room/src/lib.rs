@@ -47,6 +47,7 @@ mod restricted;
 mod retention;
 mod search;
 mod send;
+mod shown;
 mod state_version;
 mod sticky;
 mod stripped;
