@@ -6,6 +6,7 @@ mod pair;
 mod people;
 mod policy;
 mod requests;
+mod speed;
 
 use std::time::Duration;
 

@@ -191,6 +191,23 @@ async fn a_restart_does_not_forget_who_was_not_reached() {
 }
 
 #[tokio::test]
+async fn who_speaks_to_us_is_not_left_alone_for_hours() {
+    let world = World::new();
+    let peers = world.peers(&world.store());
+    let standings = peers.standings();
+    let pause = || standings.failed("one.test", "gone", None) - world.clock.now_ms();
+    for _ in 0..20 {
+        world.clock.advance(pause());
+    }
+    let long = pause();
+    assert!(long > 3 * 3_600_000, "{long}");
+    assert!(standings.heard_from("one.test"));
+    assert!(!standings.heard_from("one.test"), "it is tried already");
+    let short = pause();
+    assert!(short <= 32_000, "{short}");
+}
+
+#[tokio::test]
 async fn an_answer_that_is_too_long_or_too_late_is_none() {
     let world = World::new();
     let (store, one) = (world.store(), world.server("one.test").await);

@@ -14,7 +14,7 @@ const TWO: &str = "two.example";
 const THREE: &str = "three.example";
 
 /// Joins a room of another server.
-async fn join(server: &TestServer, who: &Person, room: &str, via: &str) {
+pub(super) async fn join(server: &TestServer, who: &Person, room: &str, via: &str) {
     let path = format!("/_matrix/client/v3/join/{}?via={via}", escape(room));
     server
         .ok(Method::POST, &path, Some(&who.token), Some(json!({})))
