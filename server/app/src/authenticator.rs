@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skerry_account::appservice::Acting;
 use skerry_account::{AccountError, Accounts};
-use skerry_core::canonical::{CanonicalError, Mode, Object};
+use skerry_core::canonical::{Mode, Object};
 use skerry_http::{
     ApiError, Authenticator, BoxFuture, Credentials, LARGE_BODY, Requester, SignedRequest,
 };
@@ -70,9 +70,9 @@ impl Authenticator for TokenAuthenticator {
             // Numbers that were never canonical are checked as their server wrote them.
             let parse = |body| Object::parse_within(body, Mode::Lenient, LARGE_BODY);
             let body = Some(request.body).filter(|body| !body.is_empty());
-            let body = body.map(parse).transpose().map_err(|error| match error {
-                CanonicalError::NotAnObject => ApiError::bad_json(error.to_string()),
-                _ => ApiError::not_json(error.to_string()),
+            // What is no JSON object cannot have been signed.
+            let body = body.map(parse).transpose().map_err(|error| {
+                ApiError::unauthorized(format!("The body cannot have been signed: {error}"))
             })?;
             let checker = self.federation.checker();
             let origin = checker

@@ -43,23 +43,55 @@ pub(crate) fn identity(error: IdentityError) -> ApiError {
 /// How long a client waits before it asks again for what another server is too busy for, in ms.
 const BUSY_ELSEWHERE_MS: u64 = 5_000;
 
-/// What other servers did not do as the client's error. Only codes that mean something to a
-/// client are passed on; the words are ours and theirs, the status is what the code has here.
+/// Codes that say something about the client's own session, which is no other server's affair; and
+/// those that the server-server API wants kept from clients ("the request SHOULD fail with a 5xx
+/// error"), since the request that they are about was this server's.
+const NOT_PASSED_ON: [&str; 13] = [
+    "M_MISSING_PARAM",
+    "M_INVALID_PARAM",
+    "M_UNRECOGNIZED",
+    "M_UNAUTHORIZED",
+    "M_MISSING_TOKEN",
+    "M_UNKNOWN_TOKEN",
+    "M_USER_DEACTIVATED",
+    "M_USER_LOCKED",
+    "M_USER_SUSPENDED",
+    "M_CONSENT_NOT_GIVEN",
+    "M_RESOURCE_LIMIT_EXCEEDED",
+    "M_GUEST_ACCESS_FORBIDDEN",
+    "M_CAPTCHA_NEEDED",
+];
+
+/// What other servers did not do as the client's error. What they refuse with a status of 400 is
+/// passed on, as the server-server API wants it, "so that clients may give better feedback"; of the
+/// rest, codes that mean something to a client are. The words are ours and theirs.
 pub(crate) fn federation(error: FederationError) -> ApiError {
     let text = error.to_string();
     match error {
         FederationError::Room(error) => refusal(error),
         FederationError::Nobody(text) => ApiError::not_found(text),
         FederationError::Refused {
-            status, errcode, ..
+            status,
+            errcode,
+            room_version,
+            ..
         } => match (errcode.as_str(), status) {
             ("M_UNABLE_TO_AUTHORISE_JOIN", _) => ApiError::unable_to_authorise_join(text),
             ("M_UNABLE_TO_GRANT_JOIN", _) => ApiError::unable_to_grant_join(text),
-            ("M_INCOMPATIBLE_ROOM_VERSION", _) => ApiError::incompatible_room_version(text),
+            ("M_INCOMPATIBLE_ROOM_VERSION", _) => {
+                let refused = ApiError::incompatible_room_version(text);
+                match room_version {
+                    Some(version) => refused.with("room_version", version),
+                    None => refused,
+                }
+            }
             ("M_INVITE_BLOCKED", _) => ApiError::invite_blocked(text),
             ("M_LIMIT_EXCEEDED", _) => ApiError::limit(BUSY_ELSEWHERE_MS),
             ("M_FORBIDDEN", _) | (_, 403) => ApiError::forbidden(text),
             ("M_NOT_FOUND", 404) => ApiError::not_found(text),
+            (code, 400) if code.starts_with("M_") && !NOT_PASSED_ON.contains(&code) => {
+                ApiError::passed_on(errcode, text)
+            }
             _ => ApiError::bad_gateway(text),
         },
         FederationError::Unreachable { .. }

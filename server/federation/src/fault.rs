@@ -1,8 +1,9 @@
 //! What another server is told when a facade refuses.
 
 use skerry_account::AccountError;
+use skerry_core::event::FormatError;
 use skerry_http::{ApiError, StatusCode};
-use skerry_remote::federation::FederationError;
+use skerry_remote::federation::{FederationError, PduFault};
 use skerry_room::{PolicyRefusal, RoomError};
 use skerry_store::StoreError;
 
@@ -58,6 +59,18 @@ pub(crate) fn federation(error: FederationError) -> ApiError {
     match error {
         FederationError::Room(error) => room(error),
         other => ApiError::bad_gateway(other.to_string()),
+    }
+}
+
+/// An event that is not genuine.
+pub(crate) fn pdu(wrong: &PduFault) -> ApiError {
+    let text = wrong.to_string();
+    match wrong {
+        PduFault::Format(FormatError::Json(_)) => ApiError::bad_json(text),
+        PduFault::Format(FormatError::TooLarge(_)) => ApiError::too_large(text),
+        // The specification wants this code for signatures too.
+        PduFault::Format(_) | PduFault::Signature(_) => ApiError::invalid_param(text),
+        PduFault::Unchecked => ApiError::internal(text),
     }
 }
 

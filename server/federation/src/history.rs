@@ -131,7 +131,10 @@ async fn missing(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         limit: usize,
         #[serde(default)]
         min_depth: u64,
+        // Required, but what is missing asks for nothing.
+        #[serde(default)]
         earliest_events: Vec<String>,
+        #[serde(default)]
         latest_events: Vec<String>,
     }
     fn ten() -> usize {

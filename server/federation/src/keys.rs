@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use skerry_http::{Answer, ApiError, Call, Route, route};
+use skerry_remote::federation::KeysAsked;
 
 use crate::{Ctx, fault};
 
@@ -14,11 +15,10 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     // Deprecated: all keys are given whichever is asked for.
     route!(GET "/_matrix/key/v2/server/{keyId}", None, Free, own),
     route!(GET "/_matrix/key/v2/query/{serverName}", None, Heavy, query_one),
+    // Gone from the specification; old servers ask so.
+    route!(GET "/_matrix/key/v2/query/{serverName}/{keyId}", None, Heavy, query_key),
     route!(POST "/_matrix/key/v2/query", None, Heavy, query),
 ];
-
-/// By server, the ids of keys and until when they should be good, in ms since the epoch.
-type Asked = BTreeMap<String, BTreeMap<String, u64>>;
 
 /// `GET /_matrix/key/v2/server`
 async fn own(ctx: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
@@ -27,10 +27,23 @@ async fn own(ctx: Arc<Ctx>, _: Call) -> Result<Answer, ApiError> {
 
 /// `GET /_matrix/key/v2/query/{serverName}`
 async fn query_one(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let asked = KeysAsked {
+        until_ms: call.query_as("minimum_valid_until_ts")?,
+        ..KeysAsked::default()
+    };
     let server = call.param("serverName").to_owned();
-    // The time is of a key, and no key is named: whatever is found is told.
-    let _: Option<u64> = call.query_as("minimum_valid_until_ts")?;
-    tell(&ctx, Asked::from([(server, BTreeMap::new())])).await
+    tell(&ctx, BTreeMap::from([(server, asked)])).await
+}
+
+/// `GET /_matrix/key/v2/query/{serverName}/{keyId}`
+async fn query_key(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
+    let until_ms = call.query_as("minimum_valid_until_ts")?;
+    let asked = KeysAsked {
+        ids: BTreeMap::from([(call.param("keyId").to_owned(), until_ms)]),
+        until_ms: None,
+    };
+    let server = call.param("serverName").to_owned();
+    tell(&ctx, BTreeMap::from([(server, asked)])).await
 }
 
 /// `POST /_matrix/key/v2/query`
@@ -44,11 +57,12 @@ async fn query(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         server_keys: BTreeMap<String, BTreeMap<String, Criteria>>,
     }
     let body: Body = call.json()?;
-    let until = |criteria: Criteria| criteria.minimum_valid_until_ts.unwrap_or_default();
-    let keys = |keys: BTreeMap<String, Criteria>| {
-        keys.into_iter()
-            .map(|(id, asked)| (id, until(asked)))
-            .collect()
+    let keys = |ids: BTreeMap<String, Criteria>| {
+        let ids = ids.into_iter();
+        KeysAsked {
+            ids: ids.map(|(id, c)| (id, c.minimum_valid_until_ts)).collect(),
+            until_ms: None,
+        }
     };
     let asked = body.server_keys.into_iter();
     tell(
@@ -58,7 +72,7 @@ async fn query(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     .await
 }
 
-async fn tell(ctx: &Ctx, asked: Asked) -> Result<Answer, ApiError> {
+async fn tell(ctx: &Ctx, asked: BTreeMap<String, KeysAsked>) -> Result<Answer, ApiError> {
     let told = ctx.federation.keys().notary(asked).await;
     Ok(Answer::json_bytes(
         told.map_err(|error| fault::store(&error))?,

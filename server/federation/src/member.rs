@@ -167,7 +167,7 @@ pub(crate) async fn checked(
     let checked = checked.await.map_err(|error| fault::store(&error))?;
     match checked.into_iter().next() {
         Some(Ok(event)) => Ok(event),
-        Some(Err(wrong)) => Err(ApiError::invalid_param(wrong.to_string())),
+        Some(Err(wrong)) => Err(fault::pdu(&wrong)),
         None => Err(ApiError::internal("an event was not checked")),
     }
 }

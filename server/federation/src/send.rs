@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use skerry_core::canonical::{Mode, Object};
 use skerry_core::hash::event_id_of;
-use skerry_core::{RoomNid, StoredEvent};
+use skerry_core::{RoomNid, RoomVersion, StoredEvent};
 use skerry_http::{Answer, ApiError, Call, LARGE_BODY, Route, route};
 use skerry_room::Rooms;
 use skerry_store::{Snapshot, StoreError, blocking};
@@ -80,11 +80,15 @@ async fn put(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     take_edus(&ctx, &origin, edus.iter().filter(|edu| !momentary(edu))).await?;
     let (rooms, from) = (ctx.rooms.clone(), Arc::clone(&origin));
     let looked_at = blocking(move || look_at(&rooms, &from, sent.pdus)).await;
-    let found = looked_at
-        .and_then(|found| found)
-        .map_err(|error| fault::store(&error))?;
+    let looked_at = looked_at.and_then(|found| found);
+    let found = match looked_at {
+        Ok(found) => doubted(&ctx, found).await,
+        Err(error) => Err(error),
+    };
+    let found = found.map_err(|error| fault::store(&error))?;
     let answer = json!({ "pdus": found.said }).to_string().into_bytes();
-    let taken = ctx.inbox.take(open, found.worth, answer.clone()).await;
+    let worth = found.worth.into_iter().map(|pdu| (pdu.room, pdu.text));
+    let taken = ctx.inbox.take(open, worth.collect(), answer.clone()).await;
     taken.map_err(|error| fault::store(&error))?;
     take_edus(&ctx, &origin, edus.iter().filter(|edu| momentary(edu))).await?;
     Ok(Answer::json_bytes(answer))
@@ -107,8 +111,44 @@ async fn take_edus<'a>(
 struct Found {
     /// What the server is told, by event id.
     said: BTreeMap<String, Value>,
-    /// Those to be judged, with their rooms.
-    worth: Vec<(RoomNid, Vec<u8>)>,
+    /// Those to be judged.
+    worth: Vec<Pdu>,
+}
+
+/// A PDU of a room that is known.
+struct Pdu {
+    room: RoomNid,
+    version: RoomVersion,
+    event_id: String,
+    text: Vec<u8>,
+}
+
+/// Takes out those of whose signatures is known that they are not good.
+async fn doubted(ctx: &Ctx, mut found: Found) -> Result<Found, StoreError> {
+    let mut by_version: BTreeMap<RoomVersion, Vec<Pdu>> = BTreeMap::new();
+    let mut order = Vec::with_capacity(found.worth.len());
+    for pdu in std::mem::take(&mut found.worth) {
+        order.push(pdu.version);
+        by_version.entry(pdu.version).or_default().push(pdu);
+    }
+    let mut judged = BTreeMap::new();
+    for (version, pdus) in by_version {
+        let texts = pdus.iter().map(|pdu| pdu.text.clone()).collect();
+        let doubts = ctx.federation.checker().doubts(version, texts).await?;
+        judged.insert(version, pdus.into_iter().zip(doubts));
+    }
+    // In the order in which they came: those of one room rest on each other.
+    for version in order {
+        match judged.get_mut(&version).and_then(Iterator::next) {
+            Some((pdu, None)) => found.worth.push(pdu),
+            Some((pdu, Some(fault))) => {
+                let why = json!({ "error": fault.to_string() });
+                found.said.insert(pdu.event_id, why);
+            }
+            None => {}
+        }
+    }
+    Ok(found)
 }
 
 /// Why a PDU goes no further.
@@ -126,8 +166,13 @@ fn look_at(rooms: &Rooms, origin: &str, pdus: Vec<Box<RawValue>>) -> Result<Foun
         let text: Box<str> = Box::<RawValue>::into(pdu);
         let (event_id, outcome) = look_at_one(rooms, &snap, origin, &text)?;
         let said = match outcome {
-            Ok(room) => {
-                found.worth.push((room, text.into_string().into_bytes()));
+            Ok((room, version)) => {
+                found.worth.push(Pdu {
+                    room,
+                    version,
+                    event_id: event_id.clone().unwrap_or_default(),
+                    text: text.into_string().into_bytes(),
+                });
                 json!({})
             }
             Err(Not::Ours) => json!({}),
@@ -141,14 +186,15 @@ fn look_at(rooms: &Rooms, origin: &str, pdus: Vec<Box<RawValue>>) -> Result<Foun
     Ok(found)
 }
 
-/// The event's id, as far as it can be known, and its room or why it goes no further.
+/// The event's id, as far as it can be known, and its room and the version of that, or why it goes
+/// no further.
 #[allow(clippy::type_complexity)] // Two plain facts.
 fn look_at_one(
     rooms: &Rooms,
     snap: &Snapshot,
     origin: &str,
     text: &str,
-) -> Result<(Option<String>, Result<RoomNid, Not>), StoreError> {
+) -> Result<(Option<String>, Result<(RoomNid, RoomVersion), Not>), StoreError> {
     let good = |why: &dyn std::fmt::Display| Err(Not::Good(why.to_string()));
     let object = match Object::parse(text.as_bytes(), Mode::Lenient) {
         Ok(object) => object,
@@ -183,7 +229,7 @@ fn look_at_one(
         return Ok((event_id, good(&"the room keeps this server out")));
     }
     Ok(match StoredEvent::from_pdu(text.as_bytes(), version) {
-        Ok(_) => (event_id, Ok(room)),
+        Ok(event) => (Some(event.event_id().to_owned()), Ok((room, version))),
         Err(error) => (event_id, good(&error)),
     })
 }

@@ -166,6 +166,10 @@ async fn answer(
         true => Some(origin_of(shell, entry, &parts, &body).await?),
         false => None,
     };
+    // Who does not prove who they are does not learn what is wrong with what they say.
+    if entry.body == BodyKind::Json {
+        json::check(&body)?;
+    }
     let Parts {
         method,
         uri,
@@ -398,9 +402,5 @@ async fn read_body(
             ApiError::unknown("The request ended before its end").caused_by(e)
         }
     })?;
-    let bytes = read.to_bytes();
-    if entry.body == BodyKind::Json {
-        json::check(&bytes)?;
-    }
-    Ok((bytes, None))
+    Ok((read.to_bytes(), None))
 }

@@ -17,7 +17,7 @@ pub struct ApiError(Box<Parts>);
 
 struct Parts {
     status: StatusCode,
-    errcode: &'static str,
+    errcode: Cow<'static, str>,
     message: Cow<'static, str>,
     /// Further members of the body beside `errcode` and `error`.
     extra: Map<String, Value>,
@@ -195,7 +195,7 @@ impl ApiError {
     fn new(status: StatusCode, errcode: &'static str, message: Cow<'static, str>) -> ApiError {
         ApiError(Box::new(Parts {
             status,
-            errcode,
+            errcode: Cow::Borrowed(errcode),
             message,
             extra: Map::new(),
             body: None,
@@ -220,6 +220,14 @@ impl ApiError {
             Cow::Borrowed("Too many requests"),
         )
         .with("retry_after_ms", retry_after_ms)
+    }
+
+    /// 400 with a code that another server gave: what it refuses is passed on to who asked for it.
+    #[must_use]
+    pub fn passed_on(errcode: String, message: impl Into<Cow<'static, str>>) -> ApiError {
+        let mut error = ApiError::unknown(message);
+        error.0.errcode = Cow::Owned(errcode);
+        error
     }
 
     /// 401 with the given body: the next step of user-interactive authentication (`flows`,
@@ -268,8 +276,8 @@ impl ApiError {
 
     /// The errcode, such as `M_FORBIDDEN`.
     #[must_use]
-    pub fn errcode(&self) -> &'static str {
-        self.0.errcode
+    pub fn errcode(&self) -> &str {
+        &self.0.errcode
     }
 
     /// The text for the client.
@@ -297,7 +305,7 @@ impl ApiError {
             }
             _ => self.0.message.to_string(),
         };
-        map.insert("errcode".to_owned(), Value::from(self.0.errcode));
+        map.insert("errcode".to_owned(), Value::from(&*self.0.errcode));
         map.insert("error".to_owned(), Value::from(text));
         Value::Object(map)
     }

@@ -50,7 +50,7 @@ pub use desk::{DeskOptions, MediaHashes, PolicyDesk};
 pub use discover::{Discovery, Place};
 pub use fault::FederationError;
 pub use handle::{Federation, FederationOptions};
-pub use keyring::{KeyRing, KeyRingOptions, OldKey, Revoked, RevokedError};
+pub use keyring::{KeyRing, KeyRingOptions, KeysAsked, OldKey, Revoked, RevokedError};
 pub use peers::{Limits, PeerError, Peers, PeersOptions};
 pub use policy::Policy;
 pub use sender::{SendStatus, Sender};

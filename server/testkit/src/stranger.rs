@@ -124,7 +124,7 @@ impl Stranger {
         format!("@{name}:{}", self.name)
     }
 
-    /// A signed request: status and answer.
+    /// A signed request: status and answer. A body that is no JSON is signed as it is.
     pub async fn ask(
         &self,
         to: &str,
@@ -134,7 +134,7 @@ impl Stranger {
     ) -> (u16, Value) {
         let canonical = body.map(|body| {
             let object = Object::parse_within(body.as_bytes(), Mode::Lenient, 64 << 20);
-            object.unwrap().to_string()
+            object.map_or_else(|_| body.to_owned(), |object| object.to_string())
         });
         let signed = Signed {
             method: method.as_str(),

@@ -26,6 +26,8 @@ pub enum FederationError {
         errcode: String,
         /// What it said, cut to a sensible length.
         error: String,
+        /// The version of the room, where that is what it refuses for.
+        room_version: Option<String>,
     },
     /// Another server gave no answer.
     #[error("{server} cannot be reached: {cause}")]
@@ -74,12 +76,14 @@ impl FederationError {
                 status,
                 errcode,
                 error,
+                room_version,
                 ..
             } => FederationError::Refused {
                 server,
                 status,
                 errcode: errcode.unwrap_or_default(),
                 error: cut(&error),
+                room_version,
             },
             PeerError::Answer(cause) => FederationError::Answer { server, cause },
             other => FederationError::Unreachable {

@@ -119,7 +119,16 @@ impl Federation {
     ) -> Result<Verdict, FederationError> {
         let line = match missing.prev.is_empty() {
             true => Vec::new(),
-            false => self.between(errand, event).await?,
+            false => {
+                let between = self.between(errand, event).await?;
+                // Who sends an event has what comes right before it; one that does not show that
+                // is not to say instead what the state there was.
+                if !missing.prev.iter().all(|id| between.shows(id)) {
+                    let cause = "its server does not show what comes right before it";
+                    return Err(incomplete(event, cause));
+                }
+                between.line
+            }
         };
         for before in &line {
             // One that cannot be received leaves a gap before the next, which is then bridged.
@@ -167,12 +176,12 @@ impl Federation {
         }
     }
 
-    /// The events between what we have and an event, as far as they are given: oldest first.
+    /// The events between what we have and an event, as far as they are given.
     async fn between(
         &self,
         errand: &Errand<'_>,
         event: &Arc<StoredEvent>,
-    ) -> Result<Vec<Arc<StoredEvent>>, FederationError> {
+    ) -> Result<Between, FederationError> {
         let rooms = self.rooms.clone();
         let room_id = errand.of.room_id.to_string();
         let ends = blocking(move || {
@@ -181,15 +190,17 @@ impl Federation {
             room.map(|room| rooms.extremities(&snap, room)).transpose()
         });
         let Some(ends) = ends.await?? else {
-            return Ok(Vec::new());
+            return Ok(Between::default());
         };
         let path = Path::v1("get_missing_events").part(&errand.of.room_id);
         let mut found: HashMap<String, Arc<StoredEvent>> = HashMap::new();
+        let mut shown: Option<HashSet<String>> = None;
         let mut latest = vec![event.event_id().to_owned()];
         for _ in 0..ROUNDS {
+            // No depth is named: what comes right before an event may lie below our ends, on
+            // another branch, and is to be shown all the same.
             let body = json!({
                 "limit": AT_ONCE,
-                "min_depth": ends.depth,
                 "earliest_events": ends.ids,
                 "latest_events": latest,
             });
@@ -208,11 +219,14 @@ impl Federation {
             };
             let before = found.len();
             // What is here already, in whatever form, is not in between.
-            let ids = given.iter().map(|event| event.event_id().to_owned());
-            let new: HashSet<String> = self.lacking(ids.collect()).await?.into_iter().collect();
-            for event in given {
-                if found.len() < BETWEEN && new.contains(event.event_id()) {
-                    found.insert(event.event_id().to_owned(), event);
+            let ids: Vec<String> = given.iter().map(|e| e.event_id().to_owned()).collect();
+            shown.get_or_insert_default().extend(ids.iter().cloned());
+            let new: HashSet<String> = self.lacking(ids).await?.into_iter().collect();
+            for given in given {
+                let id = given.event_id();
+                let is_between = given.depth() >= ends.depth && id != event.event_id();
+                if found.len() < BETWEEN && is_between && new.contains(id) {
+                    found.insert(id.to_owned(), given);
                 }
             }
             if found.len() == before || found.len() >= BETWEEN {
@@ -223,8 +237,10 @@ impl Federation {
                 break;
             }
         }
-        found.remove(event.event_id());
-        Ok(in_order(found))
+        Ok(Between {
+            line: in_order(found),
+            shown,
+        })
     }
 
     /// Those of some events that have prev events which are neither here in any form nor among
@@ -248,6 +264,22 @@ impl Federation {
             .map(|event| event.event_id().to_owned())
             .take(20)
             .collect())
+    }
+}
+
+/// What a server gave of the events before one that it sent.
+#[derive(Default)]
+struct Between {
+    /// Those that are to be received, oldest first.
+    line: Vec<Arc<StoredEvent>>,
+    /// The ids of all that it gave; nothing where it did not answer, or was not asked.
+    shown: Option<HashSet<String>>,
+}
+
+impl Between {
+    /// Whether it gave an event, or may have it but does not answer such questions.
+    fn shows(&self, id: &str) -> bool {
+        self.shown.as_ref().is_none_or(|shown| shown.contains(id))
     }
 }
 

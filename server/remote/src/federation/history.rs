@@ -1,6 +1,7 @@
 //! Reading a room's past, where not all of it is here: what is missing is fetched first.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use skerry_room::{ContextAsk, MessagesAsk, RoomError, Rooms, Told, Viewer};
 use skerry_store::{Snapshot, blocking};
@@ -13,6 +14,9 @@ use super::fault::FederationError;
 const FILLS: usize = 3;
 /// Servers that are asked for an event by its time.
 const MOST_SERVERS: usize = 3;
+/// How long an answer that has something waits for more of it: who asks on from its end waits
+/// longer.
+const CUT_SHORT: Duration = Duration::from_secs(10);
 
 impl Federation {
     /// A page of a room's timeline, as `Rooms::messages_json` has it.
@@ -64,7 +68,14 @@ impl Federation {
                 return Ok(told.json);
             };
             fills += 1;
-            if !self.fill(&room_id, &hole).await? {
+            let fill = self.fill(&room_id, &hole);
+            let filled = match told.cut_short {
+                true => tokio::time::timeout(CUT_SHORT, fill)
+                    .await
+                    .unwrap_or(Ok(false))?,
+                false => fill.await?,
+            };
+            if !filled {
                 return Ok(told.json);
             }
         }

@@ -26,6 +26,7 @@ use super::peers::Peers;
 use fetch::Tried;
 use known::Known;
 pub(crate) use known::{Keys, Moment, Wanted};
+pub use notary::KeysAsked;
 pub use own::OldKey;
 use own::Own;
 pub use revoked::{Revoked, RevokedError};
@@ -68,7 +69,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     cache: Mutex<Cache<Arc<str>, Arc<Known>>>,
     /// Answers of servers that are asked for others, and with which this one has nothing to do.
-    passing: Mutex<Cache<Arc<str>, KeyAnswer>>,
+    passing: Mutex<Cache<Arc<str>, Vec<KeyAnswer>>>,
     /// So that of many who look for the same server's keys, one asks it.
     asking: Lanes<Arc<str>>,
     tried: Mutex<HashMap<Arc<str>, Tried>>,
@@ -113,6 +114,17 @@ impl KeyRing {
     /// The store's.
     pub(crate) async fn find(&self, wanted: Vec<Wanted>) -> Result<Keys, StoreError> {
         self.inner.find(wanted).await
+    }
+
+    /// The same without asking anybody.
+    ///
+    /// # Errors
+    /// The store's.
+    pub(crate) async fn known(&self, wanted: &[Wanted]) -> Result<Keys, StoreError> {
+        let servers = wanted.iter().map(|one| Arc::clone(&one.server)).collect();
+        let mut keys = Keys::default();
+        self.inner.look_up(&mut keys, servers).await?;
+        Ok(keys)
     }
 }
 

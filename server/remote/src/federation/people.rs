@@ -5,11 +5,13 @@
 //! * `follow.rs`: what they are to be told, found from the log: device lists, receipts.
 //! * `moment.rs`: what lives for a moment: typing, presence.
 //! * `lists.rs`: device lists of their users, fetched where an update is missing.
+//! * `early.rs`: what is said of people before a room is shared with them.
 //! * `ask.rs`: keys that clients ask for.
 //!
 //! It sees the network as a [`Reach`], so that two servers in one process need none.
 
 mod ask;
+mod early;
 mod follow;
 mod lists;
 mod moment;
@@ -32,6 +34,7 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use ask::Asked;
 pub use reach::{Ask, Reach, Unanswered};
 
+use early::Early;
 use moment::Fans;
 use receipts::Waiting;
 
@@ -60,6 +63,7 @@ struct Inner {
     stale: Notify,
     fans: Fans,
     waiting: Waiting,
+    early: Early,
 }
 
 impl People {
@@ -87,6 +91,7 @@ impl People {
                 stale: Notify::new(),
                 fans: Fans::default(),
                 waiting: Waiting::default(),
+                early: Early::default(),
             }),
         }
     }

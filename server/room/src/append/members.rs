@@ -238,6 +238,8 @@ impl Rooms {
         }
         let target = new.event.state_key();
         let target = target.filter(|key| new.event.event_type() == MEMBER && !self.is_local(key));
+        // Who is invited has signed the invite, and so has it.
+        let target = target.filter(|_| new.event.membership() != Some(Membership::Invite));
         if let Some(server) = target.and_then(names::server_of) {
             let server = self.store().intern_server(server)?;
             let members = match tip.fresh.servers.get(&server) {

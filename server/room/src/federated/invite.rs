@@ -32,6 +32,9 @@ impl Rooms {
         event: Arc<StoredEvent>,
         stripped: Vec<Object>,
     ) -> Result<Arc<StoredEvent>, RoomError> {
+        let (room_id, from) = (event.room_id().to_owned(), origin.to_owned());
+        self.query(move |this, snap| this.lets_in(snap, &room_id, &from))
+            .await?;
         let invited = self.check_invite(&event, origin)?.to_owned();
         shown::check(event.version(), event.room_id(), &stripped)?;
         let nobody = || RoomError::NotFound("There is no such user here".into());
@@ -42,9 +45,8 @@ impl Rooms {
         }
         let room = self.store().intern_room(event.room_id())?;
         let lane = self.inner.lanes.lock(room).await;
-        let origin = origin.to_owned();
         self.write(lane, move |this| {
-            this.invite_now((room, user), &origin, event, &stripped)
+            this.invite_now((room, user), event, &stripped)
         })
         .await
     }
@@ -53,12 +55,11 @@ impl Rooms {
     fn invite_now(
         &self,
         (room, user): (RoomNid, UserNid),
-        origin: &str,
         event: Arc<StoredEvent>,
         stripped: &[Object],
     ) -> Result<Outcome<Arc<StoredEvent>>, StoreError> {
         let snap = self.newest();
-        let refused = match self.vet_remote_invite(&snap, (room, user), origin, &event) {
+        let refused = match self.vet_remote_invite(&snap, (room, user), &event) {
             Ok(()) => None,
             Err(RoomError::Store(error)) => return Err(error),
             Err(refusal) => Some(refusal),
@@ -92,12 +93,24 @@ impl Rooms {
         Ok(head.is_some_and(|head| head.joined > head.remote))
     }
 
-    /// Whether the user can be invited to the room by this server.
+    /// Whether the access list of a room that goes on through this server, if it does, lets
+    /// another server in. Asked before all else: who is kept out learns nothing.
+    fn lets_in(&self, snap: &Snapshot, room_id: &str, origin: &str) -> Result<(), RoomError> {
+        let Some(room) = self.store().room_nid(room_id)? else {
+            return Ok(());
+        };
+        let here = self.head(snap, room)?.filter(takes_part).is_some();
+        match here && !self.acl_allows(snap, room, origin)? {
+            true => Err(super::kept_out()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the user can be invited to the room.
     fn vet_remote_invite(
         &self,
         snap: &Snapshot,
         (room, user): (RoomNid, UserNid),
-        origin: &str,
         event: &StoredEvent,
     ) -> Result<(), RoomError> {
         if invite_rule(snap, user, event.sender())? == InviteRule::Block {
@@ -107,9 +120,6 @@ impl Rooms {
         let Some(head) = self.head(snap, room)?.filter(takes_part) else {
             return Ok(());
         };
-        if !self.acl_allows(snap, room, origin)? {
-            return Err(super::kept_out());
-        }
         let facts = self.facts(snap, room)?;
         if facts.is_some_and(|facts| facts.version != event.version()) {
             let text = "The event is of another version than the room";

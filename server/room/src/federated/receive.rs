@@ -311,10 +311,9 @@ impl Change<'_> {
         let rooms = self.rooms;
         let mut entries = Vec::with_capacity(gap.state.len() + 1);
         for id in &gap.state {
-            if let Some(entry) = self.resting(id, missing)? {
-                entries.push(entry);
-            }
+            entries.extend(self.resting(id, missing)?);
         }
+        let whole = entries.len() == gap.state.len();
         let Some(nid) = rooms.number_of(&self.snap, &self.tip.fresh, &gap.prev_event)? else {
             missing.auth.push(gap.prev_event.clone());
             return Ok(None);
@@ -331,12 +330,11 @@ impl Change<'_> {
         let Some((key, own)) = own else {
             return Ok(Some(before));
         };
-        // It changes the state only where the state before it allows it.
+        // It changes the state only where the state before it allows it. Where some of that is
+        // rejected here, what is left says nothing about it, and what allows it has to do.
         let event = rooms.ruled_event(snap, fresh, nid)?;
-        if rooms
-            .check_by_state(snap, fresh, &event, &before.map)?
-            .is_err()
-        {
+        let allowed = rooms.check_by_state(snap, fresh, &event, &before.map)?;
+        if whole && allowed.is_err() {
             return Ok(Some(before));
         }
         let set = StateDelta {

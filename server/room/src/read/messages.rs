@@ -46,8 +46,11 @@ pub struct ContextAsk {
 pub struct Told {
     /// The answer.
     pub json: Vec<u8>,
-    /// The event before which a piece of history is missing where the answer begins.
+    /// The event before which a piece of history is missing where the answer begins, or ends
+    /// before it holds as much as it may.
     pub hole: Option<String>,
+    /// It is where the answer ends.
+    pub cut_short: bool,
 }
 
 pub(crate) fn no_event() -> RoomError {
@@ -146,6 +149,11 @@ impl Rooms {
             true => self.hole_at(snap, view.room(), from)?,
             false => None,
         };
+        let short = page.end.filter(|_| page.events.len() < ask.limit);
+        let cut_short = match (&hole, short) {
+            (None, Some(end)) if ask.back => self.hole_at(snap, view.room(), end)?,
+            _ => None,
+        };
         // There is more, whether or not somebody gives it to us.
         let beyond = hole.as_ref().filter(|_| page.events.is_empty());
         let end = page.end.or(beyond.map(|_| from));
@@ -164,7 +172,8 @@ impl Rooms {
         out.push(b'}');
         Ok(Told {
             json: out,
-            hole: hole.map(|hole| hole.event_id),
+            cut_short: cut_short.is_some(),
+            hole: hole.or(cut_short).map(|hole| hole.event_id),
         })
     }
 
@@ -208,6 +217,7 @@ impl Rooms {
         out.push(b'}');
         Ok(Told {
             json: out,
+            cut_short: false,
             hole: hole.map(|hole| hole.event_id),
         })
     }

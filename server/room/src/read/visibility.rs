@@ -110,7 +110,7 @@ impl Reader {
         snap: &Snapshot,
         event: &Placed,
     ) -> Result<bool, StoreError> {
-        if !event.meta.is_placed() {
+        if !event.meta.is_placed() || !rooms.is_in_effect(snap, event)? {
             return Ok(false);
         }
         let joined_since = match self.standing {
@@ -145,6 +145,29 @@ pub fn visibility_of(event: &skerry_core::StoredEvent) -> HistoryVisibility {
 }
 
 impl Rooms {
+    /// Whether an event is for clients at all. From version 3 on a redaction is only once it has
+    /// taken effect: until then it may name an event that is not here, is of another room, or of
+    /// somebody else (rooms/v3, "Handling redactions").
+    fn is_in_effect(&self, snap: &Snapshot, placed: &Placed) -> Result<bool, StoreError> {
+        let event = &placed.event;
+        if event.event_type() != "m.room.redaction"
+            || event.is_state()
+            || event.version().references_have_hashes()
+        {
+            return Ok(true);
+        }
+        let Some(target) = event.redacts() else {
+            return Ok(false);
+        };
+        let Some(nid) = self.store().event_nid(snap, target)? else {
+            return Ok(false);
+        };
+        let meta = self.meta(snap, nid)?;
+        let held = self.event(snap, nid)?;
+        Ok(meta.is_some_and(|meta| meta.room == placed.meta.room)
+            && held.is_some_and(|held| held.redacted_by.is_some()))
+    }
+
     /// What a version of state says about a user's right to read.
     ///
     /// # Errors

@@ -50,6 +50,10 @@ table!(
     /// What each server last said about its keys, for others who ask us.
     KeyAnswers: "key_answer", Remote, ServerNid => KeyAnswer, profile Point
 );
+table!(
+    /// What a server said before, newest first, where that names keys which it names no more.
+    OlderKeyAnswers: "key_answer_old", Remote, ServerNid => Vec<KeyAnswer>, profile Point
+);
 
 table!(
     /// One row: up to where outgoing events have been given to the queues of servers.
@@ -64,4 +68,11 @@ table!(
     SendOwed: "send_owed", Remote, (ServerNid, RoomNid) => Owed, profile Scan
 );
 
-tables!(ServerKeys, KeyAnswers, SendSeen, SendBehind, SendOwed);
+tables!(
+    ServerKeys,
+    KeyAnswers,
+    OlderKeyAnswers,
+    SendSeen,
+    SendBehind,
+    SendOwed
+);

@@ -68,14 +68,30 @@ impl Checker {
         version: RoomVersion,
         pdus: Vec<Vec<u8>>,
     ) -> Result<Vec<Result<Arc<StoredEvent>, PduFault>>, StoreError> {
-        let drafts = on_all_cores(pdus, move |text| {
-            match Object::parse(text.as_slice(), version.json_mode()) {
-                Ok(object) => drafted(object, version),
-                Err(error) => Draft::Bad(FormatError::Json(error).into()),
-            }
-        })
-        .await?;
+        let drafts = on_all_cores(pdus, move |text| read(&text, version)).await?;
         self.check_drafts(version, drafts).await
+    }
+
+    /// What can be said of events without asking anybody: why each is not genuine; nothing of one
+    /// that is, or that is signed with keys which are not known here. The order is kept.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn doubts(
+        &self,
+        version: RoomVersion,
+        pdus: Vec<Vec<u8>>,
+    ) -> Result<Vec<Option<PduFault>>, StoreError> {
+        let drafts = on_all_cores(pdus, move |text| read(&text, version)).await?;
+        let keys = Arc::new(self.inner.keys.known(&needs_of(&drafts)).await?);
+        let doubts = on_all_cores(drafts, move |draft| match draft {
+            Some(Draft::Shaped(object, needs)) if needs.iter().all(|one| keys.meet(one)) => {
+                verified(object, version, &keys).err()
+            }
+            Some(Draft::Bad(fault)) => Some(fault),
+            _ => None,
+        });
+        Ok(doubts.await?.into_iter().map(Option::flatten).collect())
     }
 
     /// Whether an event carries a good signature of a server, which it need not have by the rules
@@ -118,13 +134,8 @@ impl Checker {
         version: RoomVersion,
         drafts: Vec<Option<Draft>>,
     ) -> Result<Vec<Result<Arc<StoredEvent>, PduFault>>, StoreError> {
-        let mut wanted = Vec::new();
-        for draft in drafts.iter().flatten() {
-            if let Draft::Shaped(_, needs) = draft {
-                wanted.extend(needs.iter().cloned());
-            }
-        }
-        let keys = Arc::new(self.inner.keys.find(together(wanted)).await?);
+        let wanted = together(needs_of(&drafts));
+        let keys = Arc::new(self.inner.keys.find(wanted).await?);
         let checked = on_all_cores(drafts, move |draft| match draft {
             Some(Draft::Shaped(object, _)) => verified(object, version, &keys),
             Some(Draft::Bad(fault)) => Err(fault),
@@ -133,6 +144,23 @@ impl Checker {
         .await?;
         let or_unchecked = |one: Option<_>| one.unwrap_or(Err(PduFault::Unchecked));
         Ok(checked.into_iter().map(or_unchecked).collect())
+    }
+}
+
+/// What the signatures of all events need.
+fn needs_of(drafts: &[Option<Draft>]) -> Vec<Wanted> {
+    let shaped = drafts.iter().flatten().filter_map(|draft| match draft {
+        Draft::Shaped(_, needs) => Some(needs),
+        Draft::Bad(_) => None,
+    });
+    shaped.flatten().cloned().collect()
+}
+
+/// Parses an event and looks at it alone.
+fn read(text: &[u8], version: RoomVersion) -> Draft {
+    match Object::parse(text, version.json_mode()) {
+        Ok(object) => drafted(object, version),
+        Err(error) => Draft::Bad(FormatError::Json(error).into()),
     }
 }
 

@@ -8,12 +8,12 @@ use ::http::Method;
 use futures_util::StreamExt;
 use skerry_core::canonical::{Object, Value};
 use skerry_core::keys::verify_object;
-use skerry_store::schema::remote::{KeyAnswer, KeyAnswers, ServerKeys};
+use skerry_store::schema::remote::{KeyAnswer, KeyAnswers, OlderKeyAnswers, ServerKeys};
 use skerry_store::{StoreError, blocking};
 
 use super::Inner;
 use super::answer::{self, Answer};
-use super::known::{Keys, Known, Moment, Wanted, last_answer};
+use super::known::{Keys, Known, Moment, Wanted, answers_of, still_of_use};
 use crate::federation::peers::Limits;
 
 /// What asking a server for its keys may cost.
@@ -32,6 +32,9 @@ const SAID_MS: u64 = 10_000;
 const FAILED_MS: u64 = 30_000;
 /// The longest of these times, in ms.
 const LONGEST_MS: u64 = 3_600_000;
+/// How often in such a time it is asked all the same, for others who want to know how it stands
+/// now.
+const AGAIN_MAX: u32 = 5;
 /// How many servers are remembered as asked.
 const REMEMBERED: usize = 10_000;
 
@@ -40,6 +43,8 @@ const REMEMBERED: usize = 10_000;
 pub(super) struct Tried {
     failures: u32,
     next_ms: u64,
+    /// How often it was asked although its time had not come.
+    again: u32,
 }
 
 impl Inner {
@@ -59,7 +64,7 @@ impl Inner {
         let asked: Vec<Arc<str>> = grouped.keys().cloned().collect();
         let asking = grouped.into_iter().map(|(server, wanted)| async move {
             let met = |known: &Known| wanted.iter().all(|wanted| wanted.is_met(known));
-            self.ask(&server, true, met).await.map(drop)
+            self.ask(&server, true, met).await
         });
         let done: Vec<Result<(), StoreError>> = futures_util::stream::iter(asking)
             .buffer_unordered(AT_ONCE)
@@ -75,7 +80,7 @@ impl Inner {
     }
 
     /// What memory and store have of these servers.
-    async fn look_up(
+    pub(super) async fn look_up(
         &self,
         keys: &mut Keys,
         mut servers: BTreeSet<Arc<str>>,
@@ -136,14 +141,30 @@ impl Inner {
         server: &Arc<str>,
         keep: bool,
         suffices: impl Fn(&Known) -> bool,
-    ) -> Result<Option<Object>, StoreError> {
+    ) -> Result<(), StoreError> {
         let _asking = self.asking.lock(Arc::clone(server)).await;
         let known = self.known(server).await?;
-        let now_ms = self.clock.now_ms();
         let tried = self.tried.lock().get(server).copied().unwrap_or_default();
-        if known.is_some_and(|known| suffices(&known)) || tried.next_ms > now_ms {
-            return Ok(None);
+        if known.is_some_and(|known| suffices(&known)) || tried.next_ms > self.clock.now_ms() {
+            return Ok(());
         }
+        self.ask_now(server, keep, Tried { again: 0, ..tried })
+            .await
+    }
+
+    /// Asks a server for others, also when it was asked just now, but not more than a few times.
+    pub(super) async fn ask_again(&self, server: &Arc<str>) -> Result<(), StoreError> {
+        let _asking = self.asking.lock(Arc::clone(server)).await;
+        let tried = self.tried.lock().get(server).copied().unwrap_or_default();
+        let again = match tried.next_ms > self.clock.now_ms() {
+            true if tried.again >= AGAIN_MAX => return Ok(()),
+            true => tried.again + 1,
+            false => 0,
+        };
+        self.ask_now(server, false, Tried { again, ..tried }).await
+    }
+
+    async fn ask_now(&self, server: &Arc<str>, keep: bool, tried: Tried) -> Result<(), StoreError> {
         let path = "/_matrix/key/v2/server";
         let answer = self
             .peers
@@ -169,11 +190,18 @@ impl Inner {
             }
         };
         let next_ms = now_ms.saturating_add(pause_ms);
-        self.note(server, Tried { failures, next_ms });
-        let Ok(answer) = read else { return Ok(None) };
-        let object = answer.object.clone();
-        self.learn(server, answer, true, keep).await?;
-        Ok(Some(object))
+        self.note(
+            server,
+            Tried {
+                failures,
+                next_ms,
+                again: tried.again,
+            },
+        );
+        match read {
+            Ok(answer) => self.learn(server, answer, true, keep).await,
+            Err(_) => Ok(()),
+        }
     }
 
     fn note(&self, server: &Arc<str>, tried: Tried) {
@@ -199,6 +227,7 @@ impl Inner {
     ) -> Result<(), StoreError> {
         let (store, name) = (Arc::clone(&self.store), Arc::clone(server));
         let now_ms = self.clock.now_ms();
+        let passing = self.passing.lock().get(server).cloned();
         let known = blocking(move || {
             let nid = match store.server_nid(&name)? {
                 None if keep => Some(store.intern_server(&name)?),
@@ -216,15 +245,21 @@ impl Inner {
                 valid_until_ms: answer.valid_until_ms,
             };
             let Some(nid) = nid else {
-                return Ok((known, Some(row)));
+                let older = still_of_use(&answer.object, passing.unwrap_or_default());
+                let mut rows = vec![row];
+                rows.extend(older);
+                return Ok((known, Some(rows)));
             };
             let mut w = store.write();
             for (id, key) in changed {
                 w.put::<ServerKeys>(&(nid, id), &key);
             }
-            let before = last_answer(&snap, nid)?;
-            if first_hand || before.is_none_or(|b| b.valid_until_ms < row.valid_until_ms) {
+            let before = answers_of(&snap, nid)?;
+            let newest = before.first();
+            if first_hand || newest.is_none_or(|b| b.valid_until_ms < row.valid_until_ms) {
+                let older = still_of_use(&answer.object, before);
                 w.put::<KeyAnswers>(&nid, &row);
+                w.put::<OlderKeyAnswers>(&nid, &older);
             }
             // Not waited for: what is lost is asked for again.
             let _ = store.commit(w)?;
@@ -232,9 +267,9 @@ impl Inner {
         })
         .await??;
         let (mut known, unkept) = known;
-        if let Some(row) = unkept {
-            let bytes = row.json.len() + 200;
-            self.passing.lock().put(Arc::clone(server), row, bytes);
+        if let Some(rows) = unkept {
+            let bytes = rows.iter().map(|row| row.json.len() + 200).sum();
+            self.passing.lock().put(Arc::clone(server), rows, bytes);
         }
         known.keys.retain(|_, key| !self.revoked.holds(&key.public));
         self.remember(server, &Arc::new(known));

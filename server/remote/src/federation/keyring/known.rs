@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use skerry_core::ServerNid;
-use skerry_store::schema::remote::{KeyAnswer, KeyAnswers, ServerKey, ServerKeys};
+use skerry_core::canonical::{Mode, Object};
+use skerry_store::schema::remote::{KeyAnswer, KeyAnswers, OlderKeyAnswers, ServerKey, ServerKeys};
 use skerry_store::{Scan, Snapshot, StoreError};
+
+use super::notary::names_key;
 
 /// How many keys of one server are kept.
 const KEYS_MAX: usize = 256;
+/// How many earlier answers of one server are kept.
+const OLDER_MAX: usize = 8;
 
 /// What is known of a server's keys.
 #[derive(Clone, Debug, Default)]
@@ -77,7 +82,8 @@ impl Keys {
         self.0.remove(server)
     }
 
-    pub(super) fn meet(&self, wanted: &Wanted) -> bool {
+    /// Whether a key that somebody needs is among them.
+    pub(crate) fn meet(&self, wanted: &Wanted) -> bool {
         let known = self.0.get(&wanted.server);
         known.is_some_and(|known| wanted.is_met(known))
     }
@@ -133,12 +139,35 @@ impl Known {
     }
 }
 
-/// What a server last said.
-pub(super) fn last_answer(
-    snap: &Snapshot,
-    server: ServerNid,
-) -> Result<Option<KeyAnswer>, StoreError> {
-    snap.get::<KeyAnswers>(&server)
+/// What a server said that is still of use to others, newest first.
+pub(super) fn answers_of(snap: &Snapshot, server: ServerNid) -> Result<Vec<KeyAnswer>, StoreError> {
+    let mut answers: Vec<KeyAnswer> = snap.get::<KeyAnswers>(&server)?.into_iter().collect();
+    answers.extend(snap.get::<OlderKeyAnswers>(&server)?.unwrap_or_default());
+    Ok(answers)
+}
+
+/// Of what a server said before, newest first, what is still of use beside its newest answer: it
+/// names keys that nothing newer does.
+pub(super) fn still_of_use(newest: &Object, before: Vec<KeyAnswer>) -> Vec<KeyAnswer> {
+    let mut newer = vec![newest.clone()];
+    let mut kept = Vec::new();
+    for row in before {
+        let Ok(object) = Object::parse_within(row.json.as_bytes(), Mode::Lenient, usize::MAX)
+        else {
+            continue;
+        };
+        let is_new = |id: &str| !newer.iter().any(|answer| names_key(answer, id));
+        let mut lists = ["verify_keys", "old_verify_keys"].into_iter();
+        let says_more = lists.any(|list| {
+            let ids = object.object(list).into_iter().flat_map(Object::iter);
+            ids.into_iter().any(|(id, _)| is_new(id))
+        });
+        if says_more && kept.len() < OLDER_MAX {
+            kept.push(row);
+            newer.push(object);
+        }
+    }
+    kept
 }
 
 #[cfg(test)]

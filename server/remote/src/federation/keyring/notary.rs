@@ -15,7 +15,7 @@ use skerry_core::names;
 use skerry_store::schema::remote::KeyAnswer;
 use skerry_store::{StoreError, blocking};
 
-use super::known::last_answer;
+use super::known::answers_of;
 use super::{Inner, KeyRing};
 
 /// How many servers one query may ask for; the rest is passed over.
@@ -23,45 +23,48 @@ const SERVERS_MAX: usize = 100;
 /// How long asking for them may take in all. What is known is told then.
 const TIME: Duration = Duration::from_secs(20);
 
+/// What somebody wants to know of a server's keys. Times are in ms since the epoch; none: they
+/// should be good now.
+#[derive(Clone, Debug, Default)]
+pub struct KeysAsked {
+    /// The ids of the keys, and until when each should be good; empty: all keys are meant.
+    pub ids: BTreeMap<String, Option<u64>>,
+    /// Until when keys should be good where no ids are named.
+    pub until_ms: Option<u64>,
+}
+
 impl KeyRing {
     /// The keys of other servers, each answer signed by its server and by this one: the body of
-    /// `/_matrix/key/v2/query`. By server, the ids of the keys that are asked for with the time,
-    /// in ms since the epoch, until which they should be good; without ids all keys are meant.
+    /// `/_matrix/key/v2/query`.
     ///
     /// # Errors
     /// The store's.
-    pub async fn notary(
-        &self,
-        asked: BTreeMap<String, BTreeMap<String, u64>>,
-    ) -> Result<String, StoreError> {
+    pub async fn notary(&self, asked: BTreeMap<String, KeysAsked>) -> Result<String, StoreError> {
         let inner = &self.inner;
         let now_ms = inner.clock.now_ms();
         let mut answers: Vec<Value> = Vec::new();
         let mut others = Vec::new();
-        for (server, keys) in asked.into_iter().take(SERVERS_MAX) {
+        for (server, asked) in asked.into_iter().take(SERVERS_MAX) {
             if *server == *inner.own.name {
                 answers.push(inner.own.object(now_ms).into());
             } else if names::is_server_name(&server) && inner.peers.policy().permits(&server) {
-                others.push((Arc::from(server), keys));
+                others.push((Arc::from(server), asked));
             }
         }
         let until = tokio::time::Instant::now() + TIME;
-        let looking = others.into_iter().map(|(server, keys)| async move {
-            let fresh = inner.fresh(&server, &keys, now_ms);
+        let looking = others.into_iter().map(|(server, asked)| async move {
+            let fresh = inner.fresh(&server, &asked, now_ms);
             match tokio::time::timeout_at(until, fresh).await {
                 Ok(found) => found,
-                Err(_) => inner
-                    .stored(&server)
-                    .await
-                    .map(|row| row.as_ref().and_then(parsed)),
+                Err(_) => Ok(asked.choose(inner.said(&server).await?)),
             }
         });
-        let found: Vec<Result<Option<Object>, StoreError>> = futures_util::stream::iter(looking)
+        let found: Vec<Result<Vec<Object>, StoreError>> = futures_util::stream::iter(looking)
             .buffer_unordered(SERVERS_MAX)
             .collect()
             .await;
-        for object in found {
-            if let Some(mut object) = object? {
+        for objects in found {
+            for mut object in objects? {
                 inner.own.key.sign_object(&inner.own.name, &mut object);
                 answers.push(object.into());
             }
@@ -73,59 +76,106 @@ impl KeyRing {
 }
 
 impl Inner {
-    /// An answer of a server that is good for so long: a stored one, else one that it is asked
-    /// for, else the last there was.
+    /// Answers of a server that are good for so long: stored ones, else one that it is asked for
+    /// and what is stored by then.
     async fn fresh(
         &self,
         server: &Arc<str>,
-        keys: &BTreeMap<String, u64>,
+        asked: &KeysAsked,
         now_ms: u64,
-    ) -> Result<Option<Object>, StoreError> {
-        let stored = self.stored(server).await?;
-        let last = stored.as_ref().and_then(|row| Some((row, parsed(row)?)));
-        if let Some((row, object)) = &last
-            && is_fresh(row, object, keys, now_ms)
-        {
-            return Ok(Some(object.clone()));
+    ) -> Result<Vec<Object>, StoreError> {
+        let said = self.said(server).await?;
+        if !asked.is_met(&said, now_ms) {
+            // It is never closed.
+            let _place = self.for_others.acquire().await;
+            self.ask_again(server).await?;
+            return Ok(asked.choose(self.said(server).await?));
         }
-        let last = last.map(|(_, object)| object);
-        // It is never closed.
-        let _place = self.for_others.acquire().await;
-        if let Some(new) = self.ask(server, false, |_| false).await? {
-            return Ok(Some(new));
-        }
-        // Somebody else may have asked meanwhile.
-        let stored = self.stored(server).await?;
-        Ok(stored.as_ref().and_then(parsed).or(last))
+        Ok(asked.choose(said))
     }
 
-    async fn stored(&self, server: &Arc<str>) -> Result<Option<KeyAnswer>, StoreError> {
+    /// What a server said that is still known, newest first.
+    async fn said(&self, server: &Arc<str>) -> Result<Vec<Said>, StoreError> {
         let passing = self.passing.lock().get(server).cloned();
-        if passing.is_some() {
-            return Ok(passing);
-        }
-        let (store, server) = (Arc::clone(&self.store), Arc::clone(server));
-        blocking(move || match store.server_nid(&server)? {
-            Some(nid) => last_answer(&store.newest(), nid),
-            None => Ok(None),
-        })
-        .await?
+        let rows = match passing {
+            Some(rows) => rows,
+            None => {
+                let (store, server) = (Arc::clone(&self.store), Arc::clone(server));
+                let read = blocking(move || match store.server_nid(&server)? {
+                    Some(nid) => answers_of(&store.newest(), nid),
+                    None => Ok(Vec::new()),
+                });
+                read.await??
+            }
+        };
+        Ok(rows.into_iter().filter_map(Said::read).collect())
     }
 }
 
-fn parsed(row: &KeyAnswer) -> Option<Object> {
-    Object::parse_within(row.json.as_bytes(), Mode::Lenient, usize::MAX).ok()
+/// An answer that a server gave, and what is known of it.
+struct Said {
+    row: KeyAnswer,
+    object: Object,
 }
 
-/// Whether a stored answer can be told again: it names the keys, is good for long enough, and has
-/// not lived through the half of its time.
-fn is_fresh(row: &KeyAnswer, object: &Object, keys: &BTreeMap<String, u64>, now_ms: u64) -> bool {
-    let half = row.valid_until_ms.saturating_sub(row.fetched_ms) / 2;
-    let named = |list: &str, id: &str| object.object(list).is_some_and(|all| all.get(id).is_some());
-    let until_ms = keys.values().copied().max().unwrap_or(0).max(now_ms);
-    now_ms < row.fetched_ms.saturating_add(half)
-        && row.valid_until_ms >= until_ms
-        && keys
-            .keys()
-            .all(|id| named("verify_keys", id) || named("old_verify_keys", id))
+impl Said {
+    fn read(row: KeyAnswer) -> Option<Said> {
+        let object = Object::parse_within(row.json.as_bytes(), Mode::Lenient, usize::MAX).ok()?;
+        Some(Said { row, object })
+    }
+
+    fn names(&self, id: &str) -> bool {
+        names_key(&self.object, id)
+    }
+
+    /// Whether it can be told again: it is good for as long as is wanted; where nobody says how
+    /// long that is, it has not lived through the half of its time.
+    fn is_good(&self, until_ms: Option<u64>, now_ms: u64) -> bool {
+        let row = &self.row;
+        let half = row.valid_until_ms.saturating_sub(row.fetched_ms) / 2;
+        match until_ms {
+            Some(until_ms) => row.valid_until_ms >= until_ms,
+            None => row.valid_until_ms >= now_ms && now_ms < row.fetched_ms.saturating_add(half),
+        }
+    }
+}
+
+/// Whether an answer names a key, as one in use or as one of before.
+pub(super) fn names_key(answer: &Object, id: &str) -> bool {
+    let named = |list: &str| answer.object(list).is_some_and(|all| all.get(id).is_some());
+    named("verify_keys") || named("old_verify_keys")
+}
+
+impl KeysAsked {
+    /// Whether what a server said does for it.
+    fn is_met(&self, said: &[Said], now_ms: u64) -> bool {
+        let mut ids = self.ids.iter();
+        let newest = |id: &str| said.iter().find(|one| one.names(id));
+        match self.ids.is_empty() {
+            true => said
+                .first()
+                .is_some_and(|one| one.is_good(self.until_ms, now_ms)),
+            false => ids.all(|(id, until)| newest(id).is_some_and(|s| s.is_good(*until, now_ms))),
+        }
+    }
+
+    /// The answers that say most about what is asked: of each key the newest that names it, and
+    /// where none does the newest of all.
+    fn choose(&self, said: Vec<Said>) -> Vec<Object> {
+        let mut open: Vec<&String> = self.ids.keys().collect();
+        let (mut chosen, mut newest) = (Vec::new(), None);
+        for one in said {
+            let before = open.len();
+            open.retain(|id| !one.names(id));
+            if open.len() < before {
+                chosen.push(one.object);
+            } else if newest.is_none() {
+                newest = Some(one.object);
+            }
+        }
+        if chosen.is_empty() {
+            chosen.extend(newest);
+        }
+        chosen
+    }
 }

@@ -174,11 +174,13 @@ async fn a_server_that_does_not_answer_is_not_asked_again_at_once() {
     assert_eq!(find(&keys, &one.name, Moment::Request(NOW)).await, public);
 }
 
-fn query(servers: &[(&str, &[(&str, u64)])]) -> BTreeMap<String, BTreeMap<String, u64>> {
+fn query(servers: &[(&str, &[(&str, u64)])]) -> BTreeMap<String, KeysAsked> {
     let keys = |keys: &[(&str, u64)]| {
-        keys.iter()
-            .map(|(id, ms)| ((*id).to_owned(), *ms))
-            .collect()
+        let ids = keys.iter().map(|(id, ms)| ((*id).to_owned(), Some(*ms)));
+        KeysAsked {
+            ids: ids.collect(),
+            until_ms: None,
+        }
     };
     let servers = servers
         .iter()
@@ -231,6 +233,71 @@ async fn others_are_told_keys_signed_by_both() {
     assert!(of_one(told).is_some());
     // Nothing of a stranger is kept.
     assert_eq!(store.server_nid(&one.name).unwrap(), None);
+}
+
+/// An answer of a server whose only key is this one.
+fn with_key(fake: &Fake, seed: u8, version: &str, valid_until_ms: u64) -> Object {
+    let key = SigningKey::from_seed(&[seed; 32], version).unwrap();
+    let mut answer = crate::federation::fakes::unsigned_keys(&fake.name, &key, valid_until_ms);
+    key.sign_object(&fake.name, &mut answer);
+    answer
+}
+
+#[tokio::test]
+async fn others_are_told_old_keys_that_their_server_has_forgotten() {
+    // Of a stranger, and of one whose keys are kept.
+    for known in [false, true] {
+        let world = World::new();
+        let (store, one) = (world.store(), world.server("one.test").await);
+        if known {
+            store.intern_server(&one.name).unwrap();
+        }
+        let keys = world.keys_of(&world.peers(&store), &store, &[]);
+        let ask = |id: &'static str, until_ms: u64| {
+            let (keys, name) = (keys.clone(), one.name.clone());
+            async move {
+                let told = keys.notary(query(&[(&name, &[(id, until_ms)])])).await;
+                answers(&told.unwrap())
+            }
+        };
+        let names =
+            |answer: &Object, id: &str| answer.object("verify_keys").unwrap().get(id).is_some();
+        one.answers_keys(with_key(&one, 5, "old", NOW - DAY_MS));
+        let told = ask("ed25519:old", 0).await;
+        assert!(told.len() == 1 && names(&told[0], "ed25519:old"));
+        // It is told again as long as it is good for what is asked, else its server is asked.
+        ask("ed25519:old", NOW - DAY_MS).await;
+        assert_eq!(one.asked_for(KEYS).len(), 1);
+        one.answers_keys(with_key(&one, 6, "new", NOW + DAY_MS));
+        let told = ask("ed25519:old", NOW).await;
+        assert_eq!(one.asked_for(KEYS).len(), 2);
+        assert!(
+            told.len() == 1 && names(&told[0], "ed25519:old"),
+            "the last there is"
+        );
+        let told = ask("ed25519:new", NOW).await;
+        assert!(told.len() == 1 && names(&told[0], "ed25519:new"));
+        let told = ask("ed25519:old", NOW - DAY_MS).await;
+        assert!(told.len() == 1 && names(&told[0], "ed25519:old"));
+        assert_eq!(one.asked_for(KEYS).len(), 2);
+        // Nobody makes us knock at it without end, and a failure does not take back what is known.
+        one.answers(|_| (400, "{}".to_owned()));
+        for _ in 0..50 {
+            assert!(names(&ask("ed25519:old", NOW).await[0], "ed25519:old"));
+        }
+        assert_eq!(one.asked_for(KEYS).len(), 6, "once, and five times more");
+        let all = KeysAsked {
+            until_ms: Some(NOW),
+            ..KeysAsked::default()
+        };
+        let told = keys.notary(BTreeMap::from([(one.name.to_string(), all)]));
+        let told = answers(&told.await.unwrap());
+        assert!(
+            told.len() == 1 && names(&told[0], "ed25519:new"),
+            "all: the newest word"
+        );
+        assert_eq!(one.asked_for(KEYS).len(), 6);
+    }
 }
 
 #[tokio::test]
@@ -290,7 +357,9 @@ async fn palpo_ssrf_a_notary_does_not_knock_in_its_own_network() {
         format!("x@127.0.0.1:{port}"),
         "denied.test".to_owned(),
     ];
-    let asked = names.iter().map(|name| (name.clone(), BTreeMap::new()));
+    let asked = names
+        .iter()
+        .map(|name| (name.clone(), KeysAsked::default()));
     let told = keys.notary(asked.collect()).await.unwrap();
     assert!(answers(&told).is_empty(), "{told}");
     assert!(one.asked().is_empty());

@@ -8,6 +8,8 @@ use crate::http::HttpError;
 
 /// How much of what a server says in words is kept, in characters.
 const WORDS_MAX: usize = 256;
+/// The longest room version that is repeated, in bytes.
+const VERSION_MAX: usize = 32;
 
 /// Why a server did not give what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +38,8 @@ pub enum PeerError {
         errcode: Option<String>,
         /// In words, at most 256 characters of them.
         error: String,
+        /// The version of the room, where that is what it refuses for.
+        room_version: Option<String>,
         /// For how long it wants not to be asked again.
         retry_after: Option<Duration>,
     },
@@ -67,6 +71,7 @@ impl PeerError {
             errcode: Option<String>,
             #[serde(default)]
             error: String,
+            room_version: Option<String>,
             retry_after_ms: Option<u64>,
         }
         let said: Said = serde_json::from_slice(body).unwrap_or_default();
@@ -76,6 +81,9 @@ impl PeerError {
             status,
             errcode: said.errcode.filter(is_code),
             error: said.error.chars().take(WORDS_MAX).collect(),
+            room_version: said
+                .room_version
+                .filter(|version| version.len() <= VERSION_MAX),
             retry_after: retry_after.or(said.retry_after_ms.map(Duration::from_millis)),
         }
     }

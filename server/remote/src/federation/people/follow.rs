@@ -46,6 +46,8 @@ struct After {
     retry: BTreeSet<RoomNid>,
     /// Who is to be introduced to which servers.
     greet: Vec<(UserNid, Vec<ServerNid>)>,
+    /// Somebody has come into a room.
+    came: bool,
 }
 
 /// Makes the cursor, so that the first start after an update does not tell of years ago.
@@ -197,6 +199,9 @@ impl Inner {
         for (user, servers) in std::mem::take(&mut after.greet) {
             self.greet(user, &servers)?;
         }
+        if std::mem::take(&mut after.came) {
+            self.note_early()?;
+        }
         Ok((progress, after))
     }
 
@@ -227,7 +232,10 @@ impl Inner {
             } => {
                 self.fans.forget(self.is_ours(user)?.then_some(user));
                 match membership {
-                    Membership::Join => self.note_join(snap, plan, after, room, user)?,
+                    Membership::Join => {
+                        after.came = true;
+                        self.note_join(snap, plan, after, room, user)?;
+                    }
                     Membership::Leave | Membership::Ban => {
                         self.note_leave(snap, plan, room, user, pos)?;
                     }

@@ -194,7 +194,6 @@ impl Inner {
         if !self.presence {
             return Ok(());
         }
-        let snap = self.store.snapshot();
         for given in presence.push.into_iter().take(ENTRIES_MAX) {
             let Ok(given) = serde_json::from_value::<PresenceOf>(given) else {
                 continue;
@@ -203,16 +202,14 @@ impl Inner {
             let Some(state) = state.filter(|_| is_of(&given.user_id, origin)) else {
                 continue;
             };
-            if let Some(user) = self.met(&snap, &given.user_id)? {
-                let words = given.status_msg;
-                let told = PresenceAbroad {
-                    state,
-                    status_msg: words.filter(|t| !t.is_empty() && t.len() <= STATUS_BYTES_MAX),
-                    last_active_ago_ms: given.last_active_ago,
-                    currently_active: given.currently_active,
-                };
-                self.accounts.presence().tell_abroad(user, told);
-            }
+            let words = given.status_msg;
+            let told = PresenceAbroad {
+                state,
+                status_msg: words.filter(|t| !t.is_empty() && t.len() <= STATUS_BYTES_MAX),
+                last_active_ago_ms: given.last_active_ago,
+                currently_active: given.currently_active,
+            };
+            self.note_presence(&given.user_id, told)?;
         }
         Ok(())
     }

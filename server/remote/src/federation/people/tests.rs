@@ -253,6 +253,25 @@ async fn presence_crosses_over() {
 }
 
 #[tokio::test]
+async fn presence_that_is_told_too_early_counts_once_a_room_is_shared() {
+    let pair = Pair::new(true).await;
+    pair.run();
+    let dave = format!("@dave:{HERE}");
+    let said = json!({ "push": [{ "user_id": dave, "presence": "online", "last_active_ago": 7 }] });
+    let state = || {
+        let user = pair.there.store.intern_user(&dave).unwrap();
+        pair.there.accounts.presence().of(user).state
+    };
+    pair.there.take(HERE, "m.presence", &said).await;
+    // Nobody speaks of the users of others, however early.
+    pair.there.take("evil.test", "m.presence", &said).await;
+    assert_eq!(state(), PresenceState::Offline);
+    pair.there.add_member(&pair.room, "dave", HERE);
+    until("dave is there", async || state() == PresenceState::Online).await;
+    pair.stop();
+}
+
+#[tokio::test]
 async fn presence_that_is_off_is_neither_told_nor_taken() {
     let pair = Pair::new(false).await;
     pair.run();

@@ -122,7 +122,7 @@ impl Inner {
             }
             let mut queues = self.queues.lock();
             for (server, alone) in all {
-                if !wanted(server, row.pos) {
+                if row.from == Some(server) || !wanted(server, row.pos) {
                     continue;
                 }
                 let Some(Some(name)) = names.get(&server) else {

@@ -1,6 +1,6 @@
 //! Where outgoing events come from.
 
-use skerry_core::{EventNid, Pos, RoomNid, ServerNid};
+use skerry_core::{EventNid, Pos, RoomNid, ServerNid, names};
 use skerry_room::Rooms;
 use skerry_store::{Snapshot, StoreError};
 
@@ -15,6 +15,8 @@ pub(crate) struct Outgoing {
     pub(crate) event: EventNid,
     /// Servers that are to get it although they have no joined member (any more).
     pub(crate) also: Vec<ServerNid>,
+    /// The other server whose user it is of, and which gave it to us: it has it.
+    pub(crate) from: Option<ServerNid>,
 }
 
 /// Where outgoing events come from; a seam for tests.
@@ -51,13 +53,16 @@ impl Source for Rooms {
         limit: usize,
     ) -> Result<Vec<Outgoing>, StoreError> {
         let rows = Rooms::outgoing(self, snap, after, limit)?;
-        let rows = rows.into_iter().map(|(pos, row)| Outgoing {
-            pos,
-            room: row.room,
-            event: row.event,
-            also: row.also,
+        let rows = rows.into_iter().map(|(pos, row)| {
+            Ok(Outgoing {
+                pos,
+                room: row.room,
+                from: from(self, snap, row.event)?,
+                event: row.event,
+                also: row.also,
+            })
         });
-        Ok(rows.collect())
+        rows.collect()
     }
 
     fn servers(&self, snap: &Snapshot, room: RoomNid) -> Result<Vec<ServerNid>, StoreError> {
@@ -78,5 +83,17 @@ impl Source for Rooms {
 
     fn forget(&self, upto: Pos) -> Result<(), StoreError> {
         self.trim_outgoing(upto)
+    }
+}
+
+/// The other server whose user an event is of, if it is not of ours.
+fn from(rooms: &Rooms, snap: &Snapshot, event: EventNid) -> Result<Option<ServerNid>, StoreError> {
+    let Some(held) = rooms.event(snap, event)? else {
+        return Ok(None);
+    };
+    let sender = held.event.sender();
+    match names::server_of(sender).filter(|_| !rooms.is_local(sender)) {
+        Some(server) => rooms.store().server_nid(server),
+        None => Ok(None),
     }
 }

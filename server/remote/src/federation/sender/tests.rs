@@ -137,6 +137,11 @@ impl House {
 
     /// An event of a room, with the commit that tells of it.
     fn event(&self, room: RoomNid, also: &[&Fake]) -> u64 {
+        self.event_from(room, also, None)
+    }
+
+    /// The same of an event that a server gave us for all others.
+    fn event_from(&self, room: RoomNid, also: &[&Fake], from: Option<&Fake>) -> u64 {
         let mut w = self.store.write();
         let stamp = w.stamp();
         w.put::<SendBehind>(&ServerNid(u64::MAX), &stamp);
@@ -147,6 +152,7 @@ impl House {
             room,
             event: EventNid(pos.0),
             also: also.iter().map(|fake| self.server(fake)).collect(),
+            from: from.map(|fake| self.server(fake)),
         });
         drop(rows);
         w.delete::<SendBehind>(&ServerNid(u64::MAX));
@@ -256,6 +262,25 @@ async fn events_go_to_the_servers_of_their_room_in_order() {
         house.store.newest().get::<SendSeen>(&()).unwrap(),
         Some(Pos(pdus(&one)[119]))
     );
+}
+
+#[tokio::test]
+async fn who_gave_us_an_event_is_not_given_it_back() {
+    let mut house = House::new();
+    let (one, two) = (
+        house.world.server("one.test").await,
+        house.world.server("two.test").await,
+    );
+    house.joined(ROOM, &[&one, &two]);
+    house.start();
+    let theirs = house.event_from(ROOM, &[], Some(&one));
+    let ours = house.event(ROOM, &[]);
+    until("both were told", || {
+        pdus(&one).contains(&ours) && pdus(&two).contains(&ours)
+    })
+    .await;
+    assert_eq!((pdus(&one), pdus(&two)), (vec![ours], vec![theirs, ours]));
+    house.stop().await;
 }
 
 #[tokio::test]

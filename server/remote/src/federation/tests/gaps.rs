@@ -87,6 +87,28 @@ async fn where_nothing_between_is_given_the_state_is_fetched() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_does_not_show_what_comes_before_an_event_has_not_sent_one() {
+    let far = Far::open(RoomVersion::V11);
+    let us = joined(&far).await;
+    far.chat(0, 1);
+    let last = far.chat(1, 2);
+    far.fault(
+        "get_missing_events",
+        Fault::Instead(json!({ "events": [] })),
+    );
+    let verdicts = receive(&us, &far, vec![last.clone()]).await;
+    assert!(
+        matches!(verdicts[0], Err(FederationError::Incomplete { .. })),
+        "{verdicts:?}"
+    );
+    assert_eq!(far.count("get_missing_events"), 1);
+    assert_eq!(far.count("state_ids"), 0, "its word is not taken for it");
+    far.heal();
+    assert!(accepted(&receive(&us, &far, vec![last]).await));
+    assert_eq!(us.bodies(&far.room_id()), ["m0", "m1"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_missing_ancestors_cost_a_few_requests() {
     let far = Far::open(RoomVersion::V11);
     let us = joined(&far).await;

@@ -112,6 +112,19 @@ async fn what_is_wrong_with_a_pdu_is_said_at_once() {
         errors.iter().any(|error| error.contains("65536")),
         "{answer}"
     );
+    // One whose signature is not good, under a key that is known.
+    let forged = other.message(&mut entered, &bob, "forged");
+    let mut pdu: Value = serde_json::from_str(forged.json()).unwrap();
+    let signatures = pdu["signatures"]["other.example"].as_object_mut().unwrap();
+    for signature in signatures.values_mut() {
+        *signature = json!("A".repeat(86));
+    }
+    let after = other.message(&mut entered, &bob, "after");
+    let pdus = [&*pdu.to_string(), after.json()];
+    let (_, answer) = other.send(ONE, "1b", &pdus, &[]).await;
+    let said = &answer["pdus"][forged.event_id()]["error"];
+    assert!(said.as_str().unwrap().contains("signature"), "{answer}");
+    assert_eq!(answer["pdus"][after.event_id()], json!({}));
     // More than a transaction may hold.
     let many = vec!["{}"; 51];
     let (status, answer) = other.send(ONE, "2", &many, &[]).await;
@@ -191,6 +204,61 @@ async fn templates_are_for_the_users_of_who_asks() {
         said,
         (400, &json!("M_INCOMPATIBLE_ROOM_VERSION"), &json!("12"))
     );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_nobody_signed_is_not_taken() {
+    let scene = scene().await;
+    let other = &scene.other;
+    let made = other
+        .get(ONE, &make_join(&scene.room, &other.user("bob")))
+        .await;
+    let event = other.from_template(RoomVersion::V12, &made["event"]);
+    let mut forged: Value = serde_json::from_str(event.json()).unwrap();
+    forged["signatures"] = json!({ "other.example": { "ed25519:test": "A".repeat(86) } });
+    let (room, id) = (escape(&scene.room), escape(event.event_id()));
+    let path = format!("/_matrix/federation/v2/send_join/{room}/{id}");
+    let forged = forged.to_string();
+    let (status, answer) = other.ask(ONE, Method::PUT, &path, Some(&forged)).await;
+    let said = (status, &answer["errcode"]);
+    assert_eq!(said, (400, &json!("M_INVALID_PARAM")));
+    // Nothing that is no JSON object can have been signed.
+    for body in ["{\"a\":", "[]", "7"] {
+        let (status, answer) = other.ask(ONE, Method::PUT, &path, Some(body)).await;
+        let said = (status, &answer["errcode"]);
+        assert_eq!(said, (401, &json!("M_UNAUTHORIZED")), "{body}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_kept_out_learns_nothing() {
+    let scene = scene().await;
+    let other = &scene.other;
+    let bob = other.user("bob");
+    let entered = other.join(ONE, &scene.room, &bob).await;
+    let nobody = format!("@nobody:{ONE}");
+    let member = ("m.room.member", Some(&*nobody));
+    let invite = other.event(&entered, &bob, member, &json!({ "membership": "invite" }));
+    let (room, id) = (escape(&scene.room), escape(invite.event_id()));
+    let invited = format!("/_matrix/federation/v2/invite/{room}/{id}");
+    let body = format!(
+        "{{\"room_version\":\"{}\",\"event\":{},\"invite_room_state\":[]}}",
+        entered.version,
+        invite.json()
+    );
+    let missing = format!("/_matrix/federation/v1/get_missing_events/{room}");
+    let invite_it = || other.ask(ONE, Method::PUT, &invited, Some(&body));
+    let ask_for_nothing = || other.ask(ONE, Method::POST, &missing, Some("{}"));
+    let (status, answer) = invite_it().await;
+    assert_eq!((status, &answer["errcode"]), (404, &json!("M_NOT_FOUND")));
+    assert_eq!(ask_for_nothing().await, (200, json!({ "events": [] })));
+    let path = format!("/_matrix/client/v3/rooms/{room}/state/m.room.server_acl");
+    let acl = json!({ "allow": ["*"], "deny": ["other.example"] });
+    let token = Some(&*scene.alice.token);
+    scene.one.ok(Method::PUT, &path, token, Some(acl)).await;
+    for (status, answer) in [invite_it().await, ask_for_nothing().await] {
+        assert_eq!((status, &answer["errcode"]), (403, &json!("M_FORBIDDEN")));
+    }
 }
 
 /// CVE-2026-24471 and its like, from the other side: what is sent as a join is one, of the

@@ -476,7 +476,7 @@ impl Side {
     }
 
     /// Joins a user to a room by rows alone.
-    fn add_member(&self, room_id: &str, name: &str, server: &str) {
+    pub fn add_member(&self, room_id: &str, name: &str, server: &str) {
         self.set_member(room_id, (name, server), Membership::Join);
     }
 
