@@ -241,10 +241,12 @@ async fn who_is_kept_out_learns_nothing() {
     let invite = other.event(&entered, &bob, member, &json!({ "membership": "invite" }));
     let (room, id) = (escape(&scene.room), escape(invite.event_id()));
     let invited = format!("/_matrix/federation/v2/invite/{room}/{id}");
+    let create = entered.state.iter().find(|event| event.is_create());
     let body = format!(
-        "{{\"room_version\":\"{}\",\"event\":{},\"invite_room_state\":[]}}",
+        "{{\"room_version\":\"{}\",\"event\":{},\"invite_room_state\":[{}]}}",
         entered.version,
-        invite.json()
+        invite.json(),
+        create.unwrap().json()
     );
     let missing = format!("/_matrix/federation/v1/get_missing_events/{room}");
     let invite_it = || other.ask(ONE, Method::PUT, &invited, Some(&body));
