@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -25,6 +25,7 @@ use crate::compress::{self, Asker};
 use crate::headers::{self, Hsts};
 use crate::limits::Place;
 use crate::proxy_protocol;
+use crate::rates;
 use crate::serve::{Peer, Shared, Wire};
 use crate::tls::ACME_TLS;
 use crate::wire::{Activity, Patience, Watched};
@@ -118,8 +119,15 @@ async fn introduce(
             }
         }
     }
+    if !counted {
+        return Some((addr, None));
+    }
+    if shared.rates.take(addr.ip(), Instant::now()).is_err() {
+        tracing::debug!(peer = %addr, "dropped, it asks too much");
+        return None;
+    }
     let most = settings.limits.per_address;
-    if !counted || most == 0 {
+    if most == 0 {
         return Some((addr, None));
     }
     let place = shared.places.take(addr.ip(), most);
@@ -263,6 +271,12 @@ async fn routed(client: &Client, request: Request<Incoming>) -> Response<Body> {
     let (trusted, header) = (&settings.trusted, settings.client_header);
     let asker = Asker::of(request.method(), request.headers());
     let from = client_of(client.peer, request.headers(), trusted, header);
+    if !trusted.contains(from.ip())
+        && let Err(wait) = client.shared.rates.take(from.ip(), Instant::now())
+    {
+        tracing::debug!(%from, "refused, it asks too much");
+        return rates::busy(wait);
+    }
     let slow = Arc::new(AtomicBool::new(false));
     let mut request = request.map(|body| match body.is_end_stream() {
         true => Body::empty(),

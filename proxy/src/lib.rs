@@ -17,6 +17,7 @@ mod inherited;
 mod limits;
 mod listener;
 mod proxy_protocol;
+mod rates;
 mod serve;
 mod tls;
 mod wire;

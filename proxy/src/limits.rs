@@ -27,6 +27,10 @@ pub struct Limits {
     /// How many connections an address may have open; IPv6 addresses count by /64. Trusted
     /// proxies and Unix sockets are not counted. 0 is no limit.
     pub per_address: u32,
+    /// How many requests a second an address may make over a longer time, and ten times as many at
+    /// once; a connection counts as one. Trusted proxies, Unix sockets and this machine are not
+    /// counted. 0 is no limit.
+    pub requests: u32,
     /// How many connections may be open at once, over all ports; further ones wait.
     pub max_connections: usize,
     /// How long open requests get to finish at the end.
@@ -46,6 +50,7 @@ impl Default for Limits {
             stalled_write: Duration::from_secs(30),
             idle: Duration::from_secs(120),
             per_address: 256,
+            requests: 200,
             max_connections: 4096,
             drain: Duration::from_secs(5),
             certificate_check: Duration::from_secs(60),
@@ -102,7 +107,7 @@ impl Drop for Place {
 }
 
 /// Who has one IPv6 address has a /64.
-fn network_of(addr: IpAddr) -> IpAddr {
+pub(crate) fn network_of(addr: IpAddr) -> IpAddr {
     match addr.to_canonical() {
         IpAddr::V6(addr) => IpAddr::V6(Ipv6Addr::from_bits(addr.to_bits() >> 64 << 64)),
         four => four,

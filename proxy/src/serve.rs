@@ -16,6 +16,7 @@ use crate::connection;
 use crate::headers::Hsts;
 use crate::limits::{Limits, Places};
 use crate::listener::{Listener, Socket};
+use crate::rates::Rates;
 use crate::tls::{self, TlsDoor};
 
 /// A listener and what it serves.
@@ -62,6 +63,7 @@ pub(crate) struct Shared {
     pub(crate) proxy_protocol: bool,
     pub(crate) redirect: Option<String>,
     pub(crate) places: Arc<Places>,
+    pub(crate) rates: Arc<Rates>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -72,6 +74,7 @@ pub async fn serve(doors: Vec<Door>, settings: Settings, orders: Orders) {
     let most = settings.limits.max_connections;
     let room = Arc::new(Semaphore::new(most));
     let places = Arc::new(Places::default());
+    let rates = Arc::new(Rates::new(settings.limits.requests));
     let mut loops = JoinSet::new();
     if let Some(acme) = &settings.acme {
         let orders = orders.clone();
@@ -98,6 +101,7 @@ pub async fn serve(doors: Vec<Door>, settings: Settings, orders: Orders) {
             proxy_protocol: listener.proxy_protocol,
             redirect: listener.redirect.clone(),
             places: Arc::clone(&places),
+            rates: Arc::clone(&rates),
             stop: orders.stop.clone(),
         });
         loops.spawn(accept_loop(listener, shared, room));

@@ -28,6 +28,7 @@ fn the_defaults() {
     assert_eq!(limits.head_bytes, 32 << 10);
     assert_eq!((limits.body_rate, limits.body_grace.as_secs()), (1024, 10));
     assert_eq!((limits.per_address, limits.max_connections), (256, 4096));
+    assert_eq!(limits.requests, 200);
 }
 
 fn head_of(bytes: usize) -> Vec<u8> {
@@ -323,4 +324,61 @@ async fn http_2_keeps_the_limits_of_time_as_well() {
         .await
         .expect("it stays open");
     assert!(begun.elapsed() < Duration::from_secs(4));
+}
+
+#[tokio::test]
+async fn the_requests_of_one_address() {
+    let limits = Limits {
+        requests: 1,
+        ..Limits::default()
+    };
+    let settings = Settings {
+        limits,
+        ..trusting(&["loopback"])
+    };
+    let running = start_with(&spec(any_port(), None), settings.clone()).await;
+    let ask = async |from: &str| {
+        let ask = format!("GET / HTTP/1.1\r\nhost: x\r\n{from}connection: close\r\n\r\n");
+        exchange(connect(&running).await, ask.as_bytes()).await
+    };
+    let begun = Instant::now();
+    let mut refused = None;
+    for n in 0..40 {
+        let answer = ask(&format!("x-forwarded-for: 2001:db8::{n}\r\n")).await;
+        if answer.starts_with("HTTP/1.1 429") {
+            refused = Some((n, answer));
+            break;
+        }
+        assert!(answer.ends_with("here"), "{answer}");
+    }
+    let (n, answer) = refused.expect("a network may ask for ever");
+    let most = 10 + begun.elapsed().as_secs() + 1;
+    assert!((10..=most).contains(&n), "{n}");
+    assert!(answer.contains("retry-after: 1\r\n"), "{answer}");
+    assert!(
+        answer.contains("\"errcode\":\"M_LIMIT_EXCEEDED\""),
+        "{answer}"
+    );
+    // Others may, and so may the proxy itself, and who does not come through it.
+    let other = ask("x-forwarded-for: 2001:db8:0:1::1\r\n").await;
+    assert!(other.ends_with("here"), "{other}");
+    for _ in 0..30 {
+        assert!(ask("").await.ends_with("here"));
+    }
+    // A connection counts as a request, where it is seen whose it is.
+    let introduced = ListenerSpec {
+        proxy_protocol: true,
+        ..spec(any_port(), None)
+    };
+    let running = start_with(&introduced, settings).await;
+    let ask = [&b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"[..], ASK].concat();
+    let mut answered = 0;
+    while exchange(connect(&running).await, &ask)
+        .await
+        .ends_with("here")
+    {
+        answered += 1;
+        assert!(answered < 40, "it may connect for ever");
+    }
+    assert!(answered >= 5, "{answered}");
 }

@@ -28,6 +28,7 @@ use std::time::Duration;
 use ruma_common::ServerName;
 use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
+use skerry_http::RateLimits;
 use skerry_media::prune::Schedule;
 use skerry_media::{Unauthenticated, WorkerSettings};
 use skerry_proxy::ListenerSpec;
@@ -122,8 +123,8 @@ pub struct Config {
     pub web: Web,
     /// More for `/.well-known/matrix`.
     pub well_known: WellKnown,
-    /// Whether requests are limited.
-    pub rate_limit: bool,
+    /// How much of each kind people, servers and addresses may do.
+    pub rates: RateLimits,
     /// Application services, as their registration files say.
     pub appservices: Vec<appservice::Registration>,
     /// What to log.
@@ -361,7 +362,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         url_preview: preview::check(raw)?,
         web: web::web(raw, &data_dir)?,
         well_known: web::well_known(raw)?,
-        rate_limit: raw.rate_limit.enabled,
+        rates: front::rates(&raw)?,
         appservices: appservices(raw)?,
         log: log(raw)?,
         ignored: ignored(raw),

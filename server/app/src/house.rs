@@ -303,9 +303,7 @@ impl House {
         let federation = self.outgoing.federation.clone();
         let authenticator = Arc::new(TokenAuthenticator::new(self.accounts.clone(), federation));
         let options = Options {
-            rates: RateLimits {
-                enabled: self.config.rate_limit,
-            },
+            rates: self.config.rates,
             query_tokens: self.config.query_tokens,
             stop,
             ..Options::default()
@@ -373,7 +371,10 @@ impl House {
     pub fn admin_router(&self) -> Router {
         let admin = self.admin();
         let options = Options {
-            rates: RateLimits { enabled: false },
+            rates: RateLimits {
+                enabled: false,
+                ..RateLimits::default()
+            },
             ..Options::default()
         };
         Shell::builder(options, Arc::new(NoTokens), Arc::clone(&self.clock))

@@ -14,13 +14,13 @@ use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
-    route!(GET "/_matrix/federation/v1/event/{eventId}", Server, Heavy, event),
-    route!(GET "/_matrix/federation/v1/event_auth/{roomId}/{eventId}", Server, Heavy, event_auth),
-    route!(GET "/_matrix/federation/v1/state/{roomId}", Server, Heavy, state),
-    route!(GET "/_matrix/federation/v1/state_ids/{roomId}", Server, Heavy, state_ids),
-    route!(GET "/_matrix/federation/v1/backfill/{roomId}", Server, Heavy, backfill),
-    route!(POST "/_matrix/federation/v1/get_missing_events/{roomId}", Server, Heavy, missing),
-    route!(GET "/_matrix/federation/v1/timestamp_to_event/{roomId}", Server, Heavy, timestamp),
+    route!(GET "/_matrix/federation/v1/event/{eventId}", Server, Federation, event),
+    route!(GET "/_matrix/federation/v1/event_auth/{roomId}/{eventId}", Server, Federation, event_auth),
+    route!(GET "/_matrix/federation/v1/state/{roomId}", Server, Federation, state),
+    route!(GET "/_matrix/federation/v1/state_ids/{roomId}", Server, Federation, state_ids),
+    route!(GET "/_matrix/federation/v1/backfill/{roomId}", Server, Federation, backfill),
+    route!(POST "/_matrix/federation/v1/get_missing_events/{roomId}", Server, Federation, missing),
+    route!(GET "/_matrix/federation/v1/timestamp_to_event/{roomId}", Server, Federation, timestamp),
 ];
 
 /// The most ids of events of one list that are looked at.

@@ -10,9 +10,9 @@ use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
-    route!(GET "/_matrix/federation/v1/user/devices/{userId}", Server, Heavy, devices),
-    route!(POST "/_matrix/federation/v1/user/keys/query", Server, Heavy, query),
-    route!(POST "/_matrix/federation/v1/user/keys/claim", Server, Heavy, claim),
+    route!(GET "/_matrix/federation/v1/user/devices/{userId}", Server, Federation, devices),
+    route!(POST "/_matrix/federation/v1/user/keys/query", Server, Federation, query),
+    route!(POST "/_matrix/federation/v1/user/keys/claim", Server, Federation, claim),
 ];
 
 /// `GET /user/devices/{userId}`

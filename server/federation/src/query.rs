@@ -14,11 +14,11 @@ use crate::{Ctx, fault};
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(GET "/_matrix/federation/v1/version", None, Free, version),
-    route!(GET "/_matrix/federation/v1/query/directory", Server, Heavy, directory),
-    route!(GET "/_matrix/federation/v1/query/profile", Server, Heavy, profile),
-    route!(GET "/_matrix/federation/v1/query/{queryType}", Server, Heavy, unknown),
-    route!(GET "/_matrix/federation/v1/publicRooms", Server, Heavy, rooms),
-    route!(POST "/_matrix/federation/v1/publicRooms", Server, Heavy, search),
+    route!(GET "/_matrix/federation/v1/query/directory", Server, Federation, directory),
+    route!(GET "/_matrix/federation/v1/query/profile", Server, Federation, profile),
+    route!(GET "/_matrix/federation/v1/query/{queryType}", Server, Federation, unknown),
+    route!(GET "/_matrix/federation/v1/publicRooms", Server, Federation, rooms),
+    route!(POST "/_matrix/federation/v1/publicRooms", Server, Federation, search),
 ];
 
 /// Rooms in one answer where the server does not say, and at most.

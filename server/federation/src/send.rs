@@ -20,7 +20,7 @@ use crate::{Begun, Ctx, fault, outside};
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] = &[
     // The events in it may nest as deep as events may: what is around them does not count.
-    route!(PUT "/_matrix/federation/v1/send/{txnId}", Server, Free, put)
+    route!(PUT "/_matrix/federation/v1/send/{txnId}", Server, Federation, put)
         .bytes()
         .max_body(LARGE_BODY),
 ];

@@ -12,7 +12,7 @@ use crate::{Ctx, fault};
 
 /// The endpoints of this file.
 pub(crate) const ROUTES: &[Route<Ctx>] =
-    &[route!(GET "/_matrix/federation/v1/hierarchy/{roomId}", Server, Heavy, hierarchy)];
+    &[route!(GET "/_matrix/federation/v1/hierarchy/{roomId}", Server, Federation, hierarchy)];
 
 /// `GET /hierarchy/{roomId}`
 async fn hierarchy(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {

@@ -24,7 +24,7 @@ pub use auth::{Authenticator, Credentials, Requester, SignedRequest};
 pub use call::{BodyStream, Call};
 pub use error::ApiError;
 pub use json::MAX_JSON_DEPTH;
-pub use rate::{Rate, RateLimits};
+pub use rate::{Allowance, Rate, RateLimits};
 pub use route::{Auth, BodyKind, HandlerFuture, LARGE_BODY, Route, Standing, Verb};
 pub use shell::{Options, Shell, ShellBuilder};
 

@@ -35,7 +35,7 @@ impl Default for Options {
         Options {
             max_body: 1024 * 1024,
             query_tokens: true,
-            rates: RateLimits { enabled: true },
+            rates: RateLimits::default(),
             stop: None,
         }
     }

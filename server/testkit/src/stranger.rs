@@ -86,7 +86,10 @@ impl Authenticator for Open {
 
 fn router(name: &str, key: &Arc<SigningKey>) -> Router {
     let options = Options {
-        rates: RateLimits { enabled: false },
+        rates: RateLimits {
+            enabled: false,
+            ..RateLimits::default()
+        },
         ..Options::default()
     };
     let published = Published {

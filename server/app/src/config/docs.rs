@@ -389,6 +389,12 @@ pub const DOCS: &[Doc] = &[
         "limits.connections",
         "How many connections may be open in all; further ones wait.",
     ),
+    used(
+        "limits.requests_per_address",
+        "How many requests a second an address may make over a longer time (IPv6: a /64), and\n\
+         ten times as many at once; 0 is no limit. A connection counts as one. Trusted proxies\n\
+         and this machine are not counted.",
+    ),
     later(
         "media.backend",
         "\"local\" (files in data_dir); \"s3\" will come.",
@@ -508,7 +514,35 @@ pub const DOCS: &[Doc] = &[
     ),
     used(
         "rate_limit.enabled",
-        "Whether too many requests in a short time are refused.",
+        "Whether too many requests in a short time are refused: 429, with the time to wait.",
+    ),
+    used(
+        "rate_limit.send",
+        "How often each person may send events and change things: a second over a longer time,\n\
+         and at once after a pause.",
+    ),
+    used(
+        "rate_limit.join",
+        "The same of joining, inviting and making rooms.",
+    ),
+    used(
+        "rate_limit.login",
+        "The same of what tries out secrets, such as logging in; by address (IPv6: a /64) where\n\
+         nobody is logged in yet.",
+    ),
+    used(
+        "rate_limit.register",
+        "The same of making accounts, by address.",
+    ),
+    used("rate_limit.media", "The same of downloads."),
+    used("rate_limit.upload", "The same of uploads."),
+    used(
+        "rate_limit.heavy",
+        "The same of what costs much: searches, key queries, reports.",
+    ),
+    used(
+        "rate_limit.federation",
+        "The same of what another server sends and asks; its joins and downloads count as those.",
     ),
     used(
         "log.level",

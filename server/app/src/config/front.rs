@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use skerry_http::{Allowance, RateLimits};
 use skerry_proxy::{
     Addr, CertFiles, ClientHeader, Hsts, Limits, ListenerSpec, Settings, Tls, Trusted,
 };
 
-use super::raw::{RawConfig, RawListen, RawTls, RawTlsFiles};
+use super::raw::{RawAllowance, RawConfig, RawListen, RawTls, RawTlsFiles};
 use super::{ConfigError, acme, base_url, one_of, units, wrong};
 
 pub(super) fn listeners(raw: &RawConfig) -> Result<Vec<ListenerSpec>, ConfigError> {
@@ -150,6 +151,39 @@ fn limits(raw: &RawConfig) -> Result<Limits, ConfigError> {
         stalled_write: time("limits.stalled_write", &given.stalled_write)?,
         per_address: given.connections_per_address,
         max_connections: given.connections,
+        requests: match raw.rate_limit.enabled {
+            true => given.requests_per_address,
+            false => 0,
+        },
         ..Limits::default()
+    })
+}
+
+/// `[rate_limit]`
+pub(super) fn rates(raw: &RawConfig) -> Result<RateLimits, ConfigError> {
+    let given = &raw.rate_limit;
+    let allowance = |key: &str, given: RawAllowance| {
+        let key = format!("rate_limit.{key}");
+        if !(given.per_second > 0.0 && given.per_second.is_finite()) {
+            return Err(wrong(&key, &"per_second has to be more than 0"));
+        }
+        if given.at_once == 0 {
+            return Err(wrong(&key, &"at_once has to be at least 1"));
+        }
+        Ok(Allowance {
+            per_second: given.per_second,
+            at_once: f64::from(given.at_once),
+        })
+    };
+    Ok(RateLimits {
+        enabled: given.enabled,
+        send: allowance("send", given.send)?,
+        join: allowance("join", given.join)?,
+        login: allowance("login", given.login)?,
+        register: allowance("register", given.register)?,
+        media: allowance("media", given.media)?,
+        upload: allowance("upload", given.upload)?,
+        heavy: allowance("heavy", given.heavy)?,
+        federation: allowance("federation", given.federation)?,
     })
 }

@@ -281,6 +281,7 @@ section! {
         stalled_write: String = "30s".into(),
         connections_per_address: u32 = 256,
         connections: usize = 4096,
+        requests_per_address: u32 = 200,
     }
 }
 
@@ -371,6 +372,29 @@ section! {
     /// `[rate_limit]`
     RawRateLimit {
         enabled: bool = true,
+        send: RawAllowance = allowance(50.0, 500),
+        join: RawAllowance = allowance(5.0, 100),
+        login: RawAllowance = allowance(0.5, 30),
+        register: RawAllowance = allowance(0.5, 30),
+        media: RawAllowance = allowance(20.0, 200),
+        upload: RawAllowance = allowance(2.0, 100),
+        heavy: RawAllowance = allowance(20.0, 200),
+        federation: RawAllowance = allowance(50.0, 500),
+    }
+}
+
+/// `{ per_second, at_once }`
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawAllowance {
+    pub per_second: f64,
+    pub at_once: u32,
+}
+
+const fn allowance(per_second: f64, at_once: u32) -> RawAllowance {
+    RawAllowance {
+        per_second,
+        at_once,
     }
 }
 

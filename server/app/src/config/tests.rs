@@ -105,7 +105,7 @@ fn what_the_conformance_tests_write_is_accepted() {
         config.registration.shared_secret.as_deref(),
         Some("reg_secret")
     );
-    assert!(config.guests && !config.rate_limit);
+    assert!(config.guests && !config.rates.enabled);
 }
 
 #[test]
@@ -215,6 +215,8 @@ fn the_front_door() {
     let limits = config.front.limits;
     assert_eq!((limits.per_address, limits.max_connections), (256, 4096));
     assert_eq!((limits.head_bytes, limits.body_rate), (32 << 10, 1024));
+    assert_eq!(limits.requests, 200);
+    assert_eq!(config.rates, RateLimits::default());
     assert!(!config.front.trusted.contains([127, 0, 0, 1].into()));
     let text = r#"
         [public]
@@ -232,6 +234,9 @@ fn the_front_door() {
         client_address = "forwarded"
         [limits]
         headers = "3s"
+        [rate_limit]
+        enabled = false
+        login = { per_second = 0.1, at_once = 5 }
     "#;
     let config = Config::from_text(text, none()).unwrap();
     assert_eq!(config.listen[0].addr.to_string(), "fd:https");
@@ -240,6 +245,8 @@ fn the_front_door() {
     assert_eq!(redirect, Some("https://matrix.example.org"));
     assert!(config.front.trusted.contains([10, 1, 2, 3].into()));
     assert_eq!(config.front.limits.headers.as_secs(), 3);
+    assert_eq!(config.front.limits.requests, 0);
+    assert_eq!(config.rates.login.at_once, 5.0);
     assert!(config.front.hsts.subdomains && config.ignored.is_empty());
     for (text, says) in [
         ("[proxy]\ntrusted = [\"here\"]", "proxy.trusted"),
@@ -250,6 +257,14 @@ fn the_front_door() {
         ("[limits]\nheaders = \"0\"", "limits.headers"),
         ("[limits]\nheader_size = \"1KiB\"", "limits.header_size"),
         ("[limits]\nconnections = 0", "limits.connections"),
+        (
+            "[rate_limit]\nsend = { per_second = 0.0, at_once = 5 }",
+            "rate_limit.send",
+        ),
+        (
+            "[rate_limit]\nsend = { per_second = 1.0, at_once = 0 }",
+            "at_once",
+        ),
     ] {
         let said = refused(text);
         assert!(said.contains(says), "{text}: {said}");

@@ -316,7 +316,10 @@ async fn head_is_get_without_a_body() {
 async fn limits_answer_429_with_the_time_to_wait() {
     let limited = router_with(Options::default());
     let free = router_with(Options {
-        rates: RateLimits { enabled: false },
+        rates: RateLimits {
+            enabled: false,
+            ..RateLimits::default()
+        },
         ..Options::default()
     });
     let request = || {
