@@ -12,9 +12,11 @@ mod files;
 mod install;
 mod release;
 mod runtime_config;
+mod signature;
 mod site;
 mod welcome;
 
 pub use install::{InstallError, Installed, Shelf};
 pub use release::{Release, known, known_versions};
+pub use signature::{SignatureError, check_signature};
 pub use site::{Registration, Settings, Site, page};

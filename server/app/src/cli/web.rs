@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use skerry_remote::http::{Client, ClientOptions, Guard, Request, SystemResolver, Tls};
-use skerry_web::{Shelf, known, known_versions};
+use skerry_web::{Shelf, check_signature, known, known_versions};
 
 use super::show;
 use crate::config::{Config, show_bytes};
@@ -18,11 +18,13 @@ pub(super) const EXAMPLES: &str = "Examples:
   skerry web install --from element-v1.2.3.tar.gz    a release that you have fetched
   skerry web install --from ./my-build               a folder with an index.html
   skerry web install --version 1.2.3 --sha256 HASH   fetch Element Web, keep it only if the hash is right
+  skerry web install --from element-v1.2.3.tar.gz --key element-release-key.asc
+                                                     and check its signature, element-v1.2.3.tar.gz.asc
   skerry web rollback                                back to the one before
   skerry web show
 
 The hash of a release: fetch the archive and its signature from the project's release page, check the
-signature, then type: sha256sum ARCHIVE";
+signature (--key does), then type: sha256sum ARCHIVE";
 
 /// How long fetching an archive may take.
 const FETCH_TIME: Duration = Duration::from_secs(15 * 60);
@@ -61,6 +63,12 @@ pub(super) struct Install {
     /// What the archive's SHA-256 has to be
     #[arg(long, value_name = "HASH")]
     sha256: Option<String>,
+    /// The OpenPGP key of whoever makes the releases: the archive has to be signed with it
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+    /// The signature, where it is not beside the archive under its name and .asc
+    #[arg(long, value_name = "FILE", requires = "key")]
+    signature: Option<PathBuf>,
 }
 
 /// What to fetch, and what it has to be.
@@ -97,6 +105,7 @@ pub(super) async fn run(config: Config, command: Command) -> Result<(), String> 
 }
 
 async fn put(config: &Config, shelf: &Shelf, install: Install) -> Result<(), String> {
+    let (key, signature) = (install.key.clone(), install.signature.clone());
     let (from, name, sha256, fetched) = match install.from {
         Some(from) => {
             let name = from
@@ -114,6 +123,10 @@ async fn put(config: &Config, shelf: &Shelf, install: Install) -> Result<(), Str
             std::fs::create_dir_all(&config.data_dir).map_err(|e| e.to_string())?;
             let archive = Fetched::below(&config.data_dir);
             fetch(config, &wanted.url, &archive.0).await?;
+            if key.is_some() && signature.is_none() {
+                let url = format!("{}.asc", wanted.url);
+                fetch(config, &url, &archive.signature()).await?;
+            }
             (
                 archive.0.clone(),
                 wanted.name,
@@ -122,6 +135,9 @@ async fn put(config: &Config, shelf: &Shelf, install: Install) -> Result<(), Str
             )
         }
     };
+    if let Some(key) = key {
+        check(&from, signature, &key)?;
+    }
     let installed = shelf.install(&from, &name, sha256.as_deref());
     drop(fetched);
     let installed = installed.map_err(|e| e.to_string())?;
@@ -134,18 +150,41 @@ async fn put(config: &Config, shelf: &Shelf, install: Install) -> Result<(), Str
     Ok(())
 }
 
-/// An archive that was fetched; gone once it is not needed.
+/// Whether an archive is signed with this key.
+fn check(archive: &Path, signature: Option<PathBuf>, key: &Path) -> Result<(), String> {
+    if archive.is_dir() {
+        return Err("a folder has no signature: --key is for archives".to_owned());
+    }
+    let signature = signature.unwrap_or_else(|| signature_of(archive));
+    let signer = check_signature(archive, &signature, key).map_err(|e| e.to_string())?;
+    show::line(&format!("signed with the key {signer}"));
+    Ok(())
+}
+
+/// The file with an archive's signature.
+fn signature_of(archive: &Path) -> PathBuf {
+    let mut name = archive.as_os_str().to_owned();
+    name.push(".asc");
+    PathBuf::from(name)
+}
+
+/// An archive that was fetched, perhaps with its signature; gone once it is not needed.
 struct Fetched(PathBuf);
 
 impl Fetched {
     fn below(dir: &Path) -> Fetched {
         Fetched(dir.join(format!(".web-client-{}.tar.gz", std::process::id())))
     }
+
+    fn signature(&self) -> PathBuf {
+        signature_of(&self.0)
+    }
 }
 
 impl Drop for Fetched {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
+        let _ = std::fs::remove_file(self.signature());
     }
 }
 
