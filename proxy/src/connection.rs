@@ -55,6 +55,8 @@ pub(crate) async fn run(
     _permit: OwnedSemaphorePermit,
 ) {
     let handshake = shared.settings.limits.handshake;
+    let counters = Arc::clone(&shared.settings.counters);
+    let _open = counters.accept();
     let introduced = introduce(&shared, peer, &mut stream);
     let (peer, _place) = match tokio::time::timeout(handshake, introduced).await {
         Ok(Some(introduced)) => introduced,
@@ -77,14 +79,17 @@ pub(crate) async fn run(
     let stream = match tokio::time::timeout(handshake, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
+            counters.handshake(false);
             tracing::debug!(%peer, %error, "TLS handshake failed");
             return;
         }
         Err(_) => {
+            counters.handshake(false);
             tracing::debug!(%peer, "TLS handshake took too long");
             return;
         }
     };
+    counters.handshake(true);
     let session = stream.get_ref().1;
     client.promised = tls.certificates.is_promised(session.server_name());
     let http = match session.alpn_protocol() {
@@ -123,6 +128,7 @@ async fn introduce(
         return Some((addr, None));
     }
     if shared.rates.take(addr.ip(), Instant::now()).is_err() {
+        settings.counters.drop_one();
         tracing::debug!(peer = %addr, "dropped, it asks too much");
         return None;
     }
@@ -132,6 +138,7 @@ async fn introduce(
     }
     let place = shared.places.take(addr.ip(), most);
     if place.is_none() {
+        settings.counters.drop_one();
         tracing::debug!(peer = %addr, "dropped, it has too many connections");
     }
     Some((addr, Some(place?)))
@@ -274,6 +281,7 @@ async fn routed(client: &Client, request: Request<Incoming>) -> Response<Body> {
     if !trusted.contains(from.ip())
         && let Err(wait) = client.shared.rates.take(from.ip(), Instant::now())
     {
+        settings.counters.refuse();
         tracing::debug!(%from, "refused, it asks too much");
         return rates::busy(wait);
     }

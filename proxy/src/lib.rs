@@ -12,6 +12,7 @@ mod address;
 mod body;
 mod compress;
 mod connection;
+mod counters;
 mod headers;
 mod inherited;
 mod limits;
@@ -27,9 +28,10 @@ pub use acme::{
     standings,
 };
 pub use address::{ClientHeader, Trusted};
+pub use counters::{Counted, Counters};
 pub use headers::Hsts;
 pub use inherited::Inherited;
 pub use limits::Limits;
 pub use listener::{Addr, Listener, ListenerSpec, ProxyError};
 pub use serve::{Door, Orders, Settings, serve};
-pub use tls::{CertFiles, Tls};
+pub use tls::{CertFiles, Served, Tls};

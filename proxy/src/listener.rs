@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::io::Errno;
 use tokio::net::{TcpListener, UnixListener};
@@ -13,7 +14,7 @@ use tokio::net::{TcpListener, UnixListener};
 use crate::Tls;
 use crate::acme::Acme;
 use crate::inherited::Inherited;
-use crate::tls::{self, TlsDoor};
+use crate::tls::{self, Served, TlsDoor};
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -184,6 +185,13 @@ impl Listener {
     #[must_use]
     pub fn addr(&self) -> &Addr {
         &self.addr
+    }
+
+    /// The certificates that it serves, if it speaks TLS.
+    #[must_use]
+    pub fn served(&self) -> Option<Served> {
+        let tls = self.tls.as_ref()?;
+        Some(Served(Arc::clone(&tls.certificates)))
     }
 
     /// Whether it speaks TLS.

@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use crate::acme::Acme;
 use crate::address::{self, ClientHeader, Trusted};
 use crate::connection;
+use crate::counters::Counters;
 use crate::headers::Hsts;
 use crate::limits::{Limits, Places};
 use crate::listener::{Listener, Socket};
@@ -40,6 +41,8 @@ pub struct Settings {
     pub hsts: Hsts,
     /// Who gets certificates, and answers the CA.
     pub acme: Option<Acme>,
+    /// Where connections are counted.
+    pub counters: Arc<Counters>,
 }
 
 /// What is said to open doors.

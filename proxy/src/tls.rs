@@ -55,6 +55,26 @@ pub(crate) struct TlsDoor {
     pub(crate) certificates: Arc<Certificates>,
 }
 
+/// The certificates from files that a listener serves, for whoever wants to know how they stand.
+#[derive(Clone, Debug)]
+pub struct Served(pub(crate) Arc<Certificates>);
+
+impl Served {
+    /// Each file with the time until which what is served of it is good, in ms since the epoch;
+    /// none where it cannot be read from it. Others than files are not among them.
+    #[must_use]
+    pub fn until(&self) -> Vec<(PathBuf, Option<u64>)> {
+        let Certificates::Files(files) = &*self.0 else {
+            return Vec::new();
+        };
+        let of = |file: &Arc<FileCertificate>| {
+            let leaf = file.current().cert.first().and_then(facts::facts);
+            (file.path().to_owned(), leaf.map(|facts| facts.until_ms))
+        };
+        files.iter().map(of).collect()
+    }
+}
+
 /// Reads or makes the certificates and builds a configuration that offers h2 and http/1.1.
 pub(crate) fn open(tls: &Tls, acme: Option<&Acme>) -> Result<TlsDoor, ProxyError> {
     let unusable = |e: &dyn fmt::Display| ProxyError::Tls(format!("TLS cannot be used: {e}"));

@@ -75,6 +75,11 @@ impl FileCertificate {
         Arc::clone(&current)
     }
 
+    /// The file of the certificate.
+    pub(super) fn path(&self) -> &Path {
+        &self.source.cert
+    }
+
     /// Whether browsers can be told to rely on it.
     pub(super) fn is_promised(&self) -> bool {
         self.promised.load(Ordering::Relaxed)

@@ -370,7 +370,7 @@ async fn the_requests_of_one_address() {
         proxy_protocol: true,
         ..spec(any_port(), None)
     };
-    let running = start_with(&introduced, settings).await;
+    let running = start_with(&introduced, settings.clone()).await;
     let ask = [&b"PROXY TCP4 192.0.2.1 192.0.2.2 1 2\r\n"[..], ASK].concat();
     let mut answered = 0;
     while exchange(connect(&running).await, &ask)
@@ -381,4 +381,13 @@ async fn the_requests_of_one_address() {
         assert!(answered < 40, "it may connect for ever");
     }
     assert!(answered >= 5, "{answered}");
+    let counted = settings.counters.counted();
+    assert!(
+        counted.refused >= 1 && counted.dropped + counted.refused >= 2,
+        "{counted:?}"
+    );
+    assert!(
+        counted.accepted > 40 && counted.open < counted.accepted,
+        "{counted:?}"
+    );
 }

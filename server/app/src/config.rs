@@ -125,6 +125,8 @@ pub struct Config {
     pub well_known: WellKnown,
     /// How much of each kind people, servers and addresses may do.
     pub rates: RateLimits,
+    /// A file with the token for whom metrics are served; none: on the admin socket alone.
+    pub metrics_token_file: Option<PathBuf>,
     /// Application services, as their registration files say.
     pub appservices: Vec<appservice::Registration>,
     /// What to log.
@@ -362,7 +364,9 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         url_preview: preview::check(raw)?,
         web: web::web(raw, &data_dir)?,
         well_known: web::well_known(raw)?,
-        rates: front::rates(&raw)?,
+        rates: front::rates(raw)?,
+        metrics_token_file: Some(PathBuf::from(&raw.metrics.token_file))
+            .filter(|file| !file.as_os_str().is_empty()),
         appservices: appservices(raw)?,
         log: log(raw)?,
         ignored: ignored(raw),

@@ -26,6 +26,7 @@ use crate::authenticator::{NoTokens, TokenAuthenticator};
 use crate::calls;
 use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
+use crate::metrics::{self, Gauges, Sight};
 use crate::outgoing::{self, Around, Outgoing};
 use crate::pages;
 use crate::policing;
@@ -105,6 +106,10 @@ pub struct House {
     pub calls: Calls,
     /// Who gets certificates, if the configuration wants any.
     pub acme: Option<Acme>,
+    /// What is counted.
+    pub gauges: Arc<Gauges>,
+    /// What who wants to see it has to show; none: it is seen on the admin socket alone.
+    metrics_token: Option<String>,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Random bytes.
@@ -264,7 +269,11 @@ impl House {
         }
         let inbox = Inbox::open(Arc::clone(&store), Arc::clone(&clock)).map_err(failed)?;
         let acme = open_acme(&config)?;
+        let token = config.metrics_token_file.as_deref();
+        let metrics_token = token.map(secrets::from_file).transpose()?;
         Ok(House {
+            gauges: Arc::default(),
+            metrics_token,
             acme,
             remote_media,
             config,
@@ -306,6 +315,7 @@ impl House {
             rates: self.config.rates,
             query_tokens: self.config.query_tokens,
             stop,
+            metrics: Arc::clone(&self.gauges.requests),
             ..Options::default()
         };
         let mut shell = Shell::builder(options, authenticator, Arc::clone(&self.clock))
@@ -317,6 +327,9 @@ impl House {
         }
         if self.outgoing.federation.is_enabled() {
             shell = shell.routes(&self.servers(), &skerry_federation::routes());
+        }
+        if let Some(token) = &self.metrics_token {
+            shell = shell.routes(&Sight::of(self, Some(token)), metrics::ROUTES);
         }
         shell
             .routes(&self.admin(), skerry_admin::TOKEN_ROUTES)
@@ -375,10 +388,12 @@ impl House {
                 enabled: false,
                 ..RateLimits::default()
             },
+            metrics: Arc::clone(&self.gauges.requests),
             ..Options::default()
         };
         Shell::builder(options, Arc::new(NoTokens), Arc::clone(&self.clock))
             .routes(&admin, skerry_admin::ROUTES)
+            .routes(&Sight::of(self, None), metrics::ROUTES)
             .routes(&self.health(), health::ROUTES)
             .router()
     }

@@ -4,6 +4,7 @@
 //! of Matrix, no table, no shape of a request. Start reading at [`House`] (how everything is put
 //! together), then `serve.rs` (how it starts and ends) and `cli.rs`.
 
+mod alarm;
 mod allocator;
 mod authenticator;
 mod calls;
@@ -14,6 +15,7 @@ mod doctor;
 mod health;
 mod house;
 mod logging;
+mod metrics;
 mod outgoing;
 mod pages;
 mod policing;
@@ -28,5 +30,6 @@ pub use cli::{main, media_prune};
 pub use clock::{SystemClock, SystemDice};
 pub use health::{Health, ROUTES};
 pub use house::{House, MemoryDivision, StartError};
+pub use metrics::Gauges;
 pub use outgoing::Outgoing;
 pub use workers::Workers;

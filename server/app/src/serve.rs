@@ -58,8 +58,12 @@ pub async fn serve(config: Config) -> Result<(), String> {
         stop: workers.stopping(),
         reload: asked,
     };
+    let served = doors.iter().filter_map(|door| door.listener.served());
+    // Nobody else sets it.
+    let _ = house.gauges.served.set(served.collect());
     let settings = Settings {
         acme: house.acme.clone(),
+        counters: Arc::clone(&house.gauges.door),
         ..settings(&house.config)
     };
     let serving = tokio::spawn(skerry_proxy::serve(doors, settings, orders));

@@ -15,6 +15,7 @@ use skerry_store::{Store, StoreError};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::alarm::Alarm;
 use crate::{House, allocator};
 
 /// How often last-seen times are written.
@@ -150,6 +151,17 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
     workers.spawn(until_stop(stop.clone(), people(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), purge(house.rooms.clone())));
     workers.spawn(until_stop(stop.clone(), give_back_memory()));
+    if let Some(alarm) = Alarm::of(house) {
+        workers.spawn(until_stop(stop.clone(), alarm.run()));
+    }
+    start_media(house, stop, &mut workers);
+    workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
+    workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
+    workers
+}
+
+/// What looks after media.
+fn start_media(house: &House, stop: &Stop, workers: &mut JoinSet<()>) {
     workers.spawn(write_uses(Arc::clone(&house.blobs), stop.clone()));
     let (pruner, trash_stop) = (house.pruner.clone(), stop.clone());
     workers.spawn(async move { pruner.follow(trash_stop).await });
@@ -161,9 +173,6 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
         let (pruner, stop) = (house.pruner.clone(), stop.clone());
         workers.spawn(async move { pruner.keep_to(schedule, stop).await });
     }
-    workers.spawn(write_last_seen(house.accounts.clone(), stop.clone()));
-    workers.spawn(save_unread(house.rooms.clone(), stop.clone()));
-    workers
 }
 
 /// For work that may be dropped at any point.

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use crate::call::query_pairs;
+use crate::metrics::Class;
 use crate::rate::Who;
 use crate::shell::{Entries, Entry};
 use crate::{
@@ -49,6 +50,8 @@ pub(crate) async fn serve(
     }
     let id = shell.new_id();
     let method = request.method().clone();
+    let class = class_of(entries.as_deref(), &method);
+    let asked = shell.options.metrics.begin(class);
     let path = entries
         .as_ref()
         .and_then(|e| e.values().next())
@@ -87,7 +90,14 @@ pub(crate) async fn serve(
     headers
         .entry(CACHE_CONTROL)
         .or_insert(HeaderValue::from_static("no-store"));
+    asked.answered(response.status().as_u16());
     response
+}
+
+/// The class that a request is counted in.
+fn class_of(entries: Option<&Entries>, method: &Method) -> Class {
+    let entry = entries.and_then(|entries| entries.get(&Verb::of(method)?));
+    entry.map_or(Class::Unknown, |entry| entry.class)
 }
 
 /// Whether a request may try out secrets.

@@ -10,9 +10,11 @@ use skerry_core::Clock;
 use tokio::sync::watch;
 
 use crate::dispatch;
+use crate::metrics::Class;
 use crate::rate::Limiter;
 use crate::{
-    Auth, Authenticator, BodyKind, Call, HandlerFuture, Rate, RateLimits, Route, Standing, Verb,
+    Auth, Authenticator, BodyKind, Call, HandlerFuture, Metrics, Rate, RateLimits, Route, Standing,
+    Verb,
 };
 
 /// What the shell itself can be told.
@@ -28,6 +30,8 @@ pub struct Options {
     /// Becomes true when the server stops: reads that are still waiting then, such as long
     /// polls, are answered 503 soon after.
     pub stop: Option<watch::Receiver<bool>>,
+    /// Where requests are counted.
+    pub metrics: Arc<Metrics>,
 }
 
 impl Default for Options {
@@ -37,6 +41,7 @@ impl Default for Options {
             query_tokens: true,
             rates: RateLimits::default(),
             stop: None,
+            metrics: Arc::default(),
         }
     }
 }
@@ -56,6 +61,7 @@ pub(crate) struct Entry {
     pub(crate) auth: Auth,
     pub(crate) standing: Standing,
     pub(crate) rate: Rate,
+    pub(crate) class: Class,
     pub(crate) body: BodyKind,
     pub(crate) max_body: Option<usize>,
     /// A page for a browser: it is nobody else's to read, so it gets no cross-origin headers.
@@ -115,6 +121,7 @@ impl ShellBuilder {
                 auth: route.auth,
                 standing: route.standing,
                 rate: route.rate,
+                class: Class::of(route.path, route.rate),
                 body: route.body,
                 max_body: route.max_body,
                 page: false,
@@ -145,6 +152,7 @@ impl ShellBuilder {
                 suspended: true,
             },
             rate: Rate::Free,
+            class: Class::Page,
             body: BodyKind::Bytes,
             max_body: Some(0),
             page: true,

@@ -545,6 +545,11 @@ pub const DOCS: &[Doc] = &[
         "The same of what another server sends and asks; its joins and downloads count as those.",
     ),
     used(
+        "metrics.token_file",
+        "A file with a token. Set, /metrics answers who shows it (Authorization: Bearer TOKEN),\n\
+         in the text format of Prometheus. Empty: only on admin.sock in data_dir.",
+    ),
+    used(
         "log.level",
         "\"error\", \"warn\", \"info\", \"debug\", \"trace\", or by part of the program:\n\
          \"info,skerry_room=debug\".",

@@ -124,6 +124,7 @@ pub(super) fn settings(raw: &RawConfig) -> Result<Settings, ConfigError> {
             .ok_or_else(|| one_of("proxy.client_address", given, &headers))?,
         hsts,
         acme: None,
+        ..Settings::default()
     })
 }
 

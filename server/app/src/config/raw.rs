@@ -59,6 +59,7 @@ section! {
         web: RawWeb = RawWeb::default(),
         well_known: RawWellKnown = RawWellKnown::default(),
         rate_limit: RawRateLimit = RawRateLimit::default(),
+        metrics: RawMetrics = RawMetrics::default(),
         log: RawLog = RawLog::default(),
     }
 }
@@ -395,6 +396,13 @@ const fn allowance(per_second: f64, at_once: u32) -> RawAllowance {
     RawAllowance {
         per_second,
         at_once,
+    }
+}
+
+section! {
+    /// `[metrics]`
+    RawMetrics {
+        token_file: String = String::new(),
     }
 }
 
