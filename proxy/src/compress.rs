@@ -68,7 +68,8 @@ pub(crate) fn pack(asker: Asker, response: Response<Body>) -> Response<Body> {
 }
 
 /// Text of the server's own. Files of users are left alone: they have a disposition, are often
-/// packed already, and are asked for in parts.
+/// packed already, and are asked for in parts. So are pages: they are short, and of what browsers
+/// ask for by themselves nothing shall have a length that tells what is in it (BREACH).
 fn is_packable(status: StatusCode, headers: &HeaderMap) -> bool {
     let text = |name| {
         headers
@@ -77,7 +78,7 @@ fn is_packable(status: StatusCode, headers: &HeaderMap) -> bool {
             .unwrap_or("")
     };
     let kind = text(CONTENT_TYPE).split(';').next().unwrap_or("").trim();
-    let is_text = kind.starts_with("text/")
+    let is_text = (kind.starts_with("text/") && kind != "text/html")
         || kind.ends_with("+json")
         || kind.ends_with("+xml")
         || matches!(

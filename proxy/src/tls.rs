@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::{self, Ticketer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
+use rustls::{CipherSuite, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::sync::watch;
 
@@ -80,11 +80,12 @@ pub(crate) fn open(tls: &Tls, acme: Option<&Acme>) -> Result<TlsDoor, ProxyError
     let unusable = |e: &dyn fmt::Display| ProxyError::Tls(format!("TLS cannot be used: {e}"));
     let provider = provider();
     let certificates = Arc::new(Certificates::load(tls, acme, &provider)?);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ordered(&provider)))
         .with_safe_default_protocol_versions()
         .map_err(|e| unusable(&e))?
         .with_no_client_auth()
         .with_cert_resolver(Arc::clone(&certificates) as Arc<dyn ResolvesServerCert>);
+    config.ignore_client_order = true;
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     if matches!(*certificates, Certificates::Acme(_)) {
         config.alpn_protocols.push(ACME_TLS.to_vec());
@@ -100,6 +101,23 @@ pub(crate) fn open(tls: &Tls, acme: Option<&Acme>) -> Result<TlsDoor, ProxyError
 /// The one that is used everywhere.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
+}
+
+/// The same with its suites in the order in which the door prefers them: the safe ones that are
+/// all it has, the quickest first.
+fn ordered(provider: &CryptoProvider) -> CryptoProvider {
+    let mut ordered = provider.clone();
+    // The sort is stable: the others stay as they are.
+    ordered.cipher_suites.sort_by_key(|suite| {
+        let quick = matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        );
+        !quick
+    });
+    ordered
 }
 
 /// The certificates of a listener.

@@ -60,9 +60,10 @@ fn what_is_packed() {
     let is = |headers: &HeaderMap| headers.contains_key(CONTENT_ENCODING);
     assert!(is(&packed("application/json", &[], 1025)));
     assert!(!is(&packed("application/json", &[], 1024)));
-    assert!(is(&packed("text/html; charset=utf-8", &[], 5000)));
+    assert!(is(&packed("text/css; charset=utf-8", &[], 5000)));
     assert!(is(&packed("image/svg+xml", &[], 5000)));
     for kind in [
+        "text/html; charset=utf-8",
         "image/png",
         "video/mp4",
         "application/zip",
