@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { extname, join } from "node:path";
 import { after, before, test } from "node:test";
 import { buildPage, launch } from "./lib/browser.mjs";
-import { register, Skerry } from "./lib/skerry.mjs";
+import { register, Skerry, until } from "./lib/skerry.mjs";
 
 const TYPES = { ".html": "text/html", ".js": "text/javascript", ".wasm": "application/wasm" };
 // an 8x8 red square
@@ -71,6 +71,19 @@ async function say(page, text) {
     await page.click("#composer button");
 }
 
+/** A picture of 640 x 480 that the browser paints. */
+async function picture(page) {
+    const painted = await page.evaluate(async () => {
+        const canvas = document.createElement("canvas");
+        Object.assign(canvas, { width: 640, height: 480 });
+        const context = canvas.getContext("2d");
+        context.fillStyle = "teal";
+        context.fillRect(0, 0, 640, 480);
+        return canvas.toDataURL("image/png");
+    });
+    return Buffer.from(painted.split(",")[1], "base64");
+}
+
 const read = (page, text) => page.waitForSelector(`#timeline li[data-encrypted=true]:has-text("${text}")`);
 
 before(async () => {
@@ -108,8 +121,28 @@ test("two people talk in two browsers, reload, and read their history", { timeou
     await read(grace, "hello back");
 
     await ada.setInputFiles("#file", { name: "square.png", mimeType: "image/png", buffer: PNG });
-    const image = await grace.waitForSelector("#timeline img");
+    const image = await grace.waitForSelector("#timeline li img:not(.avatar)");
     await grace.waitForFunction((img) => img.complete && img.naturalWidth === 8, image);
+
+    const large = await picture(ada);
+    await ada.setInputFiles("#file", { name: "large.png", mimeType: "image/png", buffer: large });
+    const smaller = await grace.waitForSelector('#timeline li:has-text("large.png") img:not(.avatar)');
+    await grace.waitForFunction((img) => img.complete && img.naturalWidth === 320, smaller);
+
+    await grace.setInputFiles("#avatar", { name: "me.png", mimeType: "image/png", buffer: large });
+    await until("grace's avatar", async () => {
+        await say(grace, "how do I look?");
+        return ada.waitForSelector("#timeline img.avatar", { timeout: 1000 });
+    });
+    const avatar = await ada.waitForSelector("#timeline img.avatar");
+    await ada.waitForFunction((img) => img.complete && img.naturalWidth === 96 && img.naturalHeight === 96, avatar);
+
+    const text = Buffer.from("what the reef says\n".repeat(1000));
+    await grace.setInputFiles("#file", { name: "reef.txt", mimeType: "text/plain", buffer: text });
+    const button = await ada.waitForSelector("#timeline button.file");
+    const [download] = await Promise.all([ada.waitForEvent("download"), button.click()]);
+    assert.equal(download.suggestedFilename(), "reef.txt");
+    assert.deepEqual(await readFile(await download.path()), text);
 
     for (const page of [ada, grace]) {
         await page.reload();

@@ -34,19 +34,43 @@ async function open(session) {
     at("whoami").textContent = `${session.userId} ${session.deviceId}`;
 }
 
-/** The picture's thumbnail; no token stands in its address: the service worker adds it. */
-function picture(event) {
+/** A picture in a size; no token stands in its address: the service worker adds it. */
+function picture(mxc, ...size) {
     const image = document.createElement("img");
-    image.src = client.mxcUrlToHttp(event.getContent().url, 320, 240, "scale", false, true, true);
+    image.src = client.mxcUrlToHttp(mxc, ...size, false, true, true);
     return image;
+}
+
+/** A button that downloads a file: the page fetches it by the service worker, and hands it to the browser. */
+function download({ url, body }) {
+    const button = document.createElement("button");
+    button.className = "file";
+    button.textContent = `Download ${body}`;
+    button.onclick = async () => {
+        const answer = await fetch(client.mxcUrlToHttp(url, undefined, undefined, undefined, false, true, true));
+        if (!answer.ok) throw new Error(`the download ended with ${answer.status}`);
+        const link = document.createElement("a");
+        link.href = URL.createObjectURL(await answer.blob());
+        link.download = body;
+        link.click();
+    };
+    return button;
 }
 
 function line(event) {
     const item = document.createElement("li");
+    const content = event.getContent();
     item.dataset.event = event.getId();
     item.dataset.encrypted = String(event.isEncrypted());
-    item.textContent = `${event.getSender()}: ${event.getContent().body ?? ""}`;
-    if (event.getContent().msgtype === "m.image") item.append(picture(event));
+    item.textContent = `${event.getSender()}: ${content.body ?? ""}`;
+    const avatar = current.getMember(event.getSender())?.getMxcAvatarUrl();
+    if (avatar) {
+        const image = picture(avatar, 96, 96, "crop");
+        image.className = "avatar";
+        item.prepend(image);
+    }
+    if (content.msgtype === "m.image") item.append(picture(content.url, 320, 240, "scale"));
+    if (content.msgtype === "m.file") item.append(download(content));
     return item;
 }
 
@@ -112,11 +136,16 @@ at("composer").onsubmit = async (submit) => {
     await client.sendTextMessage(current.roomId, text);
 };
 
+const uploaded = async (file) =>
+    (await client.uploadContent(file, { name: file.name, type: file.type })).content_uri;
+
 at("file").onchange = async () => {
     const [file] = at("file").files;
-    const { content_uri: url } = await client.uploadContent(file, { name: file.name, type: file.type });
-    await client.sendMessage(current.roomId, { msgtype: "m.image", body: file.name, url });
+    const msgtype = file.type.startsWith("image/") ? "m.image" : "m.file";
+    await client.sendMessage(current.roomId, { msgtype, body: file.name, url: await uploaded(file) });
 };
+
+at("avatar").onchange = async () => client.setAvatarUrl(await uploaded(at("avatar").files[0]));
 
 /** The server that the configuration names, where there is one: it is made by the server that serves this page. */
 async function configured() {
