@@ -80,6 +80,18 @@ impl CreateFacts {
         })
     }
 
+    /// What holds of a room of which nothing is known but its version: nobody made it.
+    #[must_use]
+    pub fn unknown(version: RoomVersion) -> Self {
+        CreateFacts {
+            version,
+            creators: Vec::new(),
+            federate: true,
+            room_type: None,
+            server: String::new(),
+        }
+    }
+
     /// Whether the user made the room, alone or with others.
     #[must_use]
     pub fn is_creator(&self, user: &str) -> bool {

@@ -459,7 +459,8 @@ impl Rooms {
             None => None,
         };
         let facts = create.and_then(|create| CreateFacts::of(&create.event));
-        let facts = facts.ok_or_else(|| StoreError::missing("event", key.0))?;
+        // An invite to a room that is not here has no state before it: nobody has any power then.
+        let facts = facts.unwrap_or_else(|| CreateFacts::unknown(event.event.version()));
         let levels = PowerLevels::of(&facts, levels.as_ref().map(|levels| &levels.event));
         // Levels that break the rules never became state; then the defaults hold.
         let power = levels.or_else(|_| PowerLevels::new(&facts, None));

@@ -76,7 +76,10 @@ impl Composer {
             return Ok(None);
         };
         let mut view = self.rooms.view(snap, &viewer, room)?;
-        if event.redacted_by.is_some() || view.has_read(&event)? || !concerns(view.membership()) {
+        // Also of who is invited to a room that this server does not take part in.
+        let of = self.rooms.member_of(snap, viewer.user, room)?;
+        let membership = of.map(|of| of.membership);
+        if event.redacted_by.is_some() || view.has_read(&event)? || !concerns(membership) {
             return Ok(None);
         }
         // Whoever is invited sees the invite, and nothing else yet.
@@ -130,7 +133,14 @@ impl Composer {
             fields.insert("user_is_target".into(), is_target.into());
         }
         let room = event.meta.room;
-        let text = |kind: &str, key: &str, field: &str| self.text(snap, room, (kind, key), field);
+        let shown = match self.rooms.stripped(snap, viewer.user, room)? {
+            Some(shown) => serde_json::from_slice(&shown).unwrap_or_default(),
+            None => Vec::new(),
+        };
+        let text = |kind: &str, key: &str, field: &str| {
+            let held = self.text(snap, room, (kind, key), field)?;
+            Ok::<_, StoreError>(held.or_else(|| shown_text(&shown, (kind, key), field)))
+        };
         let sender = text("m.room.member", stored.sender(), "displayname")?;
         let name = text("m.room.name", "", "name")?;
         let alias = text("m.room.canonical_alias", "", "alias")?;
@@ -165,6 +175,18 @@ impl Composer {
         let viewer = viewer(self.rooms.store(), user)?;
         self.rooms.unread_total(snap, &viewer)
     }
+}
+
+/// A non-empty text in what a room that is not here shows of itself.
+fn shown_text(shown: &[Value], (kind, key): (&str, &str), field: &str) -> Option<String> {
+    let is = |event: &&Value, name: &str, value: &str| {
+        event.get(name).and_then(Value::as_str) == Some(value)
+    };
+    let event = shown
+        .iter()
+        .find(|event| is(event, "type", kind) && is(event, "state_key", key))?;
+    let text = event.get("content")?.get(field)?.as_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 /// Whoever left is not told any more.
