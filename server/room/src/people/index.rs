@@ -1,29 +1,48 @@
-//! The words of people's names: a follower of the log that looks at profiles.
+//! The words of people's names: a follower of the log that looks at profiles, and at what users of
+//! other servers are called in the rooms they share with us.
 //!
-//! It can be made anew at any time from the accounts: that is what happens where its cursor is
-//! missing.
+//! It can be made anew at any time from the accounts and rooms: that is what happens where its
+//! cursor is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 
-use skerry_account::{profile, user};
+use serde::Deserialize;
+use skerry_account::profile::{self, Face};
+use skerry_account::user;
 use skerry_core::fold::{fold, is_unspaced, words};
-use skerry_core::{Pos, UserNid};
+use skerry_core::{Membership, Pos, RoomNid, UserNid};
 use skerry_store::schema::directory::{People, Person, PersonWords};
-use skerry_store::{Change, Snapshot, StoreError, Write, blocking, follow};
+use skerry_store::schema::room as t;
+use skerry_store::{Change, Scan, Snapshot, StoreError, Write, blocking, follow};
 
 use crate::{RoomError, Rooms};
 
 /// The name of the follower.
-const FOLLOWER: &str = "people";
+const FOLLOWER: &str = "directory";
 /// Facts that are read at once.
 const BATCH: usize = 4_000;
 /// Facts after which the cursor is stored although none of them mattered.
 const STRIDE: u64 = 1_000;
+/// People written at once.
+const CHUNK: usize = 1_000;
 /// Most words of one person.
 const MAX_WORDS: usize = 64;
 /// Longest word, in bytes; the rest is cut off.
 const MAX_WORD_BYTES: usize = 64;
+/// Longest name or picture of another server's user that is shown, in bytes.
+const MAX_FACE_BYTES: usize = 1_024;
+
+/// What happened that names people.
+#[derive(Default)]
+struct News {
+    /// Whose profiles changed.
+    changed: BTreeSet<UserNid>,
+    /// Members who came, or call themselves otherwise, and where.
+    members: BTreeMap<UserNid, RoomNid>,
+    /// Rooms that somebody of this server came into: there may be others that nobody knew.
+    rooms: BTreeSet<RoomNid>,
+}
 
 impl Rooms {
     /// Brings the directory of people up to date with what is published.
@@ -53,12 +72,10 @@ impl Rooms {
             };
             let seen = &self.inner.lookups.people_seen;
             let since = Pos(seen.load(Ordering::Acquire)).max(cursor);
-            let (changed, upto) = news(&snap, since)?;
-            let mut w = self.store().write();
-            for user in &changed {
-                self.index(&snap, &mut w, *user)?;
-            }
-            if !changed.is_empty() || upto.0.saturating_sub(cursor.0) >= STRIDE {
+            let (news, upto) = self.news(&snap, since)?;
+            let found = self.take_in(&snap, news)?;
+            if found || upto.0.saturating_sub(cursor.0) >= STRIDE {
+                let mut w = self.store().write();
                 follow::set_cursor(&mut w, FOLLOWER, upto);
                 let applied = self.store().commit(w)?;
                 self.store().wait_durable(&applied)?;
@@ -70,72 +87,184 @@ impl Rooms {
         }
     }
 
+    /// What the log says that names people, and up to where it was read.
+    fn news(&self, snap: &Snapshot, since: Pos) -> Result<(News, Pos), StoreError> {
+        let head = snap.head();
+        let mut news = News::default();
+        let Some(rows) = snap.changes(since, head)? else {
+            // The log was cut above the cursor, which it never is while there is one.
+            return Ok((news, head));
+        };
+        let mut upto = head;
+        for (n, row) in rows.enumerate() {
+            let (pos, change) = row?;
+            match change {
+                Change::Profile { user } => drop(news.changed.insert(user)),
+                Change::Member {
+                    room,
+                    user,
+                    membership: Membership::Join,
+                } => {
+                    if self.is_local(&self.store().user_id(user)?) {
+                        news.rooms.insert(room);
+                    } else {
+                        news.members.insert(user, room);
+                    }
+                }
+                _ => {}
+            }
+            if n + 1 >= BATCH {
+                upto = pos;
+                break;
+            }
+        }
+        Ok((news, upto))
+    }
+
+    /// Writes what the log says; whether there was anything.
+    fn take_in(&self, snap: &Snapshot, news: News) -> Result<bool, StoreError> {
+        let mut people: Vec<(UserNid, Option<RoomNid>)> =
+            news.changed.into_iter().map(|user| (user, None)).collect();
+        let members = news.members.into_iter();
+        people.extend(members.map(|(user, room)| (user, Some(room))));
+        for room in news.rooms {
+            people.extend(self.strangers(snap, room)?);
+        }
+        self.write_people(snap, &people)?;
+        Ok(!people.is_empty())
+    }
+
+    /// Members of a room who are users of other servers and not known yet.
+    fn strangers(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+    ) -> Result<Vec<(UserNid, Option<RoomNid>)>, StoreError> {
+        let mut strangers = Vec::new();
+        if self.head(snap, room)?.is_none_or(|head| head.remote == 0) {
+            return Ok(strangers);
+        }
+        for user in self.joined_users(snap, room)? {
+            let stranger = !self.is_local(&self.store().user_id(user)?);
+            if stranger && !snap.has::<People>(&user)? {
+                strangers.push((user, Some(room)));
+            }
+        }
+        Ok(strangers)
+    }
+
     /// Makes the directory anew.
     fn index_everybody(&self, snap: &Snapshot) -> Result<(), StoreError> {
         let mut from = None;
         loop {
-            let mut w = self.store().write();
-            let users = user::page(snap, from, BATCH)?;
-            for user in &users {
-                self.index(snap, &mut w, *user)?;
-            }
-            let over = users.len() < BATCH;
-            if over {
-                follow::set_cursor(&mut w, FOLLOWER, snap.head());
-            }
+            let users = user::page(snap, from, CHUNK)?;
+            let people: Vec<_> = users.iter().map(|user| (*user, None)).collect();
+            self.write_people(snap, &people)?;
             from = users.last().copied();
-            let applied = self.store().commit(w)?;
-            if over {
-                return self.store().wait_durable(&applied);
+            if users.len() < CHUNK {
+                break;
             }
         }
+        for row in snap.scan::<t::Head>(Scan::all()) {
+            let (room, _) = row?;
+            self.write_people(snap, &self.strangers(snap, room)?)?;
+        }
+        let mut w = self.store().write();
+        follow::set_cursor(&mut w, FOLLOWER, snap.head());
+        let applied = self.store().commit(w)?;
+        self.store().wait_durable(&applied)
+    }
+
+    /// Writes what people are found by, some at a time; of users of other servers, what they are
+    /// called in a room.
+    fn write_people(
+        &self,
+        snap: &Snapshot,
+        people: &[(UserNid, Option<RoomNid>)],
+    ) -> Result<(), StoreError> {
+        for chunk in people.chunks(CHUNK) {
+            let mut w = self.store().write();
+            for (user, room) in chunk {
+                let face = match room {
+                    Some(room) => self.face_in(snap, *room, *user)?,
+                    None => Some(profile::face(snap, *user)?),
+                };
+                if let Some(face) = face {
+                    self.index(snap, &mut w, *user, face)?;
+                }
+            }
+            if !w.is_empty() {
+                // The cursor comes after it, and waits for both.
+                let _ = self.store().commit(w)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a member shows of themselves in a room; nothing of who is not in it.
+    fn face_in(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        user: UserNid,
+    ) -> Result<Option<Face>, StoreError> {
+        #[derive(Deserialize, Default)]
+        struct Shown {
+            #[serde(default)]
+            displayname: serde_json::Value,
+            #[serde(default)]
+            avatar_url: serde_json::Value,
+        }
+        let Some(member) = self.member(snap, room, user)? else {
+            return Ok(None);
+        };
+        let event = self.placed(snap, room, member.event)?;
+        let event = event.filter(|event| event.membership() == Some(Membership::Join));
+        let Some(event) = event else {
+            return Ok(None);
+        };
+        let shown: Shown = event.event.content_as().unwrap_or_default();
+        let text = |value: serde_json::Value| {
+            let text = value.as_str().filter(|text| text.len() <= MAX_FACE_BYTES);
+            text.map(str::to_owned)
+        };
+        Ok(Some(Face {
+            display_name: text(shown.displayname),
+            avatar_url: text(shown.avatar_url).filter(|url| url.starts_with("mxc://")),
+        }))
     }
 
     /// Writes what one person is found by.
-    fn index(&self, snap: &Snapshot, w: &mut Write, user: UserNid) -> Result<(), StoreError> {
+    fn index(
+        &self,
+        snap: &Snapshot,
+        w: &mut Write,
+        user: UserNid,
+        face: Face,
+    ) -> Result<(), StoreError> {
         let before = snap.get::<People>(&user)?;
-        let face = profile::face(snap, user)?;
         let id = self.store().user_id(user)?;
         let name = face.display_name.as_deref().unwrap_or_default();
         let found_by = found_by(skerry_account::localpart(&id), name);
+        let person = Person {
+            display_name: face.display_name,
+            avatar_url: face.avatar_url,
+            words: found_by.iter().cloned().collect(),
+        };
+        if before.as_ref() == Some(&person) {
+            return Ok(());
+        }
         for word in before.iter().flat_map(|person| &person.words) {
             if !found_by.contains(word) {
                 w.delete::<PersonWords>(&(word.clone(), user));
             }
         }
-        for word in &found_by {
-            w.put::<PersonWords>(&(word.clone(), user), &());
+        for word in found_by {
+            w.put::<PersonWords>(&(word, user), &());
         }
-        let person = Person {
-            display_name: face.display_name,
-            avatar_url: face.avatar_url,
-            words: found_by.into_iter().collect(),
-        };
         w.put::<People>(&user, &person);
         Ok(())
     }
-}
-
-/// Whose profiles changed since, and up to where the log was read.
-fn news(snap: &Snapshot, since: Pos) -> Result<(BTreeSet<UserNid>, Pos), StoreError> {
-    let head = snap.head();
-    let Some(rows) = snap.changes(since, head)? else {
-        // The log was cut above the cursor, which it never is while there is one.
-        return Ok((BTreeSet::new(), head));
-    };
-    let mut changed = BTreeSet::new();
-    let mut upto = head;
-    for (n, row) in rows.enumerate() {
-        let (pos, change) = row?;
-        if let Change::Profile { user } = change {
-            changed.insert(user);
-        }
-        if n + 1 >= BATCH {
-            upto = pos;
-            break;
-        }
-    }
-    Ok((changed, upto))
 }
 
 /// The words under which a person is found.

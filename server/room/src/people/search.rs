@@ -61,8 +61,8 @@ struct Sight<'a> {
 }
 
 impl Rooms {
-    /// People of this server whose id or name fits a term, and whom the user may know of: who
-    /// shares a room with them, or is in a room that is open to all.
+    /// People whose id or name fits a term, and whom the user may know of: who shares a room with
+    /// them, or is in a room of ours that is open to all.
     ///
     /// # Errors
     /// The store's.
@@ -248,7 +248,8 @@ impl<'a> Sight<'a> {
 
     fn shows(&mut self, person: UserNid, user_id: &str) -> Result<bool, StoreError> {
         let rooms = self.rooms;
-        if !user::is_listable(self.snap, person)?
+        // Of users of other servers it is known only where they are.
+        if rooms.is_local(user_id) && !user::is_listable(self.snap, person)?
             || rooms.speaks_for_server(user_id)
             || rooms.is_bot(user_id)
         {
@@ -274,7 +275,11 @@ impl<'a> Sight<'a> {
             return Ok(*open);
         }
         let open = match self.rooms.head(self.snap, room)? {
-            Some(head) => self.rooms.card(self.snap, room, &head)?.is_open(),
+            // What a room is where nobody of ours is any more is not known.
+            Some(head) if head.joined > head.remote => {
+                self.rooms.card(self.snap, room, &head)?.is_open()
+            }
+            Some(_) => false,
             None => false,
         };
         self.open.insert(room, open);

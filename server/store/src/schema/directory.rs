@@ -8,7 +8,7 @@ use skerry_core::{Pos, RoomNid, UserNid};
 use crate::{code_enum, record, table, tables};
 
 record! {
-    /// A person of this server as the user directory shows and finds them.
+    /// A person as the user directory shows and finds them.
     pub struct Person v1 {
         /// What they call themselves.
         pub display_name: Option<String>,
@@ -64,7 +64,7 @@ record! {
 }
 
 table!(
-    /// People of this server.
+    /// People: users of this server, and those of others who share a room with one.
     People: "person", Room, UserNid => Person, profile Point
 );
 table!(
