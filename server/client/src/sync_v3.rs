@@ -1,6 +1,6 @@
 //! A delta as `GET /sync` answers it: written straight to bytes. Events are copied as they are.
 
-use skerry_sync::{Delta, RoomDelta, StateSection, StrippedRoom, Unread};
+use skerry_sync::{Delta, DeviceLists, RoomDelta, StateSection, StrippedRoom, Unread};
 
 use crate::json_object::{Object, account_events, list, string};
 
@@ -18,8 +18,12 @@ pub(crate) fn render(delta: &Delta, after: &str) -> Vec<u8> {
     }
     if !(delta.device_lists.changed.is_empty() && delta.device_lists.left.is_empty()) {
         out.object("device_lists", |lists| {
-            lists.strings("changed", &delta.device_lists.changed);
-            lists.strings("left", &delta.device_lists.left);
+            let DeviceLists { changed, left } = &delta.device_lists;
+            for (name, users) in [("changed", changed), ("left", left)] {
+                if !users.is_empty() {
+                    lists.strings(name, users);
+                }
+            }
         });
     }
     out.object("device_one_time_keys_count", |counts| {

@@ -345,7 +345,8 @@ impl Notifier {
                 membership,
             } = fact
             {
-                locals.note(*room, *user, *membership == Membership::Join);
+                let joined = *membership == Membership::Join;
+                locals.note(&self.rooms, *room, *user, joined)?;
             }
             concerns.note(*pos, fact);
         }

@@ -126,6 +126,12 @@ fn everything_new() {
         value["device_lists"],
         json!({"changed": ["@c:x"], "left": ["@d:x", "@e:x"]})
     );
+    delta.device_lists.changed.clear();
+    assert_eq!(
+        shown(&delta)["device_lists"],
+        json!({"left": ["@d:x", "@e:x"]}),
+        "what is empty is not said"
+    );
     assert_eq!(
         value["to_device"],
         json!({"events": [{"type": "m.a"}, {"type": "m.b"}]})

@@ -3,7 +3,8 @@
 //!
 //! Users count as sharing a room whether or not it is encrypted: a client that follows nobody of a
 //! plain room passes over them. Only when the user joins a room are its members named just if the
-//! room is encrypted, so that joining a large public room does not name thousands.
+//! room is encrypted, so that joining a large public room does not name thousands; or if the user
+//! comes back to it, for what the devices of other servers' users did meanwhile was not told here.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -25,10 +26,12 @@ pub(crate) type Sharing = HashMap<UserNid, bool>;
 /// Who has come and gone since a position, and where.
 #[derive(Debug, Default)]
 pub(crate) struct Moves {
-    /// Others who joined, or are joined no more, in rooms the user is in.
+    /// Others who joined or were invited, or are joined no more, in rooms the user is in.
     pub others: Vec<(UserNid, Membership)>,
     /// Rooms the user joined.
     pub joined: Vec<RoomNid>,
+    /// Those of them that the user was in before, when the client last looked.
+    pub again: Vec<RoomNid>,
     /// Rooms the user left.
     pub left: Vec<RoomNid>,
     /// Rooms the user is in that became encrypted.
@@ -47,7 +50,13 @@ impl Query<'_> {
                 continue;
             };
             match own.membership {
-                Membership::Join if own.since > since => moves.joined.push(*room),
+                Membership::Join if own.since > since => {
+                    moves.joined.push(*room);
+                    let before = self.sync.rooms.state_id_at(self.snap, *room, since)?;
+                    if self.was_in(*room, before)? {
+                        moves.again.push(*room);
+                    }
+                }
                 Membership::Join => {
                     let Some(head) = self.head(*room)? else {
                         continue;
@@ -92,15 +101,36 @@ impl Query<'_> {
             }
             let was = self.membership(room, before.get(key))?;
             let is = self.membership(room, Some(event))?;
-            // Who was invited and declined was never shared with.
+            // Who was invited and declined was never shared with. Who is invited may be given
+            // what is said meanwhile.
             let joined = [was, is].contains(&Some(Membership::Join));
-            if let Some(is) = is.filter(|_| was != is && joined)
+            let concerned = joined || is == Some(Membership::Invite);
+            if let Some(is) = is.filter(|_| concerned)
                 && let Some(user) = rooms.store().user_nid(&state_key)?
+                && (was != Some(is) || self.came_back(room, user, since)?)
             {
                 moves.others.push((user, is));
             }
         }
         Ok(())
+    }
+
+    /// Whether a user, joined then and now, was out of the room in between: what their devices
+    /// did meanwhile was told to nobody.
+    fn came_back(&self, room: RoomNid, user: UserNid, since: Pos) -> Result<bool, StoreError> {
+        let of = self.sync.rooms.member_of(self.snap, user, room)?;
+        Ok(of.is_some_and(|of| of.membership == Membership::Join && of.since > since))
+    }
+
+    /// Whether the user was joined in a state of a room.
+    pub(super) fn was_in(&self, room: RoomNid, state: Option<StateId>) -> Result<bool, StoreError> {
+        let rooms = &self.sync.rooms;
+        let Some(state) = state else {
+            return Ok(false);
+        };
+        let map = rooms.state_map(self.snap, state)?;
+        let own = rooms.in_state(&map, MEMBER, &self.req.user_id)?;
+        Ok(self.membership(room, own)? == Some(Membership::Join))
     }
 
     /// The membership that an event sets.
@@ -145,7 +175,7 @@ impl Query<'_> {
                 changed.extend(self.others_in(*room)?);
             }
         }
-        for room in &moves.encrypted {
+        for room in moves.encrypted.iter().chain(&moves.again) {
             changed.extend(self.others_in(*room)?);
         }
         let mut gone: Vec<UserNid> = Vec::new();
@@ -154,7 +184,7 @@ impl Query<'_> {
         }
         for (user, membership) in &moves.others {
             match membership {
-                Membership::Join => drop(changed.insert(*user)),
+                Membership::Join | Membership::Invite => drop(changed.insert(*user)),
                 _ => gone.push(*user),
             }
         }

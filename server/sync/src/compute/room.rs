@@ -372,15 +372,8 @@ impl Query<'_> {
         ask: &RoomAsk,
         state: Option<StateId>,
     ) -> Result<Option<StateId>, StoreError> {
-        let rooms = &self.sync.rooms;
-        let Some(state) = state else { return Ok(None) };
-        let map = rooms.state_map(self.snap, state)?;
-        let Some(own) = rooms.in_state(&map, "m.room.member", &self.req.user_id)? else {
-            return Ok(None);
-        };
-        let own = rooms.placed(self.snap, ask.room, own)?;
-        let joined = own.and_then(|own| own.membership()) == Some(Membership::Join);
-        Ok(joined.then_some(state))
+        let joined = self.was_in(ask.room, state)?;
+        Ok(state.filter(|_| joined))
     }
 
     /// The summary, if something changed that it is made from.

@@ -24,6 +24,9 @@ pub(super) struct Locals {
     /// Who shares a room with whom; only of rooms that are held too.
     friends: HashMap<UserNid, Members>,
     held_friends: usize,
+    /// The same of users of other servers.
+    fans: HashMap<UserNid, Members>,
+    held_fans: usize,
 }
 
 /// Users, sorted.
@@ -36,32 +39,49 @@ impl Locals {
     }
 
     /// A user joined a room, or is not joined any more.
-    pub(super) fn note(&mut self, room: RoomNid, user: UserNid, joined: bool) {
+    ///
+    /// # Errors
+    /// The store's.
+    pub(super) fn note(
+        &mut self,
+        rooms: &Rooms,
+        room: RoomNid,
+        user: UserNid,
+        joined: bool,
+    ) -> Result<(), StoreError> {
+        if !rooms.is_local(&rooms.store().user_id(user)?) {
+            self.fans.remove(&user);
+            return Ok(());
+        }
         self.friends.remove(&user);
+        // Of which users of other servers they are one of is not known.
+        (self.fans, self.held_fans) = (HashMap::new(), 0);
         let Some(members) = self.rooms.get_mut(&room) else {
-            return;
+            return Ok(());
         };
         match (members.binary_search(&user), joined) {
             (Err(at), true) => Arc::make_mut(members).insert(at, user),
             (Ok(at), false) => {
                 Arc::make_mut(members).remove(at);
             }
-            _ => return,
+            _ => return Ok(()),
         }
         for member in members.iter() {
             self.friends.remove(member);
         }
+        Ok(())
     }
 
-    /// The local users who share a room with a user, and the user, sorted; nobody for a user
-    /// without rooms.
+    /// The local users who share a room with a user, and the user if they are one, sorted; nobody
+    /// for a user without rooms.
     pub(super) fn friends(
         &mut self,
         rooms: &Rooms,
         snap: &Snapshot,
         user: UserNid,
     ) -> Result<Members, StoreError> {
-        if let Some(friends) = self.friends.get(&user) {
+        let known = self.friends.get(&user).or_else(|| self.fans.get(&user));
+        if let Some(friends) = known {
             return Ok(Arc::clone(friends));
         }
         let mut lists = Vec::new();
@@ -71,6 +91,14 @@ impl Locals {
             }
         }
         let friends = union(lists);
+        if !rooms.is_local(&rooms.store().user_id(user)?) {
+            if self.held_fans + friends.len() > FRIENDS_MAX {
+                (self.fans, self.held_fans) = (HashMap::new(), 0);
+            }
+            self.held_fans += friends.len() + 1;
+            self.fans.insert(user, Arc::clone(&friends));
+            return Ok(friends);
+        }
         if self.held_friends + friends.len() > FRIENDS_MAX {
             (self.friends, self.held_friends) = (HashMap::new(), 0);
         }
@@ -79,8 +107,7 @@ impl Locals {
         Ok(friends)
     }
 
-    /// The local users joined to a room, sorted. Remote ones noted since the room was read may be
-    /// among them; nobody listens on their channels.
+    /// The local users joined to a room, sorted.
     pub(super) fn of(
         &mut self,
         rooms: &Rooms,
