@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::Method;
 use serde::Deserialize;
 use serde_json::json;
+use skerry_account::TxnKey;
 use skerry_http::{Answer, ApiError, Call, Route, route};
 use skerry_room::{Message, Redaction, StateEvent};
 
@@ -16,6 +17,7 @@ pub(crate) const ROUTES: &[Route<Ctx>] = &[
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/send/{eventType}/{txnId}", Token, Send, message),
     route!(POST "/_matrix/client/v3/rooms/{roomId}/send/{eventType}", Token, Send, message),
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}/{txnId}", Token, Send, redact),
+    route!(POST "/_matrix/client/v3/rooms/{roomId}/redact/{eventId}", Token, Send, redact),
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}", Token, Send, state),
     route!(PUT "/_matrix/client/v3/rooms/{roomId}/state/{eventType}/", Token, Send, state),
     route!(
@@ -35,9 +37,7 @@ async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let message = Message {
         kind: call.param("eventType").to_owned(),
         content: content(&call),
-        txn: (call.method == Method::PUT)
-            .then(|| txn(&call))
-            .transpose()?,
+        txn: txn_of_put(&call)?,
         sticky_ms: sticky_ms(&call)?,
         ts: ts(&call)?,
     };
@@ -45,6 +45,11 @@ async fn message(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let event_id = sent.map_err(refusal)?;
     ctx.accounts.presence().touch(call.requester()?.user);
     Answer::json(&json!({ "event_id": event_id }))
+}
+
+/// The transaction of a request, if its method has one.
+fn txn_of_put(call: &Call) -> Result<Option<(TxnKey, String)>, ApiError> {
+    (call.method == Method::PUT).then(|| txn(call)).transpose()
 }
 
 /// Most kinds of relation that one redaction may name.
@@ -63,6 +68,8 @@ struct Redacts {
 
 /// `PUT /rooms/{roomId}/redact/{eventId}/{txnId}`: idempotent as sending. With `with_rel_types`
 /// (MSC3912), what relates to the event in these ways is redacted too.
+///
+/// `POST /rooms/{roomId}/redact/{eventId}`: as before there were transactions, like sending.
 async fn redact(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
     let body = call.json::<Redacts>()?;
     let rel_types = body.with_rel_types.or(body.with_relations);
@@ -74,7 +81,7 @@ async fn redact(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         target: call.param("eventId").to_owned(),
         content: content(&call),
         with_rel_types,
-        txn: Some(txn(&call)?),
+        txn: txn_of_put(&call)?,
     };
     let sent = ctx
         .rooms

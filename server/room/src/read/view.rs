@@ -120,13 +120,14 @@ impl View {
         self.membership
     }
 
-    /// Makes sure that the user may look into the room at all: in it now, once in it, or open to
-    /// anybody.
+    /// Makes sure that the user may look into the room at all: in it now, once in it and not banned
+    /// from it, or open to anybody. (What came up to a ban is told by sync.)
     ///
     /// # Errors
     /// [`RoomError::Forbidden`]; the store's.
     pub fn check_readable(&mut self) -> Result<(), RoomError> {
-        if self.reader.standing != Standing::Outside || self.is_world_readable()? {
+        let banned = self.membership == Some(Membership::Ban);
+        if self.reader.standing != Standing::Outside && !banned || self.is_world_readable()? {
             return Ok(());
         }
         Err(not_in_room())

@@ -243,6 +243,9 @@ impl View {
             write_string_bytes(membership.as_str(), &mut unsigned);
         }
         unsigned.push(b'}');
+        // What it was called before the specification; some clients and bots look there.
+        name(b"redacted_by", out);
+        write_string_bytes(redaction.event.event_id(), out);
         name(b"redacted_because", out);
         let unsigned = Some(unsigned.as_slice());
         let options = ClientOptions {

@@ -99,7 +99,6 @@ impl Query<'_> {
         // A client that saw another run may still show somebody typing.
         let stale = seen.is_none() && self.req.since.is_some() && ask.after.is_some();
         let users = match now {
-            Some(users) if ask.after.is_none() && users.is_empty() => return Ok(None),
             Some(users) => users,
             None if stale => Vec::new(),
             None => return Ok(None),

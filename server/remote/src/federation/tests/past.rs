@@ -92,3 +92,20 @@ async fn a_hole_in_the_middle_is_filled_in_its_place() {
     let expected: Vec<String> = (0..31).map(|n| format!("m{n}")).collect();
     assert_eq!(us.bodies(&far.room_id()), expected);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_page_after_a_join_is_full() {
+    let far = Far::open(RoomVersion::V11);
+    far.chat(0, 30);
+    let us = joined(&far).await;
+    let first = page(&us, &far, None, 6).await;
+    let chunk = first["chunk"].as_array().unwrap();
+    let bodies: Vec<_> = chunk
+        .iter()
+        .map(|event| &event["content"]["body"])
+        .collect();
+    assert_eq!(chunk.len(), 6, "{first}");
+    assert_eq!(chunk[0]["type"], "m.room.member");
+    assert_eq!(bodies[1..], ["m29", "m28", "m27", "m26", "m25"]);
+    assert_eq!(far.count("backfill"), 1);
+}

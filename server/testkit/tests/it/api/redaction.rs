@@ -98,6 +98,19 @@ impl Scene {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn old_clients_redact_without_a_transaction() {
+    let scene = Scene::new().await;
+    let said = scene.server.say(&scene.bob, &scene.room, "oops").await;
+    let rest = format!("redact/{}", escape(&said));
+    let body = Some(json!({ "reason": "typo" }));
+    let (status, sent) = scene.call(&scene.bob, Method::POST, &rest, body).await;
+    assert_eq!(status, 200, "{sent}");
+    let event = scene.event(&scene.alice, &said).await;
+    assert_eq!(event["content"], json!({}));
+    assert_eq!(event["unsigned"]["redacted_by"], sent["event_id"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_redaction_may_be_sent_as_any_other_event() {
     for version in ["10", "11", "12"] {
         let scene = Scene::of_version(version).await;

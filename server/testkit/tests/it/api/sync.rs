@@ -141,3 +141,23 @@ async fn state_after_takes_the_place_of_state() {
         );
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_sync_says_that_nobody_types_any_more() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let room = server.room(&alice, json!({})).await;
+    let quiet = server.room(&alice, json!({})).await;
+    let path = format!("/_matrix/client/v3/rooms/{room}/typing/{}", alice.user_id);
+    for typing in [true, false] {
+        let body = Some(json!({ "typing": typing, "timeout": 30_000 }));
+        server
+            .ok(Method::PUT, &path, Some(&alice.token), body)
+            .await;
+    }
+    let told = server.sync(&alice, None).await;
+    let events = |room: &str| told["rooms"]["join"][room]["ephemeral"]["events"].clone();
+    let nobody = json!([{ "type": "m.typing", "content": { "user_ids": [] } }]);
+    assert_eq!(events(&room), nobody);
+    assert_eq!(events(&quiet), json!([]));
+}
