@@ -1,7 +1,7 @@
 //! Moving people in and out of rooms: invite, join, leave, kick, ban, unban, knock, forget.
 
 use skerry_core::canonical::{Object, Value};
-use skerry_core::{Membership, UserNid};
+use skerry_core::{EventNid, Membership, UserNid};
 use skerry_store::schema::room as t;
 use skerry_store::{Scan, StoreError};
 
@@ -317,6 +317,12 @@ impl Change<'_> {
         Ok(())
     }
 
+    /// The event that says whether the room is open to guests.
+    pub(crate) fn guest_access(&self) -> Result<Option<EventNid>, StoreError> {
+        let kind = "m.room.guest_access";
+        self.rooms.in_state(&self.tip.state, kind, "")
+    }
+
     /// Whether the room is open to guests.
     fn guests_may_join(&self) -> Result<bool, RoomError> {
         let event = self
@@ -395,6 +401,24 @@ impl Change<'_> {
             self.shift(&user_id, &user_id, Membership::Leave, content)?;
         }
         Ok(())
+    }
+
+    /// The same where it was closed by another server; `before` said what held before.
+    pub(crate) fn follow_guest_access(
+        &mut self,
+        before: Option<EventNid>,
+    ) -> Result<(), RoomError> {
+        if self.guest_access()? == before || self.guests_may_join()? {
+            return Ok(());
+        }
+        match self.remove_guests() {
+            // What came is taken all the same.
+            Err(error) if !matches!(error, RoomError::Store(_)) => {
+                tracing::info!(%error, "guests stay in a room that is closed to them");
+                Ok(())
+            }
+            done => done,
+        }
     }
 
     fn joined_guests(&self) -> Result<Vec<UserNid>, StoreError> {

@@ -273,7 +273,10 @@ impl Upgrade {
         let first = levels.raised(&lasting);
         new.add(&who.user_id, levels_draft(first.clone()), None)?;
         for kind in CARRIED {
-            if let Some(content) = old.content(kind, "")? {
+            // Who is kept out by silence is to be told so: the preset of a client says otherwise.
+            let closed = || object([("guest_access", "forbidden".into())]);
+            let silent = (kind == "m.room.guest_access").then(closed);
+            if let Some(content) = old.content(kind, "")?.or(silent) {
                 let content = fitting(kind, content, self.version);
                 new.add(&who.user_id, Draft::state(kind, "", content), None)?;
             }

@@ -3,10 +3,11 @@
 use futures_util::future::join_all;
 use http::Method;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::json;
 use serde_json::value::RawValue;
 use skerry_core::canonical::{Mode, Object, Value};
-use skerry_core::names;
+use skerry_core::{Membership, names};
 use skerry_room::{Arrival, CreateRoom, DraftedInvite, Move, RoomError, Verdict, Who};
 
 use super::call::{PATIENT, SMALL};
@@ -108,6 +109,38 @@ impl Federation {
         let drafted = self.rooms.draft_exchanged(origin, room_id, asked).await?;
         let invited = drafted.event.state_key().unwrap_or_default().to_owned();
         self.sign_elsewhere(room_id, &invited, drafted).await
+    }
+
+    /// Asks the server of who invited somebody by an address for the invite of a user of ours, who
+    /// turned out to own it; `signed` is what the identity server says of them. The invite comes
+    /// to this server as any other.
+    ///
+    /// # Errors
+    /// What the other server says.
+    pub async fn ask_for_invite(
+        &self,
+        room_id: &str,
+        (sender, target): (&str, &str),
+        signed: &Object,
+    ) -> Result<(), FederationError> {
+        let mut third = Object::new();
+        third.insert("signed", signed.clone());
+        let mut content = Object::new();
+        content.insert("membership", Membership::Invite.as_str());
+        content.insert("third_party_invite", third);
+        let mut body = Object::new();
+        body.insert("type", "m.room.member");
+        body.insert("room_id", room_id);
+        body.insert("sender", sender);
+        body.insert("state_key", target);
+        body.insert("content", content);
+        let server = names::server_of(sender).unwrap_or_default();
+        let path = Path::v1("exchange_third_party_invite").part(room_id);
+        let limits = Limits::new(PATIENT, SMALL).even_if_resting();
+        let _: IgnoredAny = self
+            .give(server, (Method::PUT, &path), &body, limits)
+            .await?;
+        Ok(())
     }
 
     /// Has an invite signed by the server of who is invited, and gives it its place in the room.

@@ -188,7 +188,9 @@ impl Identity {
         let sender = sender.ok_or(IdentityError::Missing("third_party_signed.sender"))?;
         self.exchange(room_id, sender, &who.user_id, &signed)
             .await?;
-        Ok(self.rooms.join(who, room_id, how).await?)
+        let via = names::server_of(sender).map(str::to_owned);
+        let via = via.into_iter().collect();
+        Ok(self.federation.join(who, room_id, via, how).await?)
     }
 
     /// Makes a room to which people are invited also by their addresses. Who they are is asked
@@ -227,7 +229,8 @@ impl Identity {
     }
 
     /// An identity server tells that a user of this server now has an address for which invites
-    /// waited. Each one is good by its signature, and none holds up another.
+    /// waited. Each one is good by its signature, and none holds up another. Where a user of
+    /// another server invited, that server is asked.
     ///
     /// # Errors
     /// `Signature` for what is no user of this server; else why the last of those failed that did.
@@ -266,6 +269,16 @@ impl Identity {
             return Err(WRONG);
         }
         let token = signed.str("token").ok_or(WRONG)?;
+        if !self.rooms.is_local(sender) {
+            // Only their server can invite in their name; it looks at all this itself.
+            if !names::is_user_id(sender) {
+                return Err(NONE);
+            }
+            let asked = self
+                .federation
+                .ask_for_invite(room_id, (sender, target), &signed);
+            return Ok(asked.await?);
+        }
         let waiting = self.rooms.waiting_invite(room_id, token).await?;
         let waiting = waiting.filter(|waiting| waiting.sender == sender);
         let waiting = waiting.ok_or(NONE)?;

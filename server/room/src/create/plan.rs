@@ -166,15 +166,21 @@ fn power_levels(
 
 /// State that a preset sets.
 fn preset_events(preset: Preset) -> Vec<Draft> {
-    let (join_rule, guests) = match preset {
-        Preset::PrivateChat | Preset::TrustedPrivateChat => ("invite", "can_join"),
-        Preset::PublicChat => ("public", "forbidden"),
-    };
-    vec![
+    let public = preset == Preset::PublicChat;
+    let join_rule = if public { "public" } else { "invite" };
+    let mut events = vec![
         Draft::setting("m.room.join_rules", "join_rule", join_rule),
         Draft::setting("m.room.history_visibility", "history_visibility", "shared"),
-        Draft::setting("m.room.guest_access", "guest_access", guests),
-    ]
+    ];
+    // Guests are kept out where nothing is said of them.
+    if !public {
+        events.push(Draft::setting(
+            "m.room.guest_access",
+            "guest_access",
+            "can_join",
+        ));
+    }
+    events
 }
 
 fn initial_state(request: &CreateRoom, mode: Mode) -> Result<Vec<Draft>, RoomError> {

@@ -53,6 +53,23 @@ impl Rooms {
         .await
     }
 
+    /// Whether somebody of another server is in a room that is given by its id.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn server_is_there(&self, room_id: &str, server: &str) -> Result<bool, RoomError> {
+        let (server, room_id) = (server.to_owned(), room_id.to_owned());
+        self.query(move |this, snap| {
+            let store = this.store();
+            let found = store.room_nid(&room_id)?.zip(store.server_nid(&server)?);
+            match found {
+                Some((room, server)) => Ok(this.is_server_in(snap, room, server)?),
+                None => Ok(false),
+            }
+        })
+        .await
+    }
+
     /// Takes over a delayed event of a user for a room, delayed by at least `least_ms`; what was
     /// handed over for the same member before is let go.
     ///

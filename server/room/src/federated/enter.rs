@@ -113,6 +113,7 @@ impl Change<'_> {
         self.w.delete::<t::Stripped>(&key);
         if self.is_successor()? {
             self.carry_over(who.user)?;
+            self.take_names(who.user)?;
         }
         Ok(())
     }

@@ -77,10 +77,11 @@ impl Rooms {
                 return Ok((vec![Verdict::NotHere; events.len()], 0));
             }
             change.tip.fresh.received = true;
-            let verdicts = events
-                .into_iter()
-                .map(|(event, how)| change.take_in(event, how))
-                .collect::<Result<Vec<Verdict>, RoomError>>()?;
+            let before = change.guest_access()?;
+            let taken = events.into_iter();
+            let taken = taken.map(|(event, how)| change.take_in(event, how));
+            let verdicts: Vec<Verdict> = taken.collect::<Result<_, _>>()?;
+            change.follow_guest_access(before)?;
             Ok((verdicts, change.tip.head.extremities.len()))
         });
         match received.await {

@@ -10,7 +10,7 @@ mod directory;
 mod e2e;
 mod every_route;
 mod guests;
-mod identity;
+pub(crate) mod identity;
 mod invites;
 mod media;
 mod moderation;

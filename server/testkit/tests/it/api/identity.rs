@@ -9,16 +9,16 @@ use skerry_testkit::{Gateway, Person, TestServer};
 use super::threepid::{ADDRESSES, owner, post};
 
 /// An identity server: answers in the order in which it is asked.
-struct IdentityServer {
+pub(crate) struct IdentityServer {
     gateway: Gateway,
     name: String,
     key: SigningKey,
     _dir: tempfile::TempDir,
-    config: String,
+    pub(crate) config: String,
 }
 
 impl IdentityServer {
-    async fn start() -> IdentityServer {
+    pub(crate) async fn start() -> IdentityServer {
         let dir = tempfile::tempdir().unwrap();
         let ca = dir.path().join("ca.pem");
         let gateway = Gateway::start_tls(&ca).await;
@@ -41,7 +41,7 @@ impl IdentityServer {
     }
 
     /// What it signs about who owns an address.
-    fn signed(&self, mxid: &str, token: &str) -> Value {
+    pub(crate) fn signed(&self, mxid: &str, token: &str) -> Value {
         self.signs(json!({ "mxid": mxid, "token": token }))
     }
 
@@ -56,7 +56,7 @@ impl IdentityServer {
     }
 
     /// The next look-up finds this.
-    fn knows(&self, address: &str, found: Option<&str>) {
+    pub(crate) fn knows(&self, address: &str, found: Option<&str>) {
         use sha2::Digest as _;
         self.answer(json!({ "algorithms": ["none", "sha256"], "lookup_pepper": "pepper" }));
         let hash = sha2::Sha256::digest(format!("{address} email pepper"));
@@ -69,13 +69,13 @@ impl IdentityServer {
     }
 
     /// The next invite is kept under this token.
-    fn keeps(&self, token: &str) {
+    pub(crate) fn keeps(&self, token: &str) {
         let url = self.gateway.url("/_matrix/identity/v2/pubkey/isvalid");
         let key = json!({ "public_key": self.public_key(), "key_validity_url": url });
         self.answer(json!({ "token": token, "display_name": "b...", "public_keys": [key] }));
     }
 
-    fn invite(&self, address: &str) -> Value {
+    pub(crate) fn invite(&self, address: &str) -> Value {
         json!({ "id_server": self.name, "id_access_token": "swordfish", "medium": "email",
             "address": address })
     }
