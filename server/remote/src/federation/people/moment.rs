@@ -1,7 +1,7 @@
 //! What lives for a moment: who of ours types, and who is present.
 //!
 //! Presence is cheap here: a user's servers are found once and kept until memberships change, and
-//! one user is told of at most every ten seconds. What lasts (still typing, still there) is said
+//! of one user three changes are told at once, and then one every ten seconds. What lasts (still typing, still there) is said
 //! again before others stop believing it.
 
 use std::collections::HashMap;
@@ -21,8 +21,10 @@ use super::{Inner, People};
 const GATHER: Duration = Duration::from_millis(500);
 /// How often it is looked whether something has to be said again.
 const AGAIN_EVERY: Duration = Duration::from_secs(5);
-/// One user is told of at most this often, in ms.
+/// One user is told of at most this often in the long run, in ms.
 const PRESENCE_EVERY_MS: u64 = 10_000;
+/// So many changes of one user are told as they come.
+const PRESENCE_BURST: u64 = 3;
 /// After so long it is said again that somebody is there, in ms.
 const PRESENCE_AGAIN_MS: u64 = 25 * 60_000;
 /// After so long it is said again that somebody types, in ms.
@@ -61,6 +63,15 @@ struct Told {
 struct ToldPresence {
     seen: (PresenceState, Option<String>, bool),
     at_ms: u64,
+    /// When all that was told would have been told, had it been told one by one.
+    even_ms: u64,
+}
+
+impl ToldPresence {
+    /// Whether the user was told of too often to be told of again now.
+    fn is_ahead(&self, now_ms: u64) -> bool {
+        self.even_ms > now_ms.saturating_add((PRESENCE_BURST - 1) * PRESENCE_EVERY_MS)
+    }
 }
 
 /// The content of `m.presence` about one user.
@@ -230,6 +241,10 @@ impl Inner {
             return Ok(());
         }
         let now_ms = self.clock.now_ms();
+        // Who was told to be gone is not told of again.
+        let gone = |last: &ToldPresence| last.seen.0 == PresenceState::Offline;
+        let kept = |last: &ToldPresence| !gone(last) || last.even_ms > now_ms;
+        told.presence.retain(|_, last| kept(last));
         let board = self.accounts.presence();
         let mut users = std::mem::take(&mut told.changed);
         users.extend(board.changed_since(since).iter().map(|view| view.user));
@@ -261,30 +276,34 @@ impl Inner {
     ) -> Result<(), StoreError> {
         let view = self.accounts.presence().of(user);
         let seen = (view.state, view.status_msg.clone(), view.currently_active);
-        if let Some(last) = told.presence.get(&user) {
+        let last = told.presence.get(&user);
+        if let Some(last) = last {
             let silent_ms = now_ms.saturating_sub(last.at_ms);
             if last.seen == seen && silent_ms < PRESENCE_AGAIN_MS {
                 return Ok(());
             }
-            if silent_ms < PRESENCE_EVERY_MS {
+            if last.is_ahead(now_ms) {
                 told.changed.push(user);
                 return Ok(());
             }
-        }
-        if view.state == PresenceState::Offline {
-            if told.presence.remove(&user).is_none() {
-                return Ok(());
-            }
-        } else {
-            let at_ms = now_ms;
-            told.presence.insert(user, ToldPresence { seen, at_ms });
+        } else if view.state == PresenceState::Offline {
+            return Ok(());
         }
         let servers = self.fans_of(user)?;
-        if !servers.is_empty() {
-            let content = presence_content(user_id, &view);
-            self.reach
-                .send_soon(&servers, "m.presence", user_id.to_owned(), content);
+        if servers.is_empty() {
+            told.presence.remove(&user);
+            return Ok(());
         }
+        let even_ms = last.map_or(0, |last| last.even_ms).max(now_ms) + PRESENCE_EVERY_MS;
+        let now = ToldPresence {
+            seen,
+            at_ms: now_ms,
+            even_ms,
+        };
+        told.presence.insert(user, now);
+        let content = presence_content(user_id, &view);
+        self.reach
+            .send_soon(&servers, "m.presence", user_id.to_owned(), content);
         Ok(())
     }
 }
