@@ -3,7 +3,8 @@
 //!
 //! The tokens are given out in three forms: by endpoints of the client-server API, and, since
 //! clients still ask so, by two of a service of its own, to which users show who they are by an
-//! OpenID token.
+//! OpenID token. That is also how users of other servers join a call that goes over our LiveKit
+//! server; it is for users of this server to begin one.
 
 use std::sync::Arc;
 
@@ -169,7 +170,7 @@ async fn sfu_get(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError> {
         identity: &format!("{user_id}:{}", body.device_id),
         metadata: true,
     };
-    let jwt = enter(livekit, grant).await?;
+    let jwt = enter_as(&ctx, livekit, &user_id, grant).await?;
     Answer::json(&json!({ "url": livekit.url(), "jwt": jwt }))
 }
 
@@ -200,7 +201,7 @@ async fn service_get_token(ctx: Arc<Ctx>, call: Call) -> Result<Answer, ApiError
         identity: &pseudonym(&[&user_id, &member.claimed_device_id, &member.id]),
         metadata: true,
     };
-    let jwt = enter(livekit, grant).await?;
+    let jwt = enter_as(&ctx, livekit, &user_id, grant).await?;
     Answer::json(&json!({ "url": livekit.url(), "jwt": jwt }))
 }
 
@@ -211,14 +212,35 @@ async fn enter(livekit: &LiveKit, grant: Grant<'_>) -> Result<String, ApiError> 
     Ok(livekit.token(grant))
 }
 
-/// Whose OpenID token this is: a user of this server who is in the room. What exactly is wrong is
-/// nobody's business.
-async fn shown(ctx: &Ctx, token: &OpenId, room_id: &str) -> Result<Arc<str>, ApiError> {
-    if *token.matrix_server_name != *ctx.config.server_name {
-        return Err(not_authorised());
+/// The same for who may be of another server: for them no room is made.
+async fn enter_as(
+    ctx: &Ctx,
+    livekit: &LiveKit,
+    user_id: &str,
+    grant: Grant<'_>,
+) -> Result<String, ApiError> {
+    match ctx.rooms.is_local(user_id) {
+        true => enter(livekit, grant).await,
+        false => Ok(livekit.token(grant)),
     }
-    let user_id = ctx.accounts.openid_user(&token.access_token).await;
-    let user_id = user_id.map_err(|_| not_authorised())?;
+}
+
+/// Whose OpenID token this is: a user who is in the room. What exactly is wrong is nobody's
+/// business.
+async fn shown(ctx: &Ctx, token: &OpenId, room_id: &str) -> Result<Arc<str>, ApiError> {
+    let (server, secret) = (&*token.matrix_server_name, &*token.access_token);
+    let user_id = if *server == *ctx.config.server_name {
+        let user_id = ctx.accounts.openid_user(secret).await;
+        user_id.map_err(|_| not_authorised())?
+    } else {
+        // Only servers that are in the room are asked.
+        let there = ctx.rooms.server_is_there(room_id, server).await;
+        if !there.map_err(refusal)? {
+            return Err(not_authorised());
+        }
+        let user_id = ctx.federation.openid_user(server, secret).await;
+        user_id.map_err(|_| not_authorised())?.into()
+    };
     if !is_joined(ctx, &user_id, room_id).await? {
         return Err(not_authorised());
     }

@@ -26,6 +26,7 @@ mod kept;
 mod keyring;
 mod knock;
 mod leave;
+mod openid;
 mod paths;
 mod peers;
 pub mod people;

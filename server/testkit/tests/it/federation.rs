@@ -1,5 +1,6 @@
 //! Several servers that talk with each other.
 
+mod across;
 mod inbound;
 mod media;
 mod pair;
