@@ -100,7 +100,7 @@ async fn the_index_is_made_anew_where_it_is_lost() {
     let mut w = house.store.write();
     w.delete::<directory::People>(&zoe);
     w.delete::<directory::PersonWords>(&("zoe".into(), zoe));
-    skerry_store::follow::forget(&mut w, "people");
+    skerry_store::follow::forget(&mut w, "directory");
     commit(&house, w);
     let house = house.restart();
     assert_eq!(search(&house, &ada, "zoe").await.people.len(), 1);
