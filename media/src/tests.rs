@@ -307,7 +307,7 @@ fn only_what_is_transparent_stays_a_png() {
 }
 
 #[test]
-fn pictures_that_lie_are_refused_in_words() {
+fn cve_2024_53863_pictures_that_lie_are_refused_in_words() {
     let mut bomb = picture(10, 10, image::ImageFormat::Png);
     bomb[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
     let cut = picture(400, 400, image::ImageFormat::Jpeg)[..500].to_vec();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use skerry_account::appservice::Acting;
 use skerry_account::{AccountError, Accounts};
-use skerry_core::canonical::{Mode, Object};
+use skerry_core::canonical::{CanonicalError, Mode, canonical_object};
 use skerry_http::{
     ApiError, Authenticator, BoxFuture, Credentials, LARGE_BODY, Requester, SignedRequest,
 };
@@ -67,16 +67,18 @@ impl Authenticator for TokenAuthenticator {
         request: SignedRequest<'a>,
     ) -> BoxFuture<'a, Result<Arc<str>, ApiError>> {
         Box::pin(async move {
-            // Numbers that were never canonical are checked as their server wrote them.
-            let parse = |body| Object::parse_within(body, Mode::Lenient, LARGE_BODY);
+            // Numbers that were never canonical are checked as their server wrote them, and so is
+            // what nests too deep to be an event: what is around it may be good.
+            let parse = |body| canonical_object(body, Mode::Lenient, LARGE_BODY);
             let body = Some(request.body).filter(|body| !body.is_empty());
             // What is no JSON object cannot have been signed.
-            let body = body.map(parse).transpose().map_err(|error| {
-                ApiError::unauthorized(format!("The body cannot have been signed: {error}"))
+            let body = body.map(parse).transpose().map_err(|error| match error {
+                CanonicalError::TooDeep(_) => ApiError::bad_json(error.to_string()),
+                _ => ApiError::unauthorized(format!("The body cannot have been signed: {error}")),
             })?;
             let checker = self.federation.checker();
             let origin = checker
-                .check_request(request.proofs, request.method, request.uri, body.as_ref())
+                .check_request(request.proofs, request.method, request.uri, body.as_deref())
                 .await
                 .map_err(unproved)?;
             // It is there: what waits for it because it was not reached is sent now.

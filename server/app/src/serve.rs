@@ -1,11 +1,13 @@
 //! `skerry serve`: from the configuration to listening sockets, and back to nothing.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use skerry_core::{Clock, DiceSource};
 use skerry_media::WorkerSettings;
 use skerry_proxy::{Addr, Door, Inherited, Limits, Listener, ListenerSpec, Orders, Settings};
+use skerry_remote::federation::{KeyRing, Revoked};
 use skerry_store::{Health, StoreOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -54,6 +56,11 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let doors = doors(&house, &workers.stopping()).await?;
     announce(&house, &doors).await?;
     let (reload, asked) = watch::channel(());
+    tokio::spawn(reread_revoked(
+        house.outgoing.federation.keys().clone(),
+        config.federation.revoked_file.clone(),
+        reload.subscribe(),
+    ));
     let orders = Orders {
         stop: workers.stopping(),
         reload: asked,
@@ -85,6 +92,16 @@ fn picture_worker() -> Option<WorkerSettings> {
         memory: PICTURE_MEMORY,
         deadline: PICTURE_DEADLINE,
     })
+}
+
+/// Reads the list of keys that nobody may use again, each time that is asked for.
+async fn reread_revoked(keys: KeyRing, file: Option<PathBuf>, mut asked: watch::Receiver<()>) {
+    while asked.changed().await.is_ok() {
+        match Revoked::load(file.as_deref()) {
+            Ok(revoked) => keys.revoke(revoked),
+            Err(error) => tracing::error!(%error, "the list of revoked keys stays as it was"),
+        }
+    }
 }
 
 /// SIGINT and SIGTERM, which end it, and SIGHUP, which has files read again.

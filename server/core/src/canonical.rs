@@ -5,12 +5,15 @@
 //! writes them as the servers of that time publish them, so that hashes agree.
 //! Spec: appendices, "Canonical JSON"; rooms/v6, "Canonical JSON".
 
+mod flat;
 mod number;
 mod parse;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
+
+pub use flat::{MAX_BODY_DEPTH, canonical_object};
 
 /// Largest integer canonical JSON may hold: 2^53 - 1. The smallest is its negative.
 pub const MAX_INT: i64 = (1 << 53) - 1;
@@ -290,15 +293,8 @@ impl Object {
     /// From fields in any order; of fields with equal names the last one counts, as in the JSON
     /// parsers that published servers use.
     #[must_use]
-    pub fn from_fields(mut fields: Vec<(String, Value)>) -> Self {
-        let sorted = fields.windows(2).all(|w| matches!(w, [a, b] if a.0 < b.0));
-        if !sorted {
-            fields.sort_by(|a, b| a.0.cmp(&b.0));
-            fields.reverse();
-            fields.dedup_by(|later, kept| later.0 == kept.0);
-            fields.reverse();
-        }
-        Object(fields)
+    pub fn from_fields(fields: Vec<(String, Value)>) -> Self {
+        Object(in_order(fields))
     }
 
     fn find(&self, name: &str) -> Result<usize, usize> {
@@ -424,6 +420,18 @@ impl FromIterator<(String, Value)> for Object {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(fields: I) -> Self {
         Object::from_fields(fields.into_iter().collect())
     }
+}
+
+/// Fields in canonical order; of those with equal names the last one.
+fn in_order<T>(mut fields: Vec<(String, T)>) -> Vec<(String, T)> {
+    let sorted = fields.windows(2).all(|w| matches!(w, [a, b] if a.0 < b.0));
+    if !sorted {
+        fields.sort_by(|a, b| a.0.cmp(&b.0));
+        fields.reverse();
+        fields.dedup_by(|later, kept| later.0 == kept.0);
+        fields.reverse();
+    }
+    fields
 }
 
 /// Appends `s` as a JSON string with its quotes, escaping only what must be escaped.

@@ -33,6 +33,7 @@ use skerry_room::Rooms;
 
 pub use inbox::{Begun, Inbox, Open, Outcome, Patience, Pending, Receive};
 pub use judge::Judge;
+pub use send::Transaction;
 
 /// What every handler gets.
 pub struct Ctx {

@@ -37,12 +37,15 @@ const BUSY_MS: u64 = 10_000;
 /// EDUs that lose nothing if they are lost: all others are taken before the answer is kept.
 const MOMENTARY: [&str; 3] = ["m.typing", "m.receipt", "m.presence"];
 
+/// What a server sends at once, unread.
 #[derive(Deserialize)]
-struct Transaction {
+pub struct Transaction {
+    /// Events of rooms.
     #[serde(default)]
-    pdus: Vec<Box<RawValue>>,
+    pub pdus: Vec<Box<RawValue>>,
+    /// What is no event of a room.
     #[serde(default)]
-    edus: Vec<Box<RawValue>>,
+    pub edus: Vec<Box<RawValue>>,
 }
 
 #[derive(Deserialize)]

@@ -37,6 +37,8 @@ mod spaces;
 mod stage;
 mod standing;
 mod template;
+#[cfg(feature = "fixtures")]
+pub mod untrusted;
 mod xmatrix;
 
 #[cfg(test)]

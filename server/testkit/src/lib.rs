@@ -7,6 +7,7 @@
 mod child;
 mod client;
 mod clock;
+pub mod fuzz;
 mod gateway;
 mod logs;
 mod mail;

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use http::Method;
 use serde_json::{Value, json};
 use skerry_core::build::{Draft, EventRef, Place, Signer, build};
-use skerry_core::canonical::{Mode, Object};
+use skerry_core::canonical::{Mode, Object, canonical_object};
 use skerry_core::fixtures::{SeededDice, signing_key};
 use skerry_core::keys::SigningKey;
 use skerry_core::{Clock, RoomVersion, StoredEvent};
@@ -135,9 +135,10 @@ impl Stranger {
         path: &str,
         body: Option<&str>,
     ) -> (u16, Value) {
+        // What has no canonical form is signed as it is.
         let canonical = body.map(|body| {
-            let object = Object::parse_within(body.as_bytes(), Mode::Lenient, 64 << 20);
-            object.map_or_else(|_| body.to_owned(), |object| object.to_string())
+            let canonical = canonical_object(body.as_bytes(), Mode::Lenient, 64 << 20);
+            canonical.unwrap_or_else(|_| body.to_owned())
         });
         let signed = Signed {
             method: method.as_str(),

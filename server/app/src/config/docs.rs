@@ -146,7 +146,7 @@ pub const DOCS: &[Doc] = &[
     used(
         "federation.revoked_keys_file",
         "A file of signing keys that nobody may use, besides those that this version knows to be\n\
-         in everybody's hands: a public key in base64 on each line.",
+         in everybody's hands: a public key in base64 on each line. Read again on SIGHUP.",
     ),
     used(
         "federation.old_signing_keys",

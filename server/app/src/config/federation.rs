@@ -22,6 +22,8 @@ pub struct Federation {
     pub policy: Policy,
     /// Keys that nobody may use.
     pub revoked: Revoked,
+    /// The operator's file of such keys.
+    pub revoked_file: Option<PathBuf>,
     /// Keys that this server used before.
     pub old_keys: Vec<OldKey>,
     /// Whether presence is told and taken.
@@ -61,6 +63,7 @@ pub(super) fn check(raw: &RawConfig) -> Result<Federation, ConfigError> {
         trusted_key_servers: trusted.collect::<Result<_, _>>()?,
         policy: Policy::new(raw.enabled, &raw.allow, &raw.deny),
         revoked,
+        revoked_file,
         old_keys: old_keys.collect::<Result<_, _>>()?,
         presence: raw.presence,
         device_names: raw.device_names,

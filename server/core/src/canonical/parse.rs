@@ -10,31 +10,16 @@ pub(super) fn parse(
     max_bytes: usize,
     max_depth: usize,
 ) -> Result<Value, CanonicalError> {
-    if text.len() > max_bytes {
-        return Err(CanonicalError::TooLong(max_bytes));
-    }
-    let text = std::str::from_utf8(text).map_err(|e| CanonicalError::Syntax {
-        at: e.valid_up_to(),
-        what: "not UTF-8",
-    })?;
-    let mut parser = Parser {
-        text,
-        bytes: text.as_bytes(),
-        at: 0,
-        mode,
-        max_depth,
-    };
+    let mut parser = Parser::new(text, mode, max_bytes)?;
+    parser.max_depth = max_depth;
     parser.space();
     let value = parser.value(0)?;
     parser.space();
-    if parser.at == parser.bytes.len() {
-        Ok(value)
-    } else {
-        Err(parser.error("text after the value"))
-    }
+    parser.end().map(|()| value)
 }
 
-struct Parser<'a> {
+/// Where in a text the next value stands.
+pub(super) struct Parser<'a> {
     text: &'a str,
     bytes: &'a [u8],
     at: usize,
@@ -42,8 +27,65 @@ struct Parser<'a> {
     max_depth: usize,
 }
 
-impl Parser<'_> {
-    fn error(&self, what: &'static str) -> CanonicalError {
+impl<'a> Parser<'a> {
+    /// At the beginning of a text.
+    pub(super) fn new(
+        text: &'a [u8],
+        mode: Mode,
+        max_bytes: usize,
+    ) -> Result<Parser<'a>, CanonicalError> {
+        if text.len() > max_bytes {
+            return Err(CanonicalError::TooLong(max_bytes));
+        }
+        let text = std::str::from_utf8(text).map_err(|e| CanonicalError::Syntax {
+            at: e.valid_up_to(),
+            what: "not UTF-8",
+        })?;
+        Ok(Parser {
+            text,
+            bytes: text.as_bytes(),
+            at: 0,
+            mode,
+            max_depth: super::MAX_DEPTH,
+        })
+    }
+
+    /// Nothing may come any more.
+    pub(super) fn end(&self) -> Result<(), CanonicalError> {
+        match self.at == self.bytes.len() {
+            true => Ok(()),
+            false => Err(self.error("text after the value")),
+        }
+    }
+
+    /// A value that holds no others.
+    pub(super) fn leaf(&mut self) -> Result<Value, CanonicalError> {
+        match self.peek() {
+            Some(b'"') => self.string().map(Value::Str),
+            Some(b't') => self.word("true", Value::Bool(true)),
+            Some(b'f') => self.word("false", Value::Bool(false)),
+            Some(b'n') => self.word("null", Value::Null),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(_) => Err(self.error("no value starts like this")),
+            None => Err(self.error("the text ends too early")),
+        }
+    }
+
+    /// A field's name and the colon behind it.
+    pub(super) fn field_name(&mut self) -> Result<String, CanonicalError> {
+        if self.peek() != Some(b'"') {
+            return Err(self.error("expected a field name"));
+        }
+        let name = self.string()?;
+        self.space();
+        if !self.eat(b':') {
+            return Err(self.error("expected a colon"));
+        }
+        self.space();
+        Ok(name)
+    }
+
+    pub(super) fn error(&self, what: &'static str) -> CanonicalError {
         CanonicalError::Syntax { at: self.at, what }
     }
 
@@ -51,14 +93,14 @@ impl Parser<'_> {
         self.bytes.get(self.at).copied()
     }
 
-    fn space(&mut self) {
+    pub(super) fn space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
         }
     }
 
     /// Takes the byte if it comes next.
-    fn eat(&mut self, byte: u8) -> bool {
+    pub(super) fn eat(&mut self, byte: u8) -> bool {
         let there = self.peek() == Some(byte);
         if there {
             self.at += 1;
@@ -78,15 +120,9 @@ impl Parser<'_> {
 
     fn value(&mut self, depth: usize) -> Result<Value, CanonicalError> {
         match self.peek() {
-            Some(b'"') => self.string().map(Value::Str),
             Some(b'{') => self.object(depth + 1),
             Some(b'[') => self.array(depth + 1),
-            Some(b't') => self.word("true", Value::Bool(true)),
-            Some(b'f') => self.word("false", Value::Bool(false)),
-            Some(b'n') => self.word("null", Value::Null),
-            Some(b'-' | b'0'..=b'9') => self.number(),
-            Some(_) => Err(self.error("no value starts like this")),
-            None => Err(self.error("the text ends too early")),
+            _ => self.leaf(),
         }
     }
 
@@ -102,15 +138,7 @@ impl Parser<'_> {
         }
         loop {
             self.space();
-            if self.peek() != Some(b'"') {
-                return Err(self.error("expected a field name"));
-            }
-            let name = self.string()?;
-            self.space();
-            if !self.eat(b':') {
-                return Err(self.error("expected a colon"));
-            }
-            self.space();
+            let name = self.field_name()?;
             fields.push((name, self.value(depth)?));
             self.space();
             if self.eat(b'}') {

@@ -284,3 +284,58 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bodies_of_any_depth_have_a_canonical_text() {
+    let rewritten = |text: &str| canonical_object(text.as_bytes(), Mode::Lenient, 1 << 20);
+    let text =
+        r#" { "b" : [ ] , "a" : { "y" : [ 1 , -0 , 2.50, "\u00e4\/" ] , "x" : { } }, "b": null } "#;
+    let expected = Object::parse(text.as_bytes(), Mode::Lenient).unwrap();
+    assert_eq!(rewritten(text).unwrap(), expected.to_string());
+    let nested = |depth: usize| {
+        let (open, close) = ("[".repeat(depth), "]".repeat(depth));
+        format!(r#"{{"pdus":[{{"deep":{open}{close}}},{{"b":1,"a":2}}]}}"#)
+    };
+    let deep = rewritten(&nested(32_768)).unwrap();
+    assert!(
+        deep.ends_with(r#",{"a":2,"b":1}]}"#),
+        "{}",
+        &deep[deep.len() - 40..]
+    );
+    assert_eq!(
+        rewritten(&nested(40_000)),
+        Err(CanonicalError::TooDeep(MAX_BODY_DEPTH))
+    );
+    for wrong in [
+        "",
+        "{",
+        "[]",
+        "1",
+        "{} x",
+        "{\"a\"}",
+        "{\"a\":}",
+        "{\"a\":1,}",
+        "{\"a\":[1,]}",
+        "{,}",
+        "{\"a\":[}",
+        "{\"a\":{]",
+        "{\"a\":1 \"b\":2}",
+        "{\"a\":[1 2]}",
+    ] {
+        let said = Object::parse(wrong.as_bytes(), Mode::Lenient);
+        assert_eq!(rewritten(wrong).is_err(), said.is_err(), "{wrong}");
+        assert!(said.is_err(), "{wrong}");
+    }
+    let long = canonical_object(b"{\"a\":1}", Mode::Strict, 3);
+    assert_eq!(long, Err(CanonicalError::TooLong(3)));
+}
+
+proptest! {
+    /// What both can read, both write alike.
+    #[test]
+    fn the_two_ways_to_a_canonical_text_agree(text in "[\\[\\]{}\",:ab1 ]{0,24}") {
+        let one = Object::parse(text.as_bytes(), Mode::Strict).map(|object| object.to_string());
+        let two = canonical_object(text.as_bytes(), Mode::Strict, 1 << 10);
+        prop_assert_eq!(one.ok(), two.ok());
+    }
+}

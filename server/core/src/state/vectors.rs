@@ -53,7 +53,7 @@ fn outcome(version: RoomVersion, text: &str, states: [&str; 2]) -> String {
 /// MSC4297, problem A: two servers claim old states before a leave. Version 2 begins with what
 /// both agree on, in which nobody is left who may have set the join rules, and so loses them.
 #[test]
-fn hydra_problem_a() {
+fn cve_2025_49090_hydra_problem_a() {
     let text = r#"
         create: alice create
         alice0: alice join
@@ -83,7 +83,7 @@ fn hydra_problem_a() {
 /// are in neither state; version 2 goes on from the old ones, since nothing says that bob might
 /// set the new ones.
 #[test]
-fn hydra_problem_b() {
+fn cve_2025_49090_hydra_problem_b() {
     let text = r#"
         create: alice create
         alice: alice join

@@ -264,6 +264,26 @@ async fn bodies() {
     assert_eq!((status, code(&answer).as_str()), (400, "M_NOT_JSON"));
 }
 
+/// CVE-2024-52805: a body is bounded before anybody looks at what it claims to be.
+#[tokio::test]
+async fn cve_2024_52805_bodies_of_any_type_are_bounded() {
+    for kind in [
+        "multipart/form-data; boundary=x",
+        "application/octet-stream",
+        "application/x-www-form-urlencoded",
+        "text/nonsense; charset=\"",
+        "",
+    ] {
+        for (len, status) in [(1024 * 1024 + 1, 413), (1_000, 400)] {
+            let body = format!("--x\r\n{}", "a".repeat(len));
+            let request = Request::post("/number").header("content-type", kind);
+            let request = request.body(Body::from(body)).unwrap();
+            let (got, ..) = send(&router_with(Options::default()), request).await;
+            assert_eq!(got, status, "{kind}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_body_refused_for_its_size_is_still_taken() {
     let read = Arc::new(std::sync::atomic::AtomicUsize::new(0));

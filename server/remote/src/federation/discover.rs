@@ -222,6 +222,12 @@ impl Discovery {
     }
 }
 
+/// The server that a `.well-known` delegates to.
+#[cfg(feature = "fixtures")]
+pub(super) fn delegated_to(answer: &Response, now: u64) -> Option<String> {
+    read(answer, now)?.delegated
+}
+
 /// Reads a `.well-known`; nothing where it does not name a server.
 fn read(answer: &Response, now: u64) -> Option<Known> {
     #[derive(Deserialize)]

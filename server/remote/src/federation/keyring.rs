@@ -31,6 +31,9 @@ pub use own::OldKey;
 use own::Own;
 pub use revoked::{Revoked, RevokedError};
 
+#[cfg(feature = "fixtures")]
+pub(super) use answer::{answered_by, from_notary};
+
 /// How much memory the keys of other servers may take, in bytes.
 const CACHE_BYTES: usize = 4 << 20;
 /// How much memory answers may take that are passed on to others and not kept, in bytes.
@@ -65,7 +68,7 @@ struct Inner {
     peers: Peers,
     trusted: Vec<Arc<str>>,
     own: Own,
-    revoked: Revoked,
+    revoked: Mutex<Arc<Revoked>>,
     clock: Arc<dyn Clock>,
     cache: Mutex<Cache<Arc<str>, Arc<Known>>>,
     /// Answers of servers that are asked for others, and with which this one has nothing to do.
@@ -91,7 +94,7 @@ impl KeyRing {
                 peers: options.peers,
                 trusted: options.trusted,
                 own,
-                revoked: options.revoked,
+                revoked: Mutex::new(Arc::new(options.revoked)),
                 clock: options.clock,
                 cache: Mutex::new(Cache::new(CACHE_BYTES)),
                 passing: Mutex::new(Cache::new(PASSING_BYTES)),
@@ -106,6 +109,14 @@ impl KeyRing {
     #[must_use]
     pub fn own_keys(&self) -> String {
         self.inner.own.published(self.inner.clock.now_ms())
+    }
+
+    /// From now on nobody may use these keys, also those that are known already, and all others
+    /// may be used.
+    pub fn revoke(&self, revoked: Revoked) {
+        *self.inner.revoked.lock() = Arc::new(revoked);
+        // What is kept was kept under the old list; it is read again, and filtered.
+        self.inner.cache.lock().clear();
     }
 
     /// The keys that are wanted, as far as they can be found; asks for those that are not known.

@@ -5,8 +5,11 @@
 //! items parses them. Nesting, lengths and numbers of items are bounded while they are read, and
 //! fields that nobody asked for are passed over.
 
-/// How deeply an item may be nested: what canonical JSON allows an event, and the answer around it.
-const MAX_DEPTH: u32 = 100;
+use skerry_core::canonical::MAX_BODY_DEPTH;
+
+/// How deeply an item may be nested here. Whoever parses it takes less; but one that nests too deep
+/// spoils none of the others.
+const MAX_DEPTH: usize = MAX_BODY_DEPTH;
 /// The longest field name that is compared with those asked for, in bytes; longer ones are others.
 const MAX_NAME: usize = 64;
 
@@ -117,9 +120,8 @@ pub(crate) struct Pieces {
     quoted: bool,
     /// The last byte was a backslash in a string.
     escaped: bool,
-    depth: u32,
-    /// For each level the kind of bracket, the innermost in the lowest bit: 1 is an object.
-    brackets: u128,
+    /// For each level the byte that ends it, the innermost last.
+    brackets: Vec<u8>,
     held: Vec<u8>,
     /// Bytes read before what is fed now.
     before: u64,
@@ -138,8 +140,7 @@ impl Pieces {
             shape: Shape::Bare,
             quoted: false,
             escaped: false,
-            depth: 0,
-            brackets: 0,
+            brackets: Vec::new(),
             held: Vec::new(),
             before: 0,
         }
@@ -240,7 +241,7 @@ impl Pieces {
         };
         self.held.clear();
         (self.quoted, self.escaped) = (false, false);
-        (self.depth, self.brackets) = (0, 0);
+        self.brackets.clear();
         self.place = Place::In { item };
         Ok(false)
     }
@@ -299,7 +300,7 @@ impl Pieces {
                 break;
             }
             over = self.step(byte).ok_or_else(|| self.syntax(at))?;
-            if self.depth > MAX_DEPTH {
+            if self.brackets.len() > MAX_DEPTH {
                 return Err(PiecesError::TooDeep);
             }
             at += 1;
@@ -337,16 +338,13 @@ impl Pieces {
             0..0x20 if self.quoted => return None,
             _ if self.quoted => {}
             b'{' | b'[' if self.shape == Shape::Nest => {
-                self.depth += 1;
-                self.brackets = (self.brackets << 1) | u128::from(byte == b'{');
+                self.brackets.push(if byte == b'{' { b'}' } else { b']' });
             }
             b'}' | b']' if self.shape == Shape::Nest => {
-                if self.brackets & 1 != u128::from(byte == b'}') {
+                if self.brackets.pop() != Some(byte) {
                     return None;
                 }
-                self.depth -= 1;
-                self.brackets >>= 1;
-                return Some(self.depth == 0);
+                return Some(self.brackets.is_empty());
             }
             b'+' | b'-' | b'.' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' => {}
             b',' | b':' if self.shape == Shape::Nest => {}

@@ -214,7 +214,7 @@ mod tests {
 
     /// CVE-2026-24471.
     #[test]
-    fn a_template_of_anything_else_is_refused() {
+    fn cve_2026_24471_a_template_of_anything_else_is_refused() {
         assert!(read(GOOD, RoomVersion::V10).is_some());
         for (part, other) in [
             ("m.room.member", "m.room.power_levels"),

@@ -48,3 +48,32 @@ async fn a_panic_is_an_error() {
     let outcome = blocking(|| panic!("on purpose")).await;
     assert!(matches!(outcome, Err(StoreError::Panicked)));
 }
+
+/// CVE-2026-45078: whoever waits costs nothing while waiting. Each of many is looked at when it
+/// comes and when its turn has come, however many wait with it.
+#[tokio::test]
+async fn cve_2026_45078_a_thousand_who_wait_are_each_woken_once() {
+    let lanes = Lanes::<u64>::new();
+    let polls = Arc::new(AtomicU32::new(0));
+    let held = lanes.lock(1).await;
+    let mut tasks = Vec::new();
+    for _ in 0..1_000 {
+        let (lanes, polls) = (lanes.clone(), polls.clone());
+        tasks.push(tokio::spawn(async move {
+            let mut waiting = Box::pin(lanes.lock(1));
+            let guard = std::future::poll_fn(|cx| {
+                polls.fetch_add(1, Ordering::SeqCst);
+                waiting.as_mut().poll(cx)
+            });
+            drop(guard.await);
+        }));
+    }
+    tokio::task::yield_now().await;
+    drop(held);
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let polls = polls.load(Ordering::SeqCst);
+    assert!(polls <= 2_000, "{polls}");
+    assert!(lanes.is_empty());
+}

@@ -1,6 +1,7 @@
 //! Several servers that talk with each other.
 
 mod across;
+mod histories;
 mod inbound;
 mod media;
 mod pair;
@@ -24,7 +25,7 @@ fn escape(text: &str) -> String {
 }
 
 /// Waits until something is so.
-async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
+pub(crate) async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) {
     for _ in 0..600 {
         if so().await {
             return;
@@ -35,7 +36,7 @@ async fn until<F: Future<Output = bool>>(what: &str, mut so: impl FnMut() -> F) 
 }
 
 /// The texts in a room, newest first, as far as it can be paged back.
-async fn texts(server: &TestServer, who: &Person, room: &str) -> Vec<String> {
+pub(crate) async fn texts(server: &TestServer, who: &Person, room: &str) -> Vec<String> {
     let room = escape(room);
     let path = format!("/_matrix/client/v3/rooms/{room}/messages?dir=b&limit=50");
     let (mut found, mut from) = (Vec::new(), String::new());

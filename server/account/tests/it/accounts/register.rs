@@ -262,7 +262,7 @@ fn signed(nonce: &str, name: &str, mac: &str) -> SharedSecretRegistration {
 }
 
 #[tokio::test]
-async fn the_shared_secret_needs_a_fresh_nonce_and_the_right_mac() {
+async fn palpo_face54bc_the_shared_secret_needs_a_fresh_nonce_and_the_right_mac() {
     let home = Home::with(|s| s.registration.shared_secret = Some("secret".into()));
     let nonce = home.accounts.registration_nonce().unwrap();
     let wrong = home

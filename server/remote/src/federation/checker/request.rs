@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use skerry_core::canonical::Object;
 use skerry_store::StoreError;
 
 use super::Checker;
@@ -43,7 +42,7 @@ pub enum RequestFault {
 
 impl Checker {
     /// Who sent a request. `headers` are the values of all its `Authorization` headers, `uri` is
-    /// path and query as they came, `body` what it carries, if anything.
+    /// path and query as they came, `body` what it carries as canonical JSON, if anything.
     ///
     /// Every signature under a key that is known has to be good, and there has to be one.
     ///
@@ -54,7 +53,7 @@ impl Checker {
         headers: &[&str],
         method: &str,
         uri: &str,
-        body: Option<&Object>,
+        body: Option<&str>,
     ) -> Result<Arc<str>, RequestFault> {
         let inner = &self.inner;
         let proofs = proofs(headers)?;
@@ -82,13 +81,12 @@ impl Checker {
             moment,
         };
         let keys = inner.keys.find(vec![wanted]).await?;
-        let content = body.map(Object::to_string);
         let signed = Signed {
             method,
             uri,
             origin: &origin,
             destination: &inner.own_name,
-            content: content.as_deref(),
+            content: body,
         };
         let mut good = false;
         for proof in &proofs {

@@ -48,19 +48,13 @@ async fn what_one_server_asks_is_believed_by_the_other() {
             .unwrap();
         let asked = two.asked().pop().unwrap();
         let header = asked.authorization.unwrap();
-        let got =
-            (!asked.body.is_empty()).then(|| Object::parse(&asked.body, Mode::Lenient).unwrap());
+        let got = Some(std::str::from_utf8(&asked.body).unwrap()).filter(|body| !body.is_empty());
         let origin = checker
-            .check_request(&[&header], &asked.method, &asked.path, got.as_ref())
+            .check_request(&[&header], &asked.method, &asked.path, got)
             .await;
         assert_eq!(&*origin.unwrap(), &**one.own_name());
         let other = checker
-            .check_request(
-                &[&header],
-                "PUT",
-                "/_matrix/federation/v1/send/2",
-                got.as_ref(),
-            )
+            .check_request(&[&header], "PUT", "/_matrix/federation/v1/send/2", got)
             .await;
         assert!(matches!(other, Err(RequestFault::Signature)), "{other:?}");
     }

@@ -108,7 +108,7 @@ fn ed25519(keys: &Object) -> impl Iterator<Item = (&str, [u8; 32])> {
 }
 
 /// The answers of a notary: those about each server that is asked for, unchecked.
-pub(super) fn from_notary(body: &[u8]) -> Option<Vec<Object>> {
+pub(in crate::federation) fn from_notary(body: &[u8]) -> Option<Vec<Object>> {
     // The body was bounded when it was read.
     let mut object = Object::parse_within(body, Mode::Lenient, usize::MAX).ok()?;
     let Some(Value::Array(answers)) = object.remove("server_keys") else {
@@ -119,6 +119,18 @@ pub(super) fn from_notary(body: &[u8]) -> Option<Vec<Object>> {
         _ => None,
     });
     Some(objects.collect())
+}
+
+/// The ids of the keys that an answer about a server names, where it is believed.
+#[cfg(feature = "fixtures")]
+pub(in crate::federation) fn answered_by(
+    object: Object,
+    server: &str,
+    revoked: &Revoked,
+    now_ms: u64,
+) -> Option<Vec<String>> {
+    let answer = read(object, server, revoked, now_ms).ok()?;
+    Some(answer.keys.into_iter().map(|(id, _)| id).collect())
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ use skerry_store::{StoreError, blocking};
 use super::Inner;
 use super::answer::{self, Answer};
 use super::known::{Keys, Known, Moment, Wanted, answers_of, still_of_use};
+use super::revoked::Revoked;
 use crate::federation::peers::Limits;
 
 /// What asking a server for its keys may cost.
@@ -110,14 +111,20 @@ impl Inner {
             Ok::<_, StoreError>(found)
         })
         .await??;
+        let revoked = self.revoked();
         for (server, mut known) in found {
             // The list may have got longer since the key was learned.
-            known.keys.retain(|_, key| !self.revoked.holds(&key.public));
+            known.keys.retain(|_, key| !revoked.holds(&key.public));
             let known = Arc::new(known);
             self.remember(&server, &known);
             keys.insert(server, known);
         }
         Ok(())
+    }
+
+    /// The keys that nobody may use, as the list is now.
+    fn revoked(&self) -> Arc<Revoked> {
+        Arc::clone(&self.revoked.lock())
     }
 
     fn remember(&self, server: &Arc<str>, known: &Arc<Known>) {
@@ -175,7 +182,7 @@ impl Inner {
             .and_then(|answer| Ok(answer.object()?))
             .map_err(|error| error.to_string())
             .and_then(|object| {
-                let read = answer::read(object, server, &self.revoked, now_ms);
+                let read = answer::read(object, server, &self.revoked(), now_ms);
                 read.map_err(str::to_owned)
             });
         let (failures, pause_ms) = match &read {
@@ -271,7 +278,8 @@ impl Inner {
             let bytes = rows.iter().map(|row| row.json.len() + 200).sum();
             self.passing.lock().put(Arc::clone(server), rows, bytes);
         }
-        known.keys.retain(|_, key| !self.revoked.holds(&key.public));
+        let revoked = self.revoked();
+        known.keys.retain(|_, key| !revoked.holds(&key.public));
         self.remember(server, &Arc::new(known));
         Ok(())
     }
@@ -352,7 +360,7 @@ impl Inner {
             let Some(server) = server.filter(|_| vouched(&object)) else {
                 continue;
             };
-            if let Ok(answer) = answer::read(object, &server, &self.revoked, now_ms) {
+            if let Ok(answer) = answer::read(object, &server, &self.revoked(), now_ms) {
                 found.push((server, answer));
             }
         }

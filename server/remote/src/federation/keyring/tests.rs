@@ -394,4 +394,9 @@ async fn what_is_revoked_later_is_forgotten() {
     ] {
         assert_eq!(find(&stricter, &one.name, moment).await, None, "{moment:?}");
     }
+    // The same for one that runs, and knew the key.
+    assert!(find(&keys, &one.name, Moment::Signed(NOW)).await.is_some());
+    keys.revoke(Revoked::load(Some(&file)).unwrap());
+    let moment = Moment::Signed(NOW);
+    assert_eq!(find(&keys, &one.name, moment).await, None);
 }

@@ -207,7 +207,7 @@ async fn circles_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_makes_us_fetch_too_much_waits() {
+async fn cve_2024_31208_who_makes_us_fetch_too_much_waits() {
     let far = Far::open(RoomVersion::V11);
     let us = joined(&far).await;
     let much = Work {

@@ -1,5 +1,6 @@
 //! Rooms of several servers, which hand each other what a network would carry.
 
+mod advisories;
 mod converge;
 mod handshakes;
 mod joins;

@@ -146,7 +146,7 @@ async fn what_is_missing_is_said() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rooms_without_local_members_are_left_alone() {
+async fn continuwuity_26_7_2_rooms_without_local_members_are_left_alone() {
     let house = House::new();
     let ada = house.person("ada");
     let room = house.public_room(&ada).await;

@@ -110,7 +110,7 @@ async fn spaces_show_what_the_asking_server_could_look_into() {
 /// Events that were leaked to servers that could not see them (Continuwuity SEC26): what a server
 /// may not see it gets redacted, wherever it reads.
 #[tokio::test(flavor = "multi_thread")]
-async fn history_visibility_holds_for_servers_too() {
+async fn continuwuity_sec26_history_visibility_holds_for_servers_too() {
     let (a, b) = (House::of("a.test"), House::of("b.test"));
     let (ada, bob) = (a.person("ada"), b.person("bob"));
     let room = a.public_room(&ada).await;

@@ -168,7 +168,7 @@ async fn logging_in_and_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn devices_go_with_the_password_only() {
+async fn ghsa_v2x6_m99h_vqxx_devices_go_with_the_password_only() {
     let server = TestServer::start();
     let alice = server.person("alice").await;
     let bob = server.person("bob").await;

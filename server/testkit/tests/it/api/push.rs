@@ -516,7 +516,7 @@ async fn what_is_held_back_survives_a_restart() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_private_gateway_is_not_reached_unless_it_is_named() {
+async fn palpo_e9940279_a_private_gateway_is_not_reached_unless_it_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let ca_file = dir.path().join("ca.pem");
     let gateway = Gateway::start_tls(&ca_file).await;

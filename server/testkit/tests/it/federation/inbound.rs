@@ -421,3 +421,36 @@ async fn an_invite_from_elsewhere_is_signed_and_shown() {
     let said = (status, &answer["errcode"]);
     assert_eq!(said, (400, &json!("M_INCOMPATIBLE_ROOM_VERSION")));
 }
+
+/// What nests too deep to be an event spoils neither the signature of the request nor what comes
+/// with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pdu_that_nests_too_deep_spoils_no_other() {
+    let scene = scene().await;
+    let other = &scene.other;
+    let bob = other.user("bob");
+    let mut entered = other.join(ONE, &scene.room, &bob).await;
+    let bad = json!({ "msgtype": "m.text", "body": "bad" });
+    let bad = other.event(&entered, &bob, ("m.room.message", None), &bad);
+    let good = other.message(&mut entered, &bob, "good");
+    for (txn, depth) in [("1", 98), ("2", 101), ("3", 5_000), ("4", 32_000)] {
+        let nest = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let deep = bad.json().replace("\"bad\"", &nest);
+        let (status, answer) = other.send(ONE, txn, &[&deep, good.json()], &[]).await;
+        assert_eq!(status, 200, "{depth}: {answer}");
+        assert_eq!(
+            answer["pdus"][good.event_id()],
+            json!({}),
+            "{depth}: {answer}"
+        );
+    }
+    until("what is good is there", async || {
+        let said = texts(&scene.one, &scene.alice, &scene.room).await;
+        said.contains(&"good".to_owned())
+    })
+    .await;
+    // Deeper than any event could be: it is said so.
+    let nest = format!("{}{}", "[".repeat(40_000), "]".repeat(40_000));
+    let (status, answer) = other.send(ONE, "5", &[&nest], &[]).await;
+    assert_eq!((status, &answer["errcode"]), (400, &json!("M_BAD_JSON")));
+}

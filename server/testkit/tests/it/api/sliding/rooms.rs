@@ -509,7 +509,7 @@ async fn invites_and_knocks_come_with_stripped_state() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rooms_that_were_left_are_told_once_and_nothing_after() {
+async fn cve_2024_53867_rooms_that_were_left_are_told_once_and_nothing_after() {
     let server = TestServer::start();
     let (alice, bob) = (server.person("alice").await, server.person("bob").await);
     let (one, two) = (
