@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use ruma_common::canonical_json::CanonicalJsonObject;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use skerry_store::schema::e2e::{CrossKeyRow, CrossKind};
@@ -38,7 +39,7 @@ pub(super) struct OwnKeys {
     pub(super) self_signing: Option<CrossKeyRow>,
 }
 
-/// A device as it is kept, if its keys are as the spec has them.
+/// A device as it is kept, if its keys are as the spec has them, or if it claims none.
 pub(super) fn device(
     user_id: &str,
     id: &str,
@@ -48,12 +49,26 @@ pub(super) fn device(
     if id.is_empty() || id.len() > DEVICE_BYTES_MAX {
         return None;
     }
-    let object = upload::check_device_keys(user_id, id, keys).ok()?;
+    let checked = upload::check_device_keys(user_id, id, keys).ok();
+    let object = checked.or_else(|| without_keys(keys))?;
     let name = name.or_else(|| unsigned_name(keys));
     Some(RemoteDevice {
         keys: signed::text(&object),
         name: name.filter(|name| name.len() <= NAME_BYTES_MAX),
     })
+}
+
+/// What is said of a device that has nothing that anybody could take for keys: it is shown as its
+/// server shows it, so that it is known to be there.
+fn without_keys(given: &RawValue) -> Option<CanonicalJsonObject> {
+    const OF_KEYS: [&str; 5] = ["user_id", "device_id", "algorithms", "keys", "signatures"];
+    if given.get().len() > upload::DEVICE_KEYS_BYTES_MAX {
+        return None;
+    }
+    let mut object = signed::object(given, "device_keys").ok()?;
+    object.remove("unsigned");
+    let claims = OF_KEYS.iter().any(|field| object.contains_key(*field));
+    (!object.is_empty() && !claims).then_some(object)
 }
 
 /// The name that stands beside the keys.
@@ -171,5 +186,41 @@ impl AnsweredClaim {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+    use super::*;
+
+    fn kept(keys: &str) -> Option<String> {
+        let keys = RawValue::from_string(keys.to_owned()).unwrap();
+        device("@a:b", "D", &keys, None).map(|device| device.keys)
+    }
+
+    #[test]
+    fn a_device_without_keys_is_known_to_be_there() {
+        assert_eq!(
+            kept(r#"{"unsigned":{},"device_keys":{}}"#).as_deref(),
+            Some(r#"{"device_keys":{}}"#)
+        );
+        // What looks like keys has to be keys.
+        let good =
+            r#"{"algorithms":[],"device_id":"D","keys":{},"signatures":{},"user_id":"@a:b"}"#;
+        assert_eq!(kept(good).as_deref(), Some(good));
+        for bad in [
+            &good.replace("@a:b", "@c:b"),
+            &good.replace("\"D\"", "\"E\""),
+            r#"{"keys":{"ed25519:D":"k"}}"#,
+            r#"{"user_id":"@a:b","x":1}"#,
+            "{}",
+            "[]",
+        ] {
+            assert_eq!(kept(bad), None, "{bad}");
+        }
+        let huge = format!(r#"{{"x":"{}"}}"#, "y".repeat(upload::DEVICE_KEYS_BYTES_MAX));
+        assert_eq!(kept(&huge), None);
     }
 }

@@ -18,7 +18,7 @@ use super::counts::{self, KeyCounts};
 use super::{Keys, KeysError, Owner, lists, signatures, signed};
 
 /// Longest object of identity keys, in bytes.
-const DEVICE_KEYS_BYTES_MAX: usize = 65_536;
+pub(super) const DEVICE_KEYS_BYTES_MAX: usize = 65_536;
 /// Most identity keys of a device.
 const IDENTITY_KEYS_MAX: usize = 16;
 /// Longest one-time or fallback key, in bytes.

@@ -1,8 +1,9 @@
 //! What is to be sent to other servers: one row for each event, written with it.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use skerry_core::{EventNid, Pos, RoomNid, ServerNid};
+use skerry_core::{EventNid, Membership, Pos, RoomNid, ServerNid, names};
 use skerry_store::schema::federation::PduOut;
 use skerry_store::schema::room::RoomServer;
 use skerry_store::{Scan, Snapshot, StoreError};
@@ -81,6 +82,45 @@ impl Rooms {
         server: ServerNid,
     ) -> Result<bool, StoreError> {
         snap.has::<RoomServer>(&(room, server))
+    }
+
+    /// Of the servers in a room, those that were not in it yet at a position, with when the first
+    /// came of their members that are there now: they are not sent what was said before. Members
+    /// are looked at only where the room's state has changed since.
+    ///
+    /// # Errors
+    /// The store's.
+    pub fn servers_after(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        at: Pos,
+    ) -> Result<HashMap<ServerNid, Pos>, StoreError> {
+        let mut first: HashMap<ServerNid, Pos> = HashMap::new();
+        let head = self.head(snap, room)?;
+        if head.is_none_or(|head| head.state_pos <= at) {
+            return Ok(first);
+        }
+        for (user, member) in self.members(snap, room)? {
+            let user_id = self.store().user_id(user)?;
+            if member.membership != Membership::Join || self.is_local(&user_id) {
+                continue;
+            }
+            let Some(server) = names::server_of(&user_id) else {
+                continue;
+            };
+            let server = self.store().intern_server(server)?;
+            // One who was there is enough.
+            if first.get(&server).is_some_and(|since| *since <= at) {
+                continue;
+            }
+            if let Some(of) = self.member_of(snap, user, room)? {
+                let since = first.entry(server).or_insert(of.since);
+                *since = of.since.min(*since);
+            }
+        }
+        first.retain(|_, since| *since > at);
+        Ok(first)
     }
 
     /// The forward extremities of a room, by their numbers.

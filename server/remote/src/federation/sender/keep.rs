@@ -1,6 +1,7 @@
 //! What of the queues is in the store, and how they are filled after a start.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use skerry_core::{Pos, RoomNid, ServerNid};
@@ -17,6 +18,22 @@ const STEP: usize = 256;
 /// How long a server may fail before it is told how its rooms stand instead of every event, in
 /// ms: half an hour.
 const LAGS_AFTER_MS: u64 = 30 * 60_000;
+
+/// The servers in a room.
+struct Present {
+    servers: Vec<ServerNid>,
+    /// Those that came after the first event that is looked at, with when.
+    after: HashMap<ServerNid, Pos>,
+}
+
+impl Present {
+    /// Those that were there when something was said.
+    fn at(&self, pos: Pos) -> impl Iterator<Item = ServerNid> {
+        let was_there =
+            move |server: &ServerNid| self.after.get(server).is_none_or(|since| *since <= pos);
+        self.servers.iter().copied().filter(was_there)
+    }
+}
 
 impl Inner {
     /// Fills the queues with what the store says.
@@ -103,18 +120,21 @@ impl Inner {
         rows: Vec<Outgoing>,
         wanted: impl Fn(ServerNid, Pos) -> bool,
     ) -> Result<(), StoreError> {
-        let mut in_rooms: HashMap<RoomNid, Vec<ServerNid>> = HashMap::new();
+        let mut in_rooms: HashMap<RoomNid, Present> = HashMap::new();
         let mut names: HashMap<ServerNid, Option<Arc<str>>> = HashMap::new();
         for row in rows {
-            let servers = match in_rooms.entry(row.room) {
-                std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-                std::collections::hash_map::Entry::Vacant(new) => {
-                    new.insert(self.source.servers(snap, row.room)?)
-                }
+            let present = match in_rooms.entry(row.room) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(new) => new.insert(Present {
+                    servers: self.source.servers(snap, row.room)?,
+                    after: self.source.servers_after(snap, row.room, row.pos)?,
+                }),
             };
-            let joined = servers.iter().map(|server| (*server, false));
-            let also = row.also.iter().filter(|server| !servers.contains(server));
-            let all: Vec<_> = joined.chain(also.map(|server| (*server, true))).collect();
+            let joined: Vec<ServerNid> = present.at(row.pos).collect();
+            let also = row.also.iter().filter(|server| !joined.contains(server));
+            let also: Vec<_> = also.map(|server| (*server, true)).collect();
+            let joined = joined.into_iter().map(|server| (server, false));
+            let all: Vec<_> = joined.chain(also).collect();
             for (server, _) in &all {
                 if !names.contains_key(server) {
                     names.insert(*server, self.name_of(*server)?);

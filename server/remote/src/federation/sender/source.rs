@@ -32,6 +32,14 @@ pub(crate) trait Source: Send + Sync {
     /// The servers with members joined to a room.
     fn servers(&self, snap: &Snapshot, room: RoomNid) -> Result<Vec<ServerNid>, StoreError>;
 
+    /// Those of them that were not there yet at a position, and when they came.
+    fn servers_after(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        at: Pos,
+    ) -> Result<std::collections::HashMap<ServerNid, Pos>, StoreError>;
+
     /// Whether a server has members joined to a room.
     fn is_in(&self, snap: &Snapshot, room: RoomNid, server: ServerNid) -> Result<bool, StoreError>;
 
@@ -67,6 +75,15 @@ impl Source for Rooms {
 
     fn servers(&self, snap: &Snapshot, room: RoomNid) -> Result<Vec<ServerNid>, StoreError> {
         self.server_nids_in(snap, room)
+    }
+
+    fn servers_after(
+        &self,
+        snap: &Snapshot,
+        room: RoomNid,
+        at: Pos,
+    ) -> Result<std::collections::HashMap<ServerNid, Pos>, StoreError> {
+        Rooms::servers_after(self, snap, room, at)
     }
 
     fn is_in(&self, snap: &Snapshot, room: RoomNid, server: ServerNid) -> Result<bool, StoreError> {

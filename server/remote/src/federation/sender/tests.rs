@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use skerry_core::canonical::{Mode, Object};
@@ -26,6 +26,8 @@ const ROOM: RoomNid = RoomNid(1);
 struct Rooms {
     rows: Mutex<Vec<Outgoing>>,
     members: Mutex<BTreeMap<RoomNid, Vec<ServerNid>>>,
+    /// When some of them came.
+    came: Mutex<BTreeMap<RoomNid, (ServerNid, Pos)>>,
     /// Events that cannot be read.
     damaged: Mutex<HashSet<EventNid>>,
     forgotten: Mutex<Pos>,
@@ -45,6 +47,16 @@ impl Source for Rooms {
 
     fn servers(&self, _: &Snapshot, room: RoomNid) -> Result<Vec<ServerNid>, StoreError> {
         Ok(self.members.lock().get(&room).cloned().unwrap_or_default())
+    }
+
+    fn servers_after(
+        &self,
+        _: &Snapshot,
+        room: RoomNid,
+        at: Pos,
+    ) -> Result<HashMap<ServerNid, Pos>, StoreError> {
+        let came = self.came.lock().get(&room).copied();
+        Ok(came.into_iter().filter(|(_, since)| *since > at).collect())
     }
 
     fn is_in(&self, snap: &Snapshot, room: RoomNid, server: ServerNid) -> Result<bool, StoreError> {
@@ -280,6 +292,29 @@ async fn who_gave_us_an_event_is_not_given_it_back() {
     })
     .await;
     assert_eq!((pdus(&one), pdus(&two)), (vec![ours], vec![theirs, ours]));
+    house.stop().await;
+}
+
+#[tokio::test]
+async fn who_comes_later_is_not_sent_what_was_said_before() {
+    let mut house = House::new();
+    let (one, two) = (
+        house.world.server("one.test").await,
+        house.world.server("two.test").await,
+    );
+    house.joined(ROOM, &[&one, &two]);
+    let before = house.event(ROOM, &[]);
+    let of_both = house.event(ROOM, &[&two]);
+    let came = (house.server(&two), Pos(of_both + 1));
+    house.rooms.came.lock().insert(ROOM, came);
+    let after = [house.event(ROOM, &[]), house.event(ROOM, &[])];
+    house.start();
+    until("all arrived", || {
+        pdus(&one).len() == 4 && pdus(&two).len() == 3
+    })
+    .await;
+    assert_eq!(pdus(&one), [before, of_both, after[0], after[1]]);
+    assert_eq!(pdus(&two), [of_both, after[0], after[1]]);
     house.stop().await;
 }
 

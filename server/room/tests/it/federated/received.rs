@@ -81,6 +81,25 @@ async fn somebody_of_another_server_comes_and_speaks() {
     );
     let json = house.rooms.pdu_json(&house.snap(), out[0].1.event).unwrap();
     assert_eq!(json.as_deref(), Some(house.event(&said).event.json()));
+    // Who comes later was not there when it was said, and who was there is still.
+    let said_at = out[0].0;
+    let later = || {
+        let later = house.rooms.servers_after(&house.snap(), nid, said_at);
+        let mut later: Vec<_> = later.unwrap().into_keys().collect();
+        later.sort_unstable();
+        later
+    };
+    assert_eq!(later(), []);
+    abroad.join("@carl:other.org").await;
+    abroad.join(EVE).await;
+    let evil = house.store.intern_server("evil.org").unwrap();
+    assert_eq!(later(), [evil]);
+    for user in ["@carl:other.org", EVE] {
+        let leave = ("m.room.member", Some(user), json!({"membership": "leave"}));
+        let (_, verdict) = abroad.say(user, leave).await;
+        assert_eq!(verdict, Verdict::Accepted);
+    }
+    assert_eq!(later(), []);
     house.rooms.trim_outgoing(out[0].0).unwrap();
     let newest = house.store.newest();
     assert_eq!(house.rooms.outgoing(&newest, Pos::ZERO, 9).unwrap(), []);
