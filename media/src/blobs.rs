@@ -16,6 +16,7 @@ use crate::{
     mxc::MediaId,
     prune::Orphans,
     quota::QuotaWords,
+    thumbnail::Bounds,
     thumbs::Asked,
     uses::Uses,
     worker::{WorkerSettings, Workers},
@@ -23,6 +24,9 @@ use crate::{
 
 /// The uploader of what the server fetched for itself; no person has this number.
 pub(crate) const NOBODY: UserNid = UserNid(0);
+
+/// How many pictures may wait for thumbnails in advance.
+const IN_ADVANCE_MAX: usize = 64;
 
 /// What the config says about media.
 #[derive(Debug, Clone)]
@@ -41,6 +45,10 @@ pub struct Settings {
     pub admin_contact: Option<String>,
     /// How many pictures may be decoded at once.
     pub decoders: usize,
+    /// What decoding one of them may take.
+    pub pictures: Bounds,
+    /// Whether the standard thumbnails of an uploaded picture are made before they are asked for.
+    pub thumbnails_in_advance: bool,
     /// What decodes them; none: this process itself does.
     pub worker: Option<WorkerSettings>,
     /// What the old endpoints without a token give.
@@ -189,6 +197,8 @@ pub struct Blobs {
     pub(crate) thumbs: Lanes<[u8; 32]>,
     /// Which sizes are waited for.
     pub(crate) asked: Asked,
+    /// Places in the queue of pictures whose thumbnails are made in advance.
+    pub(crate) in_advance: Arc<Semaphore>,
     /// Processes that decode; none: it is done in this one.
     pub(crate) workers: Option<Workers>,
     /// How many thumbnails were made.
@@ -233,6 +243,7 @@ impl Blobs {
             uploaders: Lanes::new(),
             thumbs: Lanes::new(),
             asked: Asked::default(),
+            in_advance: Arc::new(Semaphore::new(IN_ADVANCE_MAX)),
             workers,
             #[cfg(test)]
             made: std::sync::atomic::AtomicUsize::new(0),

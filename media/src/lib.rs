@@ -16,6 +16,7 @@ mod files;
 mod mime;
 mod mxc;
 mod pending;
+mod picture;
 mod preview;
 pub mod prune;
 mod quota;
@@ -32,7 +33,8 @@ pub use mxc::{MediaId, find_mxc, parse_hash, parse_mxc};
 pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
 pub use remote::{FetchError, RemoteMedia, serve::FEDERATION_ROUTES};
 pub use routes::{MediaDoor, ROUTES};
-pub use thumbnail::{Method, Thumbnail};
+pub use thumbnail::{Bounds, Method, Thumbnail, Wanted};
+pub use thumbs::Served;
 pub use worker::{WorkerSettings, child::serve as serve_worker};
 
 #[cfg(test)]

@@ -83,6 +83,34 @@ pub fn disposition(content_type: &str, name: Option<&str>) -> String {
     }
 }
 
+/// Whether an `Accept` header lets through a picture of this kind (RFC 9110, 12.5.1): the range that
+/// names it most closely decides. Without a header everything is taken.
+pub fn accepts(header: Option<&str>, kind: &str) -> bool {
+    let Some(header) = header.filter(|header| !header.trim().is_empty()) else {
+        return true;
+    };
+    let family = kind.split('/').next().unwrap_or_default();
+    let mut closest = (0, false);
+    for range in header.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let close = match name.strip_suffix("/*") {
+            _ if name.eq_ignore_ascii_case(kind) => 3,
+            Some(name) if name.eq_ignore_ascii_case(family) => 2,
+            Some("*") => 1,
+            _ => continue,
+        };
+        let refused = parts.any(|part| {
+            let weight = part.strip_prefix("q=").or(part.strip_prefix("Q="));
+            weight.and_then(|q| q.trim().parse::<f32>().ok()) == Some(0.0)
+        });
+        if close > closest.0 {
+            closest = (close, !refused);
+        }
+    }
+    closest.1
+}
+
 /// Bytes that need no quotes in a header's parameter.
 const fn plain(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_')

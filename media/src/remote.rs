@@ -20,7 +20,7 @@ use crate::{
     Blobs, MediaError, MediaId, Upload, UploadInfo,
     blobs::NOBODY,
     prune::Pruner,
-    thumbnail::{Method as Fit, Thumbnail, Wanted},
+    thumbnail::{LARGEST, Method as Fit, Thumbnail, Wanted},
     thumbs::THUMB_KEPT_MAX,
 };
 use multipart::{Malformed, Reader};
@@ -323,10 +323,11 @@ impl RemoteMedia {
             Fit::Crop => "crop",
         };
         let path = format!(
-            "/_matrix/federation/v1/media/thumbnail/{}?width={}&height={}&method={fit}",
+            "/_matrix/federation/v1/media/thumbnail/{}?width={}&height={}&method={fit}&animated={}",
             id.as_str(),
-            wanted.width,
-            wanted.height
+            wanted.width.min(LARGEST.0),
+            wanted.height.min(LARGEST.1),
+            wanted.animated
         );
         let answer = self.ask(server, &path, Duration::ZERO).await;
         let answer = answer.map_err(|error| refused(error, self.max))?;

@@ -11,8 +11,9 @@ use bytes::Bytes;
 use http::{
     StatusCode,
     header::{
-        ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY,
-        CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE, VARY,
+        ACCEPT, ACCEPT_RANGES, CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_RANGE,
+        CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderName, IF_NONE_MATCH, IF_RANGE, RANGE,
+        VARY,
     },
 };
 use serde_json::json;
@@ -26,7 +27,8 @@ use crate::{
     mxc::MediaId,
     pending::WAIT_MAX,
     remote::{FetchError, RemoteMedia},
-    thumbnail::{Method, Wanted},
+    thumbnail::{Method, Thumbnail, Wanted},
+    thumbs::Served,
 };
 
 /// How long a download waits for content unless it says otherwise, in ms.
@@ -108,7 +110,13 @@ async fn upload(door: Arc<MediaDoor>, mut call: Call) -> Result<Answer, ApiError
     let info = info(&call);
     let upload = received(blobs, &mut call).await?;
     let id = blobs.finish(upload, info, uploader).await.map_err(refuse)?;
-    Answer::json(&json!({ "content_uri": uri(blobs, &id) }))
+    let mut answer = json!({ "content_uri": uri(blobs, &id) });
+    // MSC2448, under its unstable names; only a hint, so a picture without one is no error.
+    let asked = call.query("xyz.amorgan.generate_blurhash").as_deref() == Some("true");
+    if let Some(blurhash) = blobs.was_uploaded(&id, asked).await {
+        answer["xyz.amorgan.blurhash"] = blurhash.into();
+    }
+    Answer::json(&answer)
 }
 
 /// `POST /_matrix/media/v1/create`: an `mxc://` whose content comes later.
@@ -136,8 +144,9 @@ async fn fill(door: Arc<MediaDoor>, mut call: Call) -> Result<Answer, ApiError> 
     })
     .await?;
     let upload = received(blobs, &mut call).await?;
-    let filled = blobs.fill(upload, info, uploader, id).await;
+    let filled = blobs.fill(upload, info, uploader, id.clone()).await;
     filled.map_err(refuse)?;
+    blobs.was_uploaded(&id, false).await;
     Ok(Answer::empty())
 }
 
@@ -185,9 +194,23 @@ async fn download(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> 
         .await
         .map_err(refuse_fetch)?;
     let blobs = Arc::clone(&door.blobs);
-    let Found { media, mut file } = on_disk(move || blobs.find(&server, &id)).await?;
+    let found = on_disk(move || blobs.find(&server, &id)).await?;
+    let name = Some(call.param("fileName")).filter(|name| !name.is_empty());
+    let name = name.map(str::to_owned).or(found.media.name.clone());
+    let kind = mime::served_type(&found.media.content_type).to_owned();
+    whole(&call, found, &kind, name.as_deref()).await
+}
+
+/// A file, or the range of it that is asked for, under this type and name.
+async fn whole(
+    call: &Call,
+    found: Found,
+    kind: &str,
+    name: Option<&str>,
+) -> Result<Answer, ApiError> {
+    let Found { media, mut file } = found;
     let etag = format!("\"{}\"", blake3::Hash::from_bytes(media.hash).to_hex());
-    let range = match asked(&call, &etag, media.size) {
+    let range = match asked(call, &etag, media.size) {
         Ok(range) => range,
         Err(answer) => return Ok(*answer),
     };
@@ -200,10 +223,7 @@ async fn download(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> 
         })
         .await?;
     }
-    let name = Some(call.param("fileName")).filter(|name| !name.is_empty());
-    let name = name.or(media.name.as_deref());
     let length = part.end - part.start;
-    let kind = mime::served_type(&media.content_type);
     let answer = guarded(Answer::file(kind, file, length))
         .header(ETAG, &etag)
         .header(ACCEPT_RANGES, "bytes")
@@ -254,23 +274,36 @@ fn partial(answer: Answer, range: Option<Range<u64>>, size: u64) -> Answer {
 async fn thumbnail(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> {
     let (server, id) = named(&call)?;
     let wanted = wanted(&call)?;
-    let made = match (door.bring(&call, &server, &id).await, &door.remote) {
+    let served = match (door.bring(&call, &server, &id).await, &door.remote) {
         (Ok(()), _) => {
-            let made = door.blobs.thumbnail(server, id, wanted).await;
-            made.map_err(refuse)?
+            let served = door.blobs.thumbnail(server, id, wanted).await;
+            served.map_err(refuse)?
         }
         // What is too large to be fetched is made smaller where it is.
         (Err(FetchError::TooLarge(_)), Some(remote)) => {
             let made = remote.thumbnail(&server, &id, wanted).await;
-            made.map_err(refuse_fetch)?
+            Served::Made(made.map_err(refuse_fetch)?)
         }
         (Err(error), _) => return Err(refuse_fetch(error)),
     };
+    // Kept for a year by whoever asks, so it says that formats differ by what is accepted.
+    let answer = match served {
+        Served::Made(made) => small(&call, &made)?,
+        Served::Original {
+            content_type,
+            found,
+        } => whole(&call, found, &content_type, Some("thumbnail")).await?,
+    };
+    Ok(answer.header(VARY, "accept"))
+}
+
+/// A thumbnail, or the range of it that is asked for.
+fn small(call: &Call, made: &Thumbnail) -> Result<Answer, ApiError> {
     let etag = format!("\"{}\"", blake3::hash(&made.bytes).to_hex());
     let size = made.bytes.len() as u64;
-    let range = match asked(&call, &etag, size) {
+    let range = match asked(call, &etag, size) {
         Ok(range) => range,
-        Err(answer) => return Ok(answer.header(VARY, "accept")),
+        Err(answer) => return Ok(*answer),
     };
     let place = |at: u64| {
         usize::try_from(at)
@@ -282,11 +315,9 @@ async fn thumbnail(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError>
         None => made.bytes.clone(),
     };
     let disposition = mime::disposition(&made.content_type, Some("thumbnail"));
-    // Kept for a year by whoever asks, so it says already that formats may come to differ.
     let answer = guarded(Answer::bytes(&made.content_type, bytes))
         .header(ETAG, &etag)
         .header(ACCEPT_RANGES, "bytes")
-        .header(VARY, "accept")
         .header(CONTENT_DISPOSITION, &disposition);
     Ok(partial(answer, range, size))
 }
@@ -379,7 +410,10 @@ pub(crate) fn wanted(call: &Call) -> Result<Wanted, ApiError> {
         Some("crop") => Method::Crop,
         Some(_) => return Err(ApiError::invalid_param("method is scale or crop")),
     };
-    Ok(Wanted::standard(side("width")?, side("height")?, method))
+    let animated = call.query_as("animated")?.unwrap_or(false);
+    let webp = mime::accepts(call.header(&ACCEPT), "image/webp");
+    let wanted = Wanted::standard(side("width")?, side("height")?, method);
+    Ok(wanted.in_form(animated, webp))
 }
 
 /// Server name and media id of the path.

@@ -6,18 +6,15 @@ use skerry_core::{
     Clock, UserNid,
     fixtures::{FakeClock, SeededSource},
 };
-use skerry_store::{
-    Store, StoreOptions,
-    schema::media::{Thumb, Usage},
-};
+use skerry_store::{Store, StoreOptions, schema::media::Usage};
 
 use crate::{
-    Blobs, MediaError, MediaId, Method, Settings, Unauthenticated, UploadInfo,
-    mime::disposition,
+    Blobs, Bounds, MediaError, MediaId, Settings, Unauthenticated, UploadInfo,
+    mime::{accepts, disposition},
     routes::{Asked, range},
-    thumbnail::{Made, Wanted, make},
-    thumbs::THUMB_KEPT_MAX,
 };
+
+mod thumbs;
 
 pub(crate) struct House {
     pub(crate) dir: tempfile::TempDir,
@@ -55,6 +52,11 @@ pub(crate) fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings
         admin_contact: None,
         decoders: 2,
         worker: None,
+        pictures: Bounds {
+            pixels: 50_000_000,
+            memory: 128 << 20,
+        },
+        thumbnails_in_advance: false,
         unauthenticated: Unauthenticated::Frozen,
         trash_ms: 7 * 24 * 60 * 60 * 1000,
     };
@@ -210,6 +212,26 @@ fn only_harmless_types_are_shown_inline() {
 }
 
 #[test]
+fn the_closest_range_says_what_is_accepted() {
+    for (header, want) in [
+        (None, true),
+        (Some(""), true),
+        (Some("*/*"), true),
+        (Some("image/*;q=0.8"), true),
+        (Some("IMAGE/WEBP"), true),
+        (Some("image/png, image/webp;q=0.1"), true),
+        (Some("image/png,image/*;q=0"), false),
+        (Some("*/*, image/webp; q=0.0"), false),
+        (Some("image/webp;q=0, */*"), false),
+        (Some("image/webp, image/*;q=0"), true),
+        (Some("text/html, image/jpeg"), false),
+        (Some("image"), false),
+    ] {
+        assert_eq!(accepts(header, "image/webp"), want, "{header:?}");
+    }
+}
+
+#[test]
 fn ranges() {
     for (header, want) in [
         ("bytes=0-9", Asked::Part(0..10)),
@@ -225,136 +247,6 @@ fn ranges() {
         ("bytes=0-18446744073709551615", Asked::Part(0..100)),
     ] {
         assert_eq!(range(header, 100), want, "{header}");
-    }
-}
-
-fn picture(width: u32, height: u32, format: image::ImageFormat) -> Vec<u8> {
-    let pixels = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 9]));
-    let mut out = std::io::Cursor::new(Vec::new());
-    image::DynamicImage::from(pixels)
-        .write_to(&mut out, format)
-        .unwrap();
-    out.into_inner()
-}
-
-#[test]
-fn thumbnails_fit_and_never_enlarge() {
-    use image::ImageFormat::{Gif, Jpeg, Png, WebP};
-    for format in [Jpeg, Png, Gif, WebP] {
-        let source = picture(400, 200, format);
-        let size = |width, height, method| {
-            let made = make(&source, &[Wanted::standard(width, height, method)]).unwrap();
-            match &made[..] {
-                [Made::Thumbnail(made)] => {
-                    let decoded = image::load_from_memory(&made.bytes).unwrap();
-                    (decoded.width(), decoded.height())
-                }
-                _ => (400, 200),
-            }
-        };
-        assert_eq!(size(90, 90, Method::Crop), (96, 96));
-        assert_eq!(size(300, 200, Method::Scale), (320, 160));
-        assert_eq!(size(800, 600, Method::Scale), (400, 200));
-        assert_eq!(size(4000, 1, Method::Scale), (400, 200));
-    }
-}
-
-/// A photo that was taken sideways: the same JPEG with orientation 6 in its Exif.
-fn sideways(jpeg: &[u8]) -> Vec<u8> {
-    let exif =
-        b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-    [&jpeg[..2], exif, &jpeg[2..]].concat()
-}
-
-#[test]
-fn one_decoding_makes_all_sizes_upright_and_without_metadata() {
-    let photo = sideways(&picture(2_000, 1_500, image::ImageFormat::Jpeg));
-    let sizes = [
-        Wanted::standard(320, 240, Method::Scale),
-        Wanted::standard(96, 96, Method::Crop),
-        Wanted::standard(5_000, 5_000, Method::Scale),
-    ];
-    let made = make(&photo, &sizes).unwrap();
-    let mut found = Vec::new();
-    for made in &made {
-        let Made::Thumbnail(made) = made else {
-            panic!("{made:?}");
-        };
-        assert_eq!(made.content_type, "image/jpeg");
-        assert!(!made.bytes.windows(4).any(|at| at == b"Exif"));
-        let decoded = image::load_from_memory(&made.bytes).unwrap();
-        found.push((decoded.width(), decoded.height()));
-    }
-    assert_eq!(found, [(180, 240), (96, 96), (1_500, 2_000)]);
-}
-
-#[test]
-fn only_what_is_transparent_stays_a_png() {
-    let made_of = |alpha| {
-        let pixels = image::RgbaImage::from_pixel(400, 400, image::Rgba([1, 2, 3, alpha]));
-        let mut out = std::io::Cursor::new(Vec::new());
-        image::DynamicImage::from(pixels)
-            .write_to(&mut out, image::ImageFormat::Png)
-            .unwrap();
-        let sizes = [Wanted::standard(320, 240, Method::Scale)];
-        match &make(&out.into_inner(), &sizes).unwrap()[..] {
-            [Made::Thumbnail(made)] => made.content_type.clone(),
-            other => panic!("{other:?}"),
-        }
-    };
-    assert_eq!(made_of(255), "image/jpeg");
-    assert_eq!(made_of(254), "image/png");
-}
-
-#[test]
-fn cve_2024_53863_pictures_that_lie_are_refused_in_words() {
-    let mut bomb = picture(10, 10, image::ImageFormat::Png);
-    bomb[16..24].copy_from_slice(&[0, 1, 0, 0, 0, 1, 0, 0]);
-    let cut = picture(400, 400, image::ImageFormat::Jpeg)[..500].to_vec();
-    for bad in [b"not a picture".to_vec(), Vec::new(), bomb, cut] {
-        assert!(make(&bad, &[Wanted::standard(32, 32, Method::Crop)]).is_err());
-    }
-}
-
-#[tokio::test]
-async fn a_large_file_of_few_pixels_is_not_kept_again_as_its_thumbnail() {
-    let house = open_with(tempfile::tempdir().unwrap(), 8 << 20);
-    let wanted = Wanted::standard(32, 32, Method::Scale);
-    for (filler, kept) in [(10, true), (THUMB_KEPT_MAX, false)] {
-        let mut file = picture(2, 2, image::ImageFormat::Png);
-        file.resize(file.len() + filler, 0);
-        let id = put(&house.blobs, &file, "image/png").await;
-        let named = "localhost".to_owned();
-        let made = house.blobs.thumbnail(named, id, wanted).await.unwrap();
-        assert_eq!(made.bytes.len(), file.len());
-        let key = (*blake3::hash(&file).as_bytes(), 320, 240, false);
-        let row = house.blobs.store().newest().get::<Thumb>(&key).unwrap();
-        assert_eq!(row.is_some(), kept);
-    }
-}
-
-#[tokio::test]
-async fn who_hangs_up_keeps_the_turn_until_the_picture_is_done() {
-    let house = house();
-    let id = put(
-        &house.blobs,
-        &picture(3_000, 3_000, image::ImageFormat::Png),
-        "image/png",
-    )
-    .await;
-    let wanted = Wanted::standard(32, 32, Method::Scale);
-    let blobs = Arc::clone(&house.blobs);
-    let asked =
-        tokio::spawn(async move { blobs.thumbnail("localhost".to_owned(), id, wanted).await });
-    while house.blobs.free_turns() == 2 {
-        tokio::time::sleep(std::time::Duration::from_micros(100)).await;
-    }
-    asked.abort();
-    assert!(asked.await.is_err(), "hung up before there was an answer");
-    let free = house.blobs.free_turns();
-    assert_eq!(free, 1, "the work still goes on, and so holds its turn");
-    while house.blobs.free_turns() < 2 {
-        tokio::time::sleep(std::time::Duration::from_millis(1)).await;
     }
 }
 
@@ -490,29 +382,4 @@ async fn below_the_floor_no_upload_begins() {
     };
     assert_eq!(admin_contact.as_deref(), Some("mailto:a@localhost"));
     assert_eq!(blob_files(&home), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hundred_who_ask_at_once_have_one_thumbnail_made() {
-    let home = house();
-    let file = picture(1_500, 1_500, image::ImageFormat::Png);
-    let id = put(&home.blobs, &file, "image/png").await;
-    let asked = (0..100).map(|n| {
-        let (blobs, id) = (Arc::clone(&home.blobs), id.clone());
-        // Two sizes that one standard size serves, and one that another does.
-        let side = [200, 240, 96][n % 3];
-        let method = if side == 96 {
-            Method::Crop
-        } else {
-            Method::Scale
-        };
-        let wanted = Wanted::standard(side, side, method);
-        tokio::spawn(async move { blobs.thumbnail("localhost".to_owned(), id, wanted).await })
-    });
-    for asked in asked.collect::<Vec<_>>() {
-        asked.await.unwrap().unwrap();
-    }
-    let made = home.blobs.made.load(std::sync::atomic::Ordering::Relaxed);
-    // One decoding may have made both.
-    assert!((1..=2).contains(&made), "{made}");
 }

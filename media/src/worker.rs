@@ -12,12 +12,12 @@ use std::{
     io::{BufReader, Write as _},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Mutex, PoisonError, mpsc},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 
-use crate::thumbnail::{Made, Wanted};
+use crate::thumbnail::{Drawn, Order};
 
 /// What a worker may use.
 #[derive(Debug, Clone)]
@@ -30,9 +30,11 @@ pub struct WorkerSettings {
     pub deadline: Duration,
 }
 
-/// Processor time of a worker's whole life, in seconds, and how many pictures it gets meanwhile.
-const CPU_SECS: u64 = 60;
+/// How many pictures a worker gets, and how long it may have worked before it gets another.
 const PICTURES: u32 = 64;
+const WORKED_MAX: Duration = Duration::from_secs(20);
+/// Processor time beside that and one last picture, in seconds.
+const CPU_SPARE: u64 = 5;
 
 /// The workers.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ struct Worker {
     from: BufReader<ChildStdout>,
     /// How many pictures it has made.
     made: u32,
+    /// How long that took.
+    worked: Duration,
 }
 
 impl Workers {
@@ -63,19 +67,22 @@ impl Workers {
     ///
     /// # Errors
     /// Why there are none, in words.
-    pub(crate) fn make(&self, source: &[u8], sizes: &[Wanted]) -> Result<Vec<Made>, String> {
+    pub(crate) fn make(&self, source: &[u8], order: &Order) -> Result<Drawn, String> {
         let waiting = self.idle().pop();
         let mut worker = match waiting {
             Some(worker) => worker,
             None => self.start()?,
         };
-        match self.ask(&mut worker, source, sizes) {
-            Ok(made) => {
+        let began = Instant::now();
+        match self.ask(&mut worker, source, order) {
+            Ok(drawn) => {
                 worker.made += 1;
-                if worker.made < PICTURES {
+                worker.worked += began.elapsed();
+                // One that has little processor time left would end on somebody's good picture.
+                if worker.made < PICTURES && worker.worked < WORKED_MAX {
                     self.idle().push(worker);
                 }
-                made
+                drawn
             }
             Err(why) => {
                 tracing::warn!(why, "a worker for pictures ended");
@@ -106,10 +113,11 @@ impl Workers {
                 to,
                 from: BufReader::new(from),
                 made: 0,
+                worked: Duration::ZERO,
             },
             _ => return Err("a worker without pipes".to_owned()),
         };
-        worker.bound(self.settings.memory).map_err(words)?;
+        worker.bound(&self.settings).map_err(words)?;
         Ok(worker)
     }
 
@@ -118,8 +126,8 @@ impl Workers {
         &self,
         worker: &mut Worker,
         source: &[u8],
-        sizes: &[Wanted],
-    ) -> Result<Result<Vec<Made>, String>, String> {
+        order: &Order,
+    ) -> Result<Result<Drawn, String>, String> {
         let deadline = self.settings.deadline;
         let pid = worker.pid();
         let (over, watched) = mpsc::channel::<()>();
@@ -132,9 +140,9 @@ impl Workers {
                 }
                 late
             });
-            let asked = wire::write_order(&mut worker.to, source, sizes)
+            let asked = wire::write_order(&mut worker.to, source, order)
                 .and_then(|()| worker.to.flush())
-                .and_then(|()| wire::read_answer(&mut worker.from, sizes.len()));
+                .and_then(|()| wire::read_answer(&mut worker.from, order.sizes.len()));
             drop(over);
             match (asked, watch.join()) {
                 (Ok(answer), _) => Ok(answer),
@@ -153,7 +161,7 @@ impl Worker {
     }
 
     /// Sets its bounds. It has done nothing yet: it waits for its first picture.
-    fn bound(&self, memory: u64) -> std::io::Result<()> {
+    fn bound(&self, settings: &WorkerSettings) -> std::io::Result<()> {
         let pid = self.pid();
         let at_most = |n: u64| Rlimit {
             current: Some(n),
@@ -163,8 +171,10 @@ impl Worker {
         let mapped = status.lines().find_map(|line| line.strip_prefix("VmSize:"));
         let kib = mapped.and_then(|text| text.split_whitespace().next()?.parse::<u64>().ok());
         let mapped = kib.unwrap_or(0).saturating_mul(1024);
-        prlimit(pid, Resource::As, at_most(mapped.saturating_add(memory)))?;
-        prlimit(pid, Resource::Cpu, at_most(CPU_SECS))?;
+        let memory = mapped.saturating_add(settings.memory);
+        prlimit(pid, Resource::As, at_most(memory))?;
+        let work = (WORKED_MAX + settings.deadline).as_secs();
+        prlimit(pid, Resource::Cpu, at_most(work + CPU_SPARE))?;
         prlimit(pid, Resource::Core, at_most(0))?;
         prlimit(pid, Resource::Fsize, at_most(0))?;
         Ok(())

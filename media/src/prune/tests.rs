@@ -273,7 +273,7 @@ async fn a_blob_goes_with_its_last_name_and_its_thumbnails_with_it() {
         made_ms: 0,
         used_ms: 0,
     };
-    write.put::<ThumbUses>(&(hash, 32, 32, true), &row);
+    write.put::<ThumbUses>(&(hash, 32, 32, 1), &row);
     let _ = store.commit(write).unwrap();
     w.named.add_of(store, "b.example", &second);
     let remote = Order {

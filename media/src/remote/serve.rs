@@ -10,6 +10,7 @@ use crate::{
     blobs::Found,
     mime,
     routes::{arrived, on_disk, refuse, wanted},
+    thumbs::Served,
 };
 
 /// The endpoints of this crate for other servers.
@@ -24,16 +25,9 @@ async fn download(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     arrived(&blobs, &call, &id).await?;
     let this = Arc::clone(&blobs);
     let found = on_disk(move || this.find(this.server_name(), &id)).await?;
-    let Found { media, file } = found;
-    let kind = mime::served_type(&media.content_type);
-    let disposition = mime::disposition(kind, media.name.as_deref());
-    let frame = Frame::new(&blobs, kind, &disposition);
-    Ok(Answer::framed(
-        &frame.content_type,
-        frame.before,
-        (file, media.size),
-        frame.after,
-    ))
+    let kind = mime::served_type(&found.media.content_type).to_owned();
+    let name = found.media.name.clone();
+    Ok(framed(&blobs, found, &kind, name.as_deref()))
 }
 
 /// `GET /_matrix/federation/v1/media/thumbnail/{mediaId}`
@@ -42,11 +36,32 @@ async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
     let wanted = wanted(&call)?;
     arrived(&blobs, &call, &id).await?;
     let server = blobs.server_name().to_owned();
-    let made = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
-    let disposition = mime::disposition(&made.content_type, Some("thumbnail"));
-    let frame = Frame::new(&blobs, &made.content_type, &disposition);
-    let all = [&frame.before[..], &made.bytes, &frame.after].concat();
-    Ok(Answer::bytes(&frame.content_type, all))
+    let served = blobs.thumbnail(server, id, wanted).await.map_err(refuse)?;
+    let name = Some("thumbnail");
+    Ok(match served {
+        Served::Made(made) => {
+            let disposition = mime::disposition(&made.content_type, name);
+            let frame = Frame::new(&blobs, &made.content_type, &disposition);
+            let all = [&frame.before[..], &made.bytes, &frame.after].concat();
+            Answer::bytes(&frame.content_type, all)
+        }
+        Served::Original {
+            content_type,
+            found,
+        } => framed(&blobs, found, &content_type, name),
+    })
+}
+
+/// A file of this type and name, with what stands around it.
+fn framed(blobs: &Blobs, found: Found, kind: &str, name: Option<&str>) -> Answer {
+    let Found { media, file } = found;
+    let frame = Frame::new(blobs, kind, &mime::disposition(kind, name));
+    Answer::framed(
+        &frame.content_type,
+        frame.before,
+        (file, media.size),
+        frame.after,
+    )
 }
 
 fn named(call: &Call) -> Result<MediaId, ApiError> {

@@ -9,7 +9,7 @@ use landlock::{ABI, Access as _, AccessFs, Ruleset, RulesetAttr as _};
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
 
 use super::wire;
-use crate::thumbnail::make;
+use crate::picture::make;
 
 /// What a worker may ask of the kernel: memory, its two pipes, and to end.
 const CALLS: &[i64] = &[
@@ -50,8 +50,8 @@ pub fn serve() -> io::Result<()> {
         BufWriter::new(io::stdout().lock()),
     );
     shut_in();
-    while let Some((source, sizes)) = wire::read_order(&mut from)? {
-        let answer = make(&source, &sizes);
+    while let Some((source, order)) = wire::read_order(&mut from)? {
+        let answer = make(&source, &order);
         drop(source);
         wire::write_answer(&mut to, &answer)?;
     }

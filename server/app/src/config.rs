@@ -30,7 +30,7 @@ use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
 use skerry_http::RateLimits;
 use skerry_media::prune::Schedule;
-use skerry_media::{Unauthenticated, WorkerSettings};
+use skerry_media::{Bounds, Unauthenticated, WorkerSettings};
 use skerry_proxy::ListenerSpec;
 use skerry_remote::federation::DeskOptions;
 use skerry_remote::mail::MailOptions;
@@ -107,6 +107,10 @@ pub struct Config {
     pub media_trash: Duration,
     /// What media is deleted without being asked for; none: nothing.
     pub media_schedule: Option<Schedule>,
+    /// What decoding a picture may take.
+    pub pictures: Bounds,
+    /// Whether thumbnails are made when a picture is uploaded.
+    pub thumbnails_in_advance: bool,
     /// What decodes pictures; none: the server itself. Not an option: `skerry serve` sets it.
     pub picture_worker: Option<WorkerSettings>,
     /// What calls need from elsewhere.
@@ -356,6 +360,8 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         remote_cache: media::remote_cache(raw)?,
         media_trash: media::trash(raw),
         media_schedule: media::schedule(raw)?,
+        pictures: media::pictures(raw)?,
+        thumbnails_in_advance: raw.media.thumbnails_in_advance,
         picture_worker: None,
         calls: calls::check(raw)?,
         federation: federation::check(raw)?,

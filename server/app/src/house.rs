@@ -511,6 +511,8 @@ fn open_media(
         info_uri: config.well_known.info_uri(&config.base_url),
         admin_contact: config.well_known.admin_contact(),
         worker: config.picture_worker.clone(),
+        pictures: config.pictures,
+        thumbnails_in_advance: config.thumbnails_in_advance,
         decoders: std::thread::available_parallelism().map_or(2, usize::from),
         unauthenticated: config.unauthenticated_media,
         trash_ms: millis(config.media_trash),

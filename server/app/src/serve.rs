@@ -19,8 +19,7 @@ use crate::house::MemoryDivision;
 use crate::workers::Workers;
 use crate::{House, logging, secrets};
 
-/// What decoding a picture may cost: memory in bytes, and time.
-const PICTURE_MEMORY: u64 = 256 << 20;
+/// How long decoding a picture may take.
 const PICTURE_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Runs the server until SIGINT or SIGTERM.
@@ -35,7 +34,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     // Before anything else, so that a signal during the start ends it in good order as well.
     let mut signals = Signals::new()?;
     let config = Arc::new(Config {
-        picture_worker: picture_worker(),
+        picture_worker: picture_worker(config.pictures.memory),
         ..config
     });
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -82,14 +81,14 @@ pub async fn serve(config: Config) -> Result<(), String> {
 }
 
 /// Pictures are decoded by this program started again, shut in.
-fn picture_worker() -> Option<WorkerSettings> {
+fn picture_worker(memory: u64) -> Option<WorkerSettings> {
     let program = std::env::current_exe();
     let program = program.inspect_err(|error| {
         tracing::warn!(%error, "pictures are decoded in the server itself");
     });
     Some(WorkerSettings {
         command: vec![program.ok()?.into(), "make-thumbnails".into()],
-        memory: PICTURE_MEMORY,
+        memory,
         deadline: PICTURE_DEADLINE,
     })
 }

@@ -73,6 +73,8 @@ const FEATURES: &[&str] = &[
     "org.matrix.msc4380",
     "org.matrix.msc4380.stable",
     "org.matrix.msc4155",
+    // Blurhashes of uploaded pictures.
+    "xyz.amorgan.blurhash",
     // Why people are invited to a new room.
     "uk.timedout.msc4491.create_room_invite_reasons",
 ];

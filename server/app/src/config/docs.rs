@@ -427,6 +427,19 @@ pub const DOCS: &[Doc] = &[
          was \"open\"), \"off\", \"open\".",
     ),
     used(
+        "media.thumbnails_in_advance",
+        "Make the usual thumbnails of a picture when it is uploaded, not when one is asked for.",
+    ),
+    used(
+        "media.picture_pixels",
+        "The most pixels of a picture that are decoded for a thumbnail; of one that moves, all frames\n\
+         together. A JPEG counts in the size that it is decoded to, at least an eighth.",
+    ),
+    used(
+        "media.picture_memory",
+        "The most memory for it, with the picture's file.",
+    ),
+    used(
         "media.prune.at",
         "When to delete what is old each day, in UTC; empty: never. What is named in a room's\n\
          state, a profile, account data or a pinned message stays, however old it is.",

@@ -2,12 +2,29 @@
 
 use std::time::Duration;
 
+use skerry_media::Bounds;
 use skerry_media::prune::Schedule;
 
 use super::raw::RawConfig;
 use super::{ConfigError, units, wrong};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// The least memory that any picture can be decoded in, in bytes.
+const PICTURE_MEMORY_MIN: u64 = 32 << 20;
+
+/// What decoding a picture may take.
+pub(super) fn pictures(raw: &RawConfig) -> Result<Bounds, ConfigError> {
+    let name = "media.picture_memory";
+    let memory = units::bytes(&raw.media.picture_memory).map_err(|e| wrong(name, &e))?;
+    if memory < PICTURE_MEMORY_MIN {
+        return Err(wrong(name, &"no picture can be decoded in less than 32MiB"));
+    }
+    Ok(Bounds {
+        pixels: raw.media.picture_pixels,
+        memory,
+    })
+}
 
 /// How long deleted media can be brought back.
 pub(super) fn trash(raw: &RawConfig) -> Duration {

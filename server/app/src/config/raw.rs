@@ -297,6 +297,9 @@ section! {
         free_disk_floor: String = "1GiB".into(),
         trash_days: u32 = 7,
         unauthenticated: String = "frozen".into(),
+        thumbnails_in_advance: bool = false,
+        picture_pixels: u64 = 50_000_000,
+        picture_memory: String = "128MiB".into(),
         prune: RawPrune = RawPrune::default(),
         s3: RawS3 = RawS3::default(),
     }

@@ -53,37 +53,43 @@ fn a_picture_is_decoded_in_a_process_that_is_shut_in() {
         .spawn()
         .unwrap();
     let picture = picture();
+    // One size, no blurhash; so many pixels, so much memory.
     let mut order = 1_u32.to_be_bytes().to_vec();
+    order.push(0);
+    order.extend(50_000_000_u64.to_be_bytes());
+    order.extend((128_u64 << 20).to_be_bytes());
+    // Scaled to 320 x 240, standing still, also as a WebP.
     order.extend(320_u32.to_be_bytes());
     order.extend(240_u32.to_be_bytes());
-    order.push(0);
+    order.extend([0, 0, 1]);
     order.extend((picture.len() as u64).to_be_bytes());
     order.extend(&picture);
     // Twice, and a broken one between: one process makes them all.
     let mut broken = order.clone();
-    broken[30] ^= 0xff;
+    broken[60] ^= 0xff;
     for (order, good) in [(&order, true), (&broken, false), (&order, true)] {
         worker.stdin.as_mut().unwrap().write_all(order).unwrap();
         let out = worker.stdout.as_mut().unwrap();
-        let mut text = |kind: &mut [u8]| {
-            out.read_exact(kind).unwrap();
+        let mut bytes = |before: &mut [u8]| {
+            out.read_exact(before).unwrap();
             let mut length = [0; 8];
             out.read_exact(&mut length).unwrap();
-            let mut text = vec![0; u64::from_be_bytes(length) as usize];
-            out.read_exact(&mut text).unwrap();
-            text
+            let mut bytes = vec![0; u64::from_be_bytes(length) as usize];
+            out.read_exact(&mut bytes).unwrap();
+            bytes
         };
+        let mut mark = [9];
+        let text = bytes(&mut mark);
         if !good {
-            let mut mark = [9];
-            let why = text(&mut mark);
-            assert_eq!(mark, [0], "{}", String::from_utf8_lossy(&why));
+            assert_eq!(mark, [0], "{}", String::from_utf8_lossy(&text));
             continue;
         }
-        let mut marks = [0; 2];
-        assert_eq!(text(&mut marks), b"image/jpeg");
-        assert_eq!(marks, [1, 1]);
-        let jpeg = text(&mut []);
+        assert_eq!((mark, &text[..]), ([1], &b"image/jpeg"[..]));
+        let mut forms = [9; 2];
+        let jpeg = bytes(&mut forms);
+        assert_eq!(forms, [0, 1], "it stands still, and has bytes of its own");
         assert!(jpeg.starts_with(&[0xff, 0xd8]), "{} bytes", jpeg.len());
+        assert!(bytes(&mut []).is_empty(), "nobody asked for a blurhash");
     }
     drop(worker.stdin.take());
     assert!(worker.wait().unwrap().success());

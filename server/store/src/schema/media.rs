@@ -87,12 +87,13 @@ table!(
     BlobRef: "blob_ref", Media, ([u8; 32], String, String) => (), profile Scan
 );
 table!(
-    /// (hash, width, height, crop) => (content type, bytes) of a thumbnail that was made.
-    Thumb: "thumb", Media, ([u8; 32], u32, u32, bool) => (String, Vec<u8>), profile Event
+    /// (hash, width, height, form) => (content type, bytes) of a thumbnail that was made; what its
+    /// forms are, and what stands without bytes or without a type, is media's matter.
+    Thumb: "thumb", Media, ([u8; 32], u32, u32, u8) => (String, Vec<u8>), profile Event
 );
 table!(
     /// The same key => its size and times.
-    ThumbUses: "thumb_use", Media, ([u8; 32], u32, u32, bool) => ThumbUse, profile Point
+    ThumbUses: "thumb_use", Media, ([u8; 32], u32, u32, u8) => ThumbUse, profile Point
 );
 table!(
     /// (server name, media id) => when it was last looked at, in ms since the epoch; written in

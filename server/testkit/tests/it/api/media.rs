@@ -168,6 +168,58 @@ async fn thumbnails_come_whole_in_part_or_not_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_blurhash_is_made_on_request_alone() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let post = async |query: &str, body: &'static [u8]| {
+        let path = format!("{UPLOAD}{query}");
+        let body = Bytes::from_static(body);
+        let token = Some(alice.token.as_str());
+        let answer = server.raw(Method::POST, &path, token, body).await;
+        assert_eq!(answer.status(), 200);
+        let answer: Value = serde_json::from_slice(answer.body()).unwrap();
+        assert!(answer["content_uri"].is_string());
+        answer["xyz.amorgan.blurhash"].clone()
+    };
+    let asked = "?xyz.amorgan.generate_blurhash=true";
+    let blurhash = post(asked, DOT).await;
+    assert_eq!(blurhash.as_str().map(str::len), Some(28), "{blurhash}");
+    assert_eq!(post("", DOT).await, Value::Null);
+    assert_eq!(post(asked, b"no picture").await, Value::Null);
+    let versions = server
+        .req(Method::GET, "/_matrix/client/versions", None, None)
+        .await
+        .1;
+    assert_eq!(versions["unstable_features"]["xyz.amorgan.blurhash"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_no_picture_has_no_thumbnail() {
+    let server = TestServer::start();
+    let alice = server.person("alice").await;
+    let half = &DOT[..DOT.len() / 2];
+    for bad in [&b"no picture"[..], half, b"GIF89a<script>alert(1)</script>"] {
+        let mxc = uploaded(&server, &alice, bad).await;
+        let media = mxc.strip_prefix("mxc://").unwrap();
+        for rest in ["width=32&height=32", "width=32&height=32&animated=true"] {
+            let path = format!("/_matrix/client/v1/media/thumbnail/{media}?{rest}");
+            let token = Some(alice.token.as_str());
+            let (status, answer) = server.req(Method::GET, &path, token, None).await;
+            assert_eq!((status, &answer["errcode"]), (400, &json!("M_UNKNOWN")));
+        }
+    }
+    let mxc = uploaded(&server, &alice, DOT).await;
+    let media = mxc.strip_prefix("mxc://").unwrap();
+    let path = format!("/_matrix/client/v1/media/thumbnail/{media}?width=1&height=1&animated=2");
+    let token = Some(alice.token.as_str());
+    let (status, answer) = server.req(Method::GET, &path, token, None).await;
+    assert_eq!(
+        (status, &answer["errcode"]),
+        (400, &json!("M_INVALID_PARAM"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn uploads_end_at_the_quota_and_at_the_largest_size() {
     let config = "[media]\nuser_quota = \"10KiB\"\nmax_upload = \"8KiB\"\n\
                   [well_known.support]\nsupport_page = \"https://test.example/help\"";
