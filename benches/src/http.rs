@@ -85,6 +85,15 @@ impl Conn {
 
     /// Sends a request and reads the answer.
     pub(crate) fn call(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+        self.send(method, path, ("application/json", body.as_bytes()))
+    }
+
+    /// Uploads a file of this type.
+    pub(crate) fn upload(&mut self, path: &str, kind: &str, file: &[u8]) -> io::Result<Reply> {
+        self.send("POST", path, (kind, file))
+    }
+
+    fn send(&mut self, method: &str, path: &str, body: (&str, &[u8])) -> io::Result<Reply> {
         if self.stream.is_none() {
             let stream = TcpStream::connect(&self.addr)?;
             stream.set_nodelay(true)?;
@@ -120,7 +129,12 @@ impl Conn {
         .into())
     }
 
-    fn exchange(&mut self, method: &str, path: &str, body: &str) -> io::Result<Reply> {
+    fn exchange(
+        &mut self,
+        method: &str,
+        path: &str,
+        (kind, body): (&str, &[u8]),
+    ) -> io::Result<Reply> {
         let mut request = format!(
             "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n",
             body.len()
@@ -131,12 +145,13 @@ impl Conn {
             request.push_str("\r\n");
         }
         if !body.is_empty() {
-            request.push_str("content-type: application/json\r\n");
+            request.push_str("content-type: ");
+            request.push_str(kind);
+            request.push_str("\r\n");
         }
         request.push_str("\r\n");
-        request.push_str(body);
         let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
-        stream.write_all(request.as_bytes())?;
+        stream.write_all(&[request.as_bytes(), body].concat())?;
         let head_end = loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
                 break end + 4;

@@ -135,6 +135,25 @@ impl Server {
     }
 }
 
+impl Server {
+    /// Memory of the process and of those it started, in MiB; what they share counts for each.
+    pub(crate) fn family_memory(&self) -> Outcome<f64> {
+        let pid = self.child.as_ref().ok_or("the server does not run")?.id();
+        let mut sum = number(pid, "status", "VmRSS:")?;
+        for entry in std::fs::read_dir("/proc")? {
+            let name = entry?.file_name();
+            let other = name.to_str().and_then(|name| name.parse::<u32>().ok());
+            // One that has just ended has no numbers any more.
+            let child = other.filter(|other| {
+                number(*other, "status", "PPid:").is_ok_and(|parent| parent == f64::from(pid))
+            });
+            let memory = child.and_then(|child| number(child, "status", "VmRSS:").ok());
+            sum += memory.unwrap_or_default();
+        }
+        Ok(sum / 1024.0)
+    }
+}
+
 fn number(pid: u32, file: &str, name: &str) -> Outcome<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/{file}"))?;
     let line = text.lines().find_map(|line| line.strip_prefix(name));

@@ -1,6 +1,7 @@
 //! The figures, each with the targets it has to meet.
 
 mod keys;
+mod pictures;
 mod process;
 mod reading;
 mod searching;
@@ -19,7 +20,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in an order in which one makes what the next ones read.
-pub(crate) const ALL: [Figure; 17] = [
+pub(crate) const ALL: [Figure; 18] = [
     Figure {
         name: "idle",
         what: "100 accounts, nothing to do",
@@ -79,6 +80,11 @@ pub(crate) const ALL: [Figure; 17] = [
         name: "keys",
         what: "one-time keys under four claimers",
         run: keys::claims,
+    },
+    Figure {
+        name: "thumbs",
+        what: "thumbnails of photos, none made before",
+        run: pictures::thumbnails,
     },
     Figure {
         name: "memory",
