@@ -75,6 +75,30 @@ fn a_restart_under_a_holder_of_the_socket_refuses_nobody() {
 }
 
 #[test]
+fn the_admin_socket_has_figures_of_the_doors() {
+    let dir = tempfile::tempdir().unwrap();
+    let running = Running::start(dir.path());
+    let line = running.lines.iter().find(|line| line.contains("http://"));
+    let addr = line.unwrap().rsplit('/').next().unwrap().trim().parse();
+    ask(addr.unwrap()).unwrap();
+    let socket = dir.path().join("data/admin.sock");
+    let mut stream = std::os::unix::net::UnixStream::connect(socket).unwrap();
+    let head = "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    for part in [
+        "\r\ncontent-type: text/plain; version=0.0.4; charset=utf-8\r\n",
+        "\nskerry_connections_total 2\n",
+        "\nskerry_http_requests_total{class=\"read\",status=\"200\"} 1\n",
+        "\nprocess_resident_memory_bytes ",
+    ] {
+        assert!(answer.contains(part), "{part}: {answer}");
+    }
+    running.ends_well("-TERM");
+}
+
+#[test]
 fn a_hangup_ends_nothing_and_a_redirect_leads_to_the_public_address() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = skerry(dir.path());

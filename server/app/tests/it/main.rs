@@ -4,6 +4,8 @@
 mod door;
 mod fail2ban;
 mod pictures;
+mod storm;
+mod testssl;
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;

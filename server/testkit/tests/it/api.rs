@@ -13,6 +13,7 @@ mod guests;
 pub(crate) mod identity;
 mod invites;
 mod media;
+mod metrics;
 mod moderation;
 mod notices;
 mod openid;

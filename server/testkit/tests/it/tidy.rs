@@ -109,7 +109,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("ruma-client-api", &["client"]),
     ("ruma-federation-api", &["federation", "remote"]),
     ("image", &["media"]),
-    ("rustls", &["proxy", "remote", "testkit"]),
+    ("rustls", &["proxy", "remote", "testkit", "benches"]),
     ("clap", &["app", "media", "benches"]),
 ];
 
