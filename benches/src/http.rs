@@ -2,8 +2,10 @@
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use serde_json::Value;
 
 use crate::Outcome;
@@ -11,12 +13,18 @@ use crate::Outcome;
 /// An answer is waited for at most this long.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What a connection runs over.
+trait Wire: Read + Write + Send + std::fmt::Debug {}
+impl<T: Read + Write + Send + std::fmt::Debug> Wire for T {}
+
 /// A kept connection to the server.
 #[derive(Debug)]
 pub(crate) struct Conn {
     addr: String,
     token: String,
-    stream: Option<TcpStream>,
+    /// How TLS is spoken, where it is.
+    tls: Option<Arc<ClientConfig>>,
+    stream: Option<Box<dyn Wire>>,
     /// What was read and not yet used.
     buffer: Vec<u8>,
 }
@@ -78,9 +86,31 @@ impl Conn {
         Self {
             addr: addr.to_owned(),
             token: token.to_owned(),
+            tls: None,
             stream: None,
             buffer: Vec::new(),
         }
+    }
+
+    /// The same under TLS, to `localhost`.
+    pub(crate) fn secure(addr: &str, token: &str, tls: &Arc<ClientConfig>) -> Self {
+        let tls = Some(Arc::clone(tls));
+        Self {
+            tls,
+            ..Self::new(addr, token)
+        }
+    }
+
+    fn open(&self) -> io::Result<Box<dyn Wire>> {
+        let stream = TcpStream::connect(&self.addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let Some(tls) = &self.tls else {
+            return Ok(Box::new(stream));
+        };
+        let name = "localhost".try_into().map_err(io::Error::other)?;
+        let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other)?;
+        Ok(Box::new(StreamOwned::new(session, stream)))
     }
 
     /// Sends a request and reads the answer.
@@ -95,10 +125,7 @@ impl Conn {
 
     fn send(&mut self, method: &str, path: &str, body: (&str, &[u8])) -> io::Result<Reply> {
         if self.stream.is_none() {
-            let stream = TcpStream::connect(&self.addr)?;
-            stream.set_nodelay(true)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            self.stream = Some(stream);
+            self.stream = Some(self.open()?);
             self.buffer.clear();
         }
         let outcome = self.exchange(method, path, body);
@@ -174,7 +201,7 @@ impl Conn {
     }
 
     fn fill(&mut self) -> io::Result<()> {
-        let mut part = [0; 16 << 10];
+        let mut part = [0; 64 << 10];
         let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
         let n = stream.read(&mut part)?;
         if n == 0 {

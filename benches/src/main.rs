@@ -8,6 +8,7 @@
 //! Start reading at [`figures::ALL`]; [`world::World`] is what the figures share, [`http`] the
 //! client, [`server`] the child process.
 
+mod door;
 mod figures;
 mod http;
 mod report;

@@ -34,6 +34,11 @@ pub(crate) struct Usage {
 impl Server {
     /// Prepares a server; [`Server::start`] starts it.
     pub(crate) fn new(program: &Path, parent: &Path) -> Outcome<Self> {
+        Self::with(program, parent, "")
+    }
+
+    /// The same with more at the end of its configuration.
+    pub(crate) fn with(program: &Path, parent: &Path, more: &str) -> Outcome<Self> {
         let dir = tempfile::Builder::new()
             .prefix("skerry-bench-")
             .tempdir_in(parent)?;
@@ -44,7 +49,7 @@ impl Server {
              [[listen]]\naddr = \"{addr}\"\n[registration]\nopen = true\n\
              [password]\ncost = \"minimal\"\n[rate_limit]\nenabled = false\n\
              [limits]\nconnections_per_address = 0\nconnections = 32768\n\
-             [log]\nlevel = \"warn\"\n",
+             [log]\nlevel = \"warn\"\n{more}",
             dir.path().join("data").display()
         );
         std::fs::write(dir.path().join("skerry.toml"), config)?;
@@ -114,22 +119,10 @@ impl Server {
     /// What the process has used so far.
     pub(crate) fn usage(&self) -> Outcome<Usage> {
         let pid = self.child.as_ref().ok_or("the server does not run")?.id();
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        let fields = stat
-            .rsplit(')')
-            .next()
-            .unwrap_or_default()
-            .split_whitespace();
-        // Fields 14 and 15 of the line: user and system time in ticks of 10 ms.
-        let ticks: f64 = fields
-            .skip(11)
-            .take(2)
-            .filter_map(|n| n.parse::<f64>().ok())
-            .sum();
         Ok(Usage {
-            cpu: ticks / 100.0,
+            cpu: cpu_seconds(pid)?,
             written: number(pid, "io", "write_bytes:")?,
-            memory: number(pid, "status", "VmRSS:")? / 1024.0,
+            memory: memory_mib(pid)?,
             at: Instant::now(),
         })
     }
@@ -152,6 +145,28 @@ impl Server {
         }
         Ok(sum / 1024.0)
     }
+}
+
+/// Processor time of a process in seconds.
+pub(crate) fn cpu_seconds(pid: u32) -> Outcome<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields = stat
+        .rsplit(')')
+        .next()
+        .unwrap_or_default()
+        .split_whitespace();
+    // Fields 14 and 15 of the line: user and system time in ticks of 10 ms.
+    let ticks: f64 = fields
+        .skip(11)
+        .take(2)
+        .filter_map(|n| n.parse::<f64>().ok())
+        .sum();
+    Ok(ticks / 100.0)
+}
+
+/// Memory of a process in MiB.
+pub(crate) fn memory_mib(pid: u32) -> Outcome<f64> {
+    Ok(number(pid, "status", "VmRSS:")? / 1024.0)
 }
 
 fn number(pid: u32, file: &str, name: &str) -> Outcome<f64> {

@@ -19,8 +19,8 @@ pub(crate) struct User {
 /// The server and who is on it. What a figure needs and nobody made yet is made when asked for.
 #[derive(Debug)]
 pub(crate) struct World {
-    program: PathBuf,
-    dir: PathBuf,
+    pub(crate) program: PathBuf,
+    pub(crate) dir: PathBuf,
     quick: bool,
     pub(crate) server: Server,
     users: Vec<User>,

@@ -1,5 +1,6 @@
 //! The figures, each with the targets it has to meet.
 
+mod door;
 mod keys;
 mod pictures;
 mod process;
@@ -20,7 +21,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in an order in which one makes what the next ones read.
-pub(crate) const ALL: [Figure; 18] = [
+pub(crate) const ALL: [Figure; 19] = [
     Figure {
         name: "idle",
         what: "100 accounts, nothing to do",
@@ -105,6 +106,11 @@ pub(crate) const ALL: [Figure; 18] = [
         name: "lone",
         what: "one sender who waits",
         run: sending::lone,
+    },
+    Figure {
+        name: "door",
+        what: "TLS beside nginx and caddy",
+        run: door::door,
     },
     Figure {
         name: "budget",
