@@ -13,6 +13,7 @@ mod figures;
 mod http;
 mod report;
 mod server;
+mod stream;
 mod world;
 
 use std::path::PathBuf;

@@ -26,6 +26,8 @@ pub(crate) struct Usage {
     pub(crate) cpu: f64,
     /// Bytes it caused to be written to the disk.
     pub(crate) written: f64,
+    /// Of those the bytes of files that were deleted before they got there.
+    pub(crate) spared: f64,
     /// Memory in MiB.
     pub(crate) memory: f64,
     pub(crate) at: Instant,
@@ -48,6 +50,7 @@ impl Server {
             "server_name = \"localhost\"\ndata_dir = \"{}\"\nmemory_budget = \"256MiB\"\n\
              [[listen]]\naddr = \"{addr}\"\n[registration]\nopen = true\n\
              [password]\ncost = \"minimal\"\n[rate_limit]\nenabled = false\n\
+             [media]\nmax_upload = \"2GiB\"\n\
              [limits]\nconnections_per_address = 0\nconnections = 32768\n\
              [log]\nlevel = \"warn\"\n{more}",
             dir.path().join("data").display()
@@ -116,12 +119,18 @@ impl Server {
         Ok(())
     }
 
+    /// Where its media lies.
+    pub(crate) fn media(&self) -> PathBuf {
+        self.dir.path().join("data/media")
+    }
+
     /// What the process has used so far.
     pub(crate) fn usage(&self) -> Outcome<Usage> {
         let pid = self.child.as_ref().ok_or("the server does not run")?.id();
         Ok(Usage {
             cpu: cpu_seconds(pid)?,
             written: number(pid, "io", "write_bytes:")?,
+            spared: number(pid, "io", "cancelled_write_bytes:")?,
             memory: memory_mib(pid)?,
             at: Instant::now(),
         })

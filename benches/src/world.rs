@@ -61,6 +61,11 @@ impl World {
         Self::new(&self.program, &self.dir, self.quick)
     }
 
+    /// A folder on the disk that is measured, which goes when it is dropped.
+    pub(crate) fn folder(&self) -> Outcome<tempfile::TempDir> {
+        Ok(tempfile::tempdir_in(&self.dir)?)
+    }
+
     /// A number of repetitions: a tenth of it in a quick run.
     pub(crate) fn times(&self, n: usize) -> usize {
         if self.quick { (n / 10).max(1) } else { n }

@@ -1,6 +1,7 @@
 //! The figures, each with the targets it has to meet.
 
 mod door;
+mod files;
 mod keys;
 mod pictures;
 mod process;
@@ -21,7 +22,7 @@ pub(crate) struct Figure {
 }
 
 /// All figures, in an order in which one makes what the next ones read.
-pub(crate) const ALL: [Figure; 19] = [
+pub(crate) const ALL: [Figure; 23] = [
     Figure {
         name: "idle",
         what: "100 accounts, nothing to do",
@@ -116,5 +117,25 @@ pub(crate) const ALL: [Figure; 19] = [
         name: "budget",
         what: "memory under a large load",
         run: process::budget,
+    },
+    Figure {
+        name: "files",
+        what: "100 MiB up and down, beside copying",
+        run: files::large,
+    },
+    Figure {
+        name: "small",
+        what: "4 KiB up and down, beside copying",
+        run: files::small,
+    },
+    Figure {
+        name: "again",
+        what: "200 uploads of one file",
+        run: files::again,
+    },
+    Figure {
+        name: "huge",
+        what: "memory while 1 GiB goes up and down",
+        run: files::memory,
     },
 ];
