@@ -7,7 +7,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
 .DEFAULT_GOAL := help
-.PHONY: help run build check lint deny fast test rust clients sdk web commander bridge peer bench clean setup-build setup-test
+.PHONY: help run build check lint deny fast test rust clients sdk web commander bridge peer s3 bench clean setup-build setup-test
 
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 CACHE := $(TARGET)/clients
@@ -88,7 +88,17 @@ peer: debug-binary
 	cd tests/peer
 	SKERRY_BIN="$(TARGET)/debug/skerry" "$(CACHE)/peer/bin/python" -m unittest -v
 
-clients: sdk web commander bridge peer
+# media in an object store
+s3: debug-binary
+	@test -e "$(CACHE)/s3/ready" || {
+		python3 -m venv "$(CACHE)/s3"
+		"$(CACHE)/s3/bin/pip" install --quiet --disable-pip-version-check -r tests/s3/requirements.txt
+		touch "$(CACHE)/s3/ready"
+	}
+	cd tests/s3
+	SKERRY_BIN="$(TARGET)/debug/skerry" "$(CACHE)/s3/bin/python" -m unittest -v
+
+clients: sdk web commander bridge peer s3
 
 test: lint deny rust clients
 

@@ -1,6 +1,6 @@
 //! The facade: uploads in, downloads out.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{io, ops::Range, path::Path, sync::Arc};
 
 use blake3::Hash;
 use skerry_core::{Clock, DiceSource, UserNid};
@@ -11,11 +11,14 @@ use skerry_store::{
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
-    files::{Files, Spooled, Stripes, Swept},
+    files::{Files, Stripes, Swept},
     mime::{CONTENT_TYPE_MAX, FILE_NAME_MAX},
     mxc::MediaId,
     prune::Orphans,
     quota::QuotaWords,
+    s3::S3,
+    spool::{Spool, Spooled},
+    storage::{Content, Storage},
     thumbnail::Bounds,
     thumbs::Asked,
     uses::Uses,
@@ -95,6 +98,9 @@ pub enum MediaError {
     /// The blob's file cannot be read or written.
     #[error("a media file cannot be read or written: {0}")]
     File(#[source] io::Error),
+    /// The object store does not do what it should.
+    #[error("the object store of media cannot be used: {0}")]
+    Away(String),
     /// The disk is full.
     #[error("there is no space left for media")]
     Full,
@@ -139,13 +145,13 @@ pub struct UploadInfo {
     pub name: Option<String>,
 }
 
-/// A file that was found: what is known of it, and the open file.
+/// A file that was found: what is known of it, and what is in it.
 #[derive(Debug)]
 pub struct Found {
     /// What its `mxc://` says.
     pub media: Media,
-    /// The open blob, at its beginning.
-    pub file: File,
+    /// The blob.
+    pub content: Content,
 }
 
 /// An upload under way. Dropped, it leaves nothing behind.
@@ -184,7 +190,9 @@ impl Upload {
 /// The media store. Cheap to share.
 pub struct Blobs {
     pub(crate) store: Arc<Store>,
-    pub(crate) files: Files,
+    pub(crate) spool: Spool,
+    /// Where blobs lie.
+    pub(crate) storage: Box<dyn Storage>,
     pub(crate) settings: Settings,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) dice: Arc<dyn DiceSource>,
@@ -217,7 +225,7 @@ pub struct Blobs {
 }
 
 impl Blobs {
-    /// Opens the store of blobs in `dir`.
+    /// Opens the store of blobs in `dir`, see also [`Blobs::far`].
     ///
     /// # Errors
     /// [`MediaError::File`] if the folder cannot be made.
@@ -228,12 +236,14 @@ impl Blobs {
         clock: Arc<dyn Clock>,
         dice: Arc<dyn DiceSource>,
     ) -> Result<Self, MediaError> {
-        let files = Files::open(dir).map_err(MediaError::file)?;
+        let spool = Spool::open(dir).map_err(MediaError::file)?;
+        let storage = Box::new(Files::new(dir));
         let decoders = Arc::new(Semaphore::new(settings.decoders.max(1)));
         let workers = settings.worker.clone().map(Workers::new);
         Ok(Self {
             store,
-            files,
+            spool,
+            storage,
             settings,
             clock,
             dice,
@@ -252,6 +262,13 @@ impl Blobs {
             arrived: watch::Sender::new(()),
             came: watch::Sender::new(0),
         })
+    }
+
+    /// The same with the blobs in an object store; what is on its way in stays in the folder.
+    #[must_use]
+    pub fn far(mut self, s3: S3) -> Self {
+        self.storage = Box::new(s3);
+        self
     }
 
     /// What may be fetched without a token.
@@ -282,18 +299,40 @@ impl Blobs {
         &self.settings.server_name
     }
 
-    /// Removes what a crash left: unfinished uploads, and files that no row names. Only at start,
-    /// before the first upload.
+    /// Removes what a crash left: unfinished uploads, and files that no row names unless they lie
+    /// in an object store. Only at start, before the first upload.
     ///
     /// # Errors
     /// [`MediaError::File`] or [`MediaError::Store`].
     pub fn sweep(&self) -> Result<Swept, MediaError> {
         self.count_usage()?;
-        let unfinished = self.files.clear_spool().map_err(MediaError::file)?;
+        let unfinished = self.spool.clear().map_err(MediaError::file)?;
+        let swept = match self.is_far() {
+            true => Swept::default(),
+            false => self.sweep_storage()?,
+        };
+        Ok(Swept {
+            unfinished,
+            ..swept
+        })
+    }
+
+    /// Whether blobs lie in an object store: [`Blobs::sweep_storage`] takes long there, and it may
+    /// be out of reach when the server starts.
+    #[must_use]
+    pub fn is_far(&self) -> bool {
+        self.storage.is_far()
+    }
+
+    /// Removes files that no row names; at any time. Blocks.
+    ///
+    /// # Errors
+    /// [`MediaError::File`], [`MediaError::Away`] or [`MediaError::Store`].
+    pub fn sweep_storage(&self) -> Result<Swept, MediaError> {
         let found = Orphans::find(self, &self.store.newest())?;
         let orphans = found.clear_files(self)?;
         Ok(Swept {
-            unfinished,
+            unfinished: 0,
             orphans,
             lost: found.missing(),
         })
@@ -316,7 +355,7 @@ impl Blobs {
             Some((left, words)) if length > *left => return Err(words.refusal()),
             _ => self.space_for(length)?,
         }
-        let spooled = self.files.spool().map_err(MediaError::file)?;
+        let spooled = self.spool.begin().map_err(MediaError::file)?;
         Ok(Upload { spooled, max, left })
     }
 
@@ -326,7 +365,7 @@ impl Blobs {
     /// [`MediaError::BelowFloor`], [`MediaError::File`].
     pub(crate) fn begin_remote(&self, max: u64) -> Result<Upload, MediaError> {
         self.space_for(0)?;
-        let spooled = self.files.spool().map_err(MediaError::file)?;
+        let spooled = self.spool.begin().map_err(MediaError::file)?;
         Ok(Upload {
             spooled,
             max,
@@ -351,6 +390,7 @@ impl Blobs {
         info: UploadInfo,
         uploader: UserNid,
     ) -> Result<MediaId, MediaError> {
+        let upload = self.prepared(upload).await?;
         let lane = self.uploaders.lock(uploader).await;
         let this = Arc::clone(self);
         let (id, applied) = blocking(move || {
@@ -394,6 +434,20 @@ impl Blobs {
         self.finish(upload, info, NOBODY).await
     }
 
+    /// Does of an upload's end what takes long, before anybody has to wait for it.
+    pub(crate) async fn prepared(
+        self: &Arc<Self>,
+        mut upload: Upload,
+    ) -> Result<Upload, MediaError> {
+        let this = Arc::clone(self);
+        let prepared = blocking(move || {
+            this.may_keep(upload.spooled.hash().as_bytes())?;
+            this.storage.prepare(&mut upload.spooled)?;
+            Ok(upload)
+        });
+        prepared.await.map_err(MediaError::Store)?
+    }
+
     /// Puts the file into its place and, with whatever `w` holds already, the rows that name it.
     /// Inside the uploader's lane.
     pub(crate) fn commit(
@@ -404,13 +458,17 @@ impl Blobs {
         uploader: UserNid,
         (server, id): (&str, &MediaId),
     ) -> Result<Applied, MediaError> {
-        let Upload { mut spooled, .. } = upload;
-        self.charge(&mut w, uploader, spooled.size())?;
-        self.may_keep(spooled.hash().as_bytes())?;
-        spooled.sync(&self.files).map_err(MediaError::file)?;
-        let _lock = self.stripes.lock(spooled.hash().as_bytes());
-        let (hash, size) = spooled.keep(&self.files).map_err(MediaError::file)?;
-        let hash = *hash.as_bytes();
+        let Upload { spooled, .. } = upload;
+        let (hash, size) = (*spooled.hash().as_bytes(), spooled.size());
+        let _lock = self.stripes.lock(&hash);
+        let kept = self
+            .charge(&mut w, uploader, size)
+            .and_then(|()| self.may_keep(&hash))
+            .and_then(|()| self.storage.keep(spooled));
+        if let Err(error) = kept {
+            self.forget(&hash);
+            return Err(error);
+        }
         let UploadInfo { content_type, name } = info;
         let media = Media {
             hash,
@@ -432,24 +490,52 @@ impl Blobs {
         self.store.commit(w).map_err(MediaError::Store)
     }
 
-    /// Finds a file by its `mxc://`. Blocks on the disk.
+    /// Finds a file by its `mxc://`. Blocks.
     ///
     /// # Errors
-    /// [`MediaError::NotFound`], [`MediaError::File`] or [`MediaError::Store`].
+    /// [`MediaError::NotFound`], [`MediaError::File`], [`MediaError::Away`] or
+    /// [`MediaError::Store`].
     pub fn find(&self, server: &str, id: &MediaId) -> Result<Found, MediaError> {
         let media = self.media(server, id)?;
-        let path = self.files.path(&Hash::from_bytes(media.hash));
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                tracing::warn!(server, id = id.as_str(), "the file of media is not there");
-                return Err(MediaError::NotFound);
-            }
-            Err(error) => return Err(MediaError::file(error)),
-        };
+        let content = self.content(&media, 0..media.size)?;
+        self.looked_at(server, id);
+        Ok(Found { media, content })
+    }
+
+    /// Notes that somebody looked at it.
+    pub(crate) fn looked_at(&self, server: &str, id: &MediaId) {
         let key = (server.to_owned(), id.as_str().to_owned());
         self.uses.media.note(key, self.clock.now_ms());
-        Ok(Found { media, file })
+    }
+
+    /// A part of a file that was found. Blocks.
+    ///
+    /// # Errors
+    /// As [`Blobs::find`].
+    pub(crate) fn content(&self, media: &Media, part: Range<u64>) -> Result<Content, MediaError> {
+        let hash = Hash::from_bytes(media.hash);
+        if let Some(content) = self.storage.open(&hash, part)? {
+            return Ok(content);
+        }
+        tracing::warn!(%hash, "a file of media is not there");
+        self.lost(&media.hash)?;
+        Err(MediaError::NotFound)
+    }
+
+    /// Notes that a blob is not where it should be, where a look at that costs too much to be done
+    /// each time: what came from another server is then fetched again.
+    fn lost(&self, hash: &[u8; 32]) -> Result<(), MediaError> {
+        if !self.is_far() {
+            return Ok(());
+        }
+        let _lock = self.stripes.lock(hash);
+        if self.storage.length(&Hash::from_bytes(*hash))?.is_some() {
+            return Ok(());
+        }
+        let mut w = self.store.write();
+        w.put::<CorruptBlob>(hash, &self.clock.now_ms());
+        // Nobody waits for it: another look finds the same.
+        self.store.commit(w).map(|_| ()).map_err(MediaError::Store)
     }
 
     pub(crate) fn media(&self, server: &str, id: &MediaId) -> Result<Media, MediaError> {

@@ -2,18 +2,21 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
+    fs::{self, File},
+    io,
+    ops::Range,
     path::{Path, PathBuf},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use blake3::{Hash, Hasher};
+use blake3::Hash;
 
-const SPOOL: &str = "spool";
+use crate::{
+    MediaError,
+    spool::{Spooled, sync_dir},
+    storage::{Content, Each, Storage},
+};
+
 const CORRUPT: &str = "corrupt";
 
 /// What a start removed.
@@ -31,121 +34,140 @@ pub struct Swept {
 #[derive(Debug)]
 pub struct Files {
     root: PathBuf,
-    next: AtomicU64,
-}
-
-/// A blob on its way in. Dropped before [`Spooled::keep`], it leaves nothing.
-#[derive(Debug)]
-pub struct Spooled {
-    path: PathBuf,
-    file: File,
-    hasher: Hasher,
-    size: u64,
-    synced: bool,
-    kept: bool,
 }
 
 impl Files {
-    /// Opens the folder, making it where it is missing.
-    pub fn open(root: &Path) -> io::Result<Self> {
-        fs::create_dir_all(root.join(SPOOL))?;
-        sync_dir(root)?;
-        Ok(Self {
+    /// Blobs below `root`, which is there.
+    pub fn new(root: &Path) -> Self {
+        Self {
             root: root.to_owned(),
-            next: AtomicU64::new(0),
-        })
+        }
     }
 
-    /// Starts a blob.
-    pub fn spool(&self) -> io::Result<Spooled> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let path = self
-            .root
-            .join(SPOOL)
-            .join(format!("{}-{number}", std::process::id()));
-        let file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .open(&path)?;
-        Ok(Spooled {
-            path,
-            file,
-            hasher: Hasher::new(),
-            size: 0,
-            synced: false,
-            kept: false,
-        })
-    }
-
-    /// Where the blob of this hash lies.
-    pub fn path(&self, hash: &Hash) -> PathBuf {
-        let hex = hash.to_hex();
-        let (first, rest) = hex.split_at(2);
-        let (second, rest) = rest.split_at(2);
+    fn path(&self, hash: &Hash) -> PathBuf {
+        let [first, second, rest] = parts(hash);
         self.root.join(first).join(second).join(rest)
     }
 
-    /// Removes uploads that a crash cut off; gives how many. Only at start, before the first
-    /// upload.
-    pub fn clear_spool(&self) -> io::Result<u64> {
-        let mut unfinished = 0;
-        for entry in fs::read_dir(self.root.join(SPOOL))? {
-            fs::remove_file(entry?.path())?;
-            unfinished += 1;
+    fn is_there(&self, spooled: &Spooled) -> bool {
+        let path = self.path(&spooled.hash());
+        fs::metadata(path).is_ok_and(|there| there.len() == spooled.size())
+    }
+}
+
+impl Storage for Files {
+    fn prepare(&self, spooled: &mut Spooled) -> Result<(), MediaError> {
+        match self.is_there(spooled) {
+            true => Ok(()),
+            false => spooled.sync().map_err(MediaError::file),
         }
-        Ok(unfinished)
     }
 
-    /// Tells of every blob in the order of the hashes, with its length in bytes.
-    pub fn walk(&self, each: &mut dyn FnMut(Hash, u64) -> io::Result<()>) -> io::Result<()> {
-        for first in shards(&self.root)? {
-            for second in shards(&first)? {
-                let mut here = Vec::new();
-                for entry in fs::read_dir(&second)? {
-                    let path = entry?.path();
-                    if let Some(hash) = hash_of(&path) {
-                        here.push((hash, path));
-                    }
-                }
-                here.sort_unstable_by_key(|(hash, _)| *hash.as_bytes());
-                for (hash, path) in here {
-                    match fs::metadata(&path) {
-                        Ok(there) => each(hash, there.len())?,
-                        // Deleted since the folder was read.
-                        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                        Err(error) => return Err(error),
-                    }
+    fn keep(&self, mut spooled: Spooled) -> Result<(), MediaError> {
+        let target = self.path(&spooled.hash());
+        if !self.is_there(&spooled) {
+            spooled.sync().map_err(MediaError::file)?;
+            make_shards(&self.root, &target).map_err(MediaError::file)?;
+            spooled.move_to(&target).map_err(MediaError::file)?;
+        }
+        // Also where it was there: whoever put it there may not have come to this yet.
+        match target.parent() {
+            Some(dir) => sync_dir(dir).map_err(MediaError::file),
+            None => Ok(()),
+        }
+    }
+
+    fn open(&self, hash: &Hash, part: Range<u64>) -> Result<Option<Content>, MediaError> {
+        let opened = File::open(self.path(hash)).and_then(|file| Content::of_file(file, &part));
+        there(opened)
+    }
+
+    fn length(&self, hash: &Hash) -> Result<Option<u64>, MediaError> {
+        there(fs::metadata(self.path(hash)).map(|there| there.len()))
+    }
+
+    fn seems_there(&self, hash: &Hash) -> bool {
+        self.path(hash).exists()
+    }
+
+    fn is_far(&self) -> bool {
+        false
+    }
+
+    fn remove(&self, hash: &Hash) -> Result<(), MediaError> {
+        there(fs::remove_file(self.path(hash))).map(|_| ())
+    }
+
+    fn set_aside(&self, hash: &Hash) -> Result<(), MediaError> {
+        let folder = self.root.join(CORRUPT);
+        let made = match fs::create_dir(&folder) {
+            Ok(()) => sync_dir(&self.root),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        };
+        let aside = || fs::rename(self.path(hash), folder.join(hash.to_hex().as_str()));
+        made.and_then(|()| aside()).map_err(MediaError::file)
+    }
+
+    fn walk(&self, each: &mut Each<'_>) -> Result<(), MediaError> {
+        for first in shards(&self.root).map_err(MediaError::file)? {
+            for second in shards(&first).map_err(MediaError::file)? {
+                for (hash, len) in blobs_in(&second).map_err(MediaError::file)? {
+                    each(hash, len)?;
                 }
             }
         }
         Ok(())
     }
+}
 
-    /// Whether a blob is there.
-    pub fn has(&self, hash: &[u8; 32]) -> bool {
-        self.path(&Hash::from_bytes(*hash)).exists()
+/// None for what is not there.
+fn there<T>(result: io::Result<T>) -> Result<Option<T>, MediaError> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(MediaError::file(error)),
     }
+}
 
-    /// Deletes a blob; false if it was not there.
-    pub fn remove(&self, hash: &Hash) -> io::Result<bool> {
-        match fs::remove_file(self.path(hash)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
-    }
+/// The three parts of a blob's path.
+pub(crate) fn parts(hash: &Hash) -> [String; 3] {
+    let hex = hash.to_hex();
+    let (first, rest) = hex.split_at(2);
+    let (second, rest) = rest.split_at(2);
+    [first.to_owned(), second.to_owned(), rest.to_owned()]
+}
 
-    /// Moves a blob out of the way: its bytes are not those that its name says. It lies in
-    /// `corrupt` then, for whoever wants to look at it.
-    pub fn set_aside(&self, hash: &Hash) -> io::Result<()> {
-        let folder = self.root.join(CORRUPT);
-        match fs::create_dir(&folder) {
-            Ok(()) => sync_dir(&self.root)?,
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+/// The hash that these three parts are of.
+pub(crate) fn hash_of(parts: [&str; 3]) -> Option<Hash> {
+    let [first, second, _] = parts;
+    let good = first.len() == 2 && second.len() == 2;
+    good.then(|| Hash::from_hex(parts.concat()).ok())?
+}
+
+/// The blobs of one folder in order, with their lengths in bytes.
+fn blobs_in(folder: &Path) -> io::Result<Vec<(Hash, u64)>> {
+    let mut here = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let Some(hash) = hash_of_path(&path) else {
+            continue;
+        };
+        match fs::metadata(&path) {
+            Ok(there) => here.push((hash, there.len())),
+            // Deleted since the folder was read.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
-        fs::rename(self.path(hash), folder.join(hash.to_hex().as_str()))
     }
+    here.sort_unstable_by_key(|(hash, _)| *hash.as_bytes());
+    Ok(here)
+}
+
+fn hash_of_path(path: &Path) -> Option<Hash> {
+    let mut parts = path.iter().rev().map(|part| part.to_str());
+    let (rest, second, first) = (parts.next()??, parts.next()??, parts.next()??);
+    hash_of([first, second, rest])
 }
 
 /// Locks by hash. Whoever puts a blob into its place and names it, and whoever finds that nothing
@@ -178,69 +200,6 @@ impl Stripes {
     }
 }
 
-impl Spooled {
-    /// Adds a piece; the whole is never in memory.
-    pub fn write(&mut self, piece: &[u8]) -> io::Result<()> {
-        self.file.write_all(piece)?;
-        self.hasher.update(piece);
-        self.size += piece.len() as u64;
-        Ok(())
-    }
-
-    /// Bytes so far.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// The hash of the bytes so far.
-    pub fn hash(&self) -> Hash {
-        self.hasher.finalize()
-    }
-
-    /// Syncs the file, unless its blob is there already. To be called before the blob's lock is
-    /// taken, which would be held for long otherwise.
-    pub fn sync(&mut self, files: &Files) -> io::Result<()> {
-        if !self.synced && !self.is_there(files) {
-            self.file.sync_all()?;
-            self.synced = true;
-        }
-        Ok(())
-    }
-
-    fn is_there(&self, files: &Files) -> bool {
-        fs::metadata(files.path(&self.hash())).is_ok_and(|there| there.len() == self.size)
-    }
-
-    /// Moves the file to its place; both it and its name are on disk afterwards. A blob that is
-    /// there already is kept, and this copy of it goes. Under the blob's lock.
-    pub fn keep(mut self, files: &Files) -> io::Result<(Hash, u64)> {
-        let hash = self.hash();
-        let target = files.path(&hash);
-        if !self.is_there(files) {
-            if !self.synced {
-                self.file.sync_all()?;
-            }
-            make_shards(&files.root, &target)?;
-            fs::rename(&self.path, &target)?;
-            self.kept = true;
-        }
-        // Also where it was there: whoever put it there may not have come to this yet.
-        if let Some(dir) = target.parent() {
-            sync_dir(dir)?;
-        }
-        Ok((hash, self.size))
-    }
-}
-
-impl Drop for Spooled {
-    fn drop(&mut self) {
-        if !self.kept {
-            // a file that stays is removed by the next start's sweep
-            let _ = fs::remove_file(&self.path);
-        }
-    }
-}
-
 /// Makes the two levels above `target`, syncing each folder that got a new entry.
 fn make_shards(root: &Path, target: &Path) -> io::Result<()> {
     let Some(second) = target.parent() else {
@@ -259,10 +218,6 @@ fn make_shards(root: &Path, target: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
-}
-
 fn shards(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir)? {
@@ -277,19 +232,4 @@ fn shards(dir: &Path) -> io::Result<Vec<PathBuf>> {
     }
     found.sort_unstable();
     Ok(found)
-}
-
-fn hash_of(path: &Path) -> Option<Hash> {
-    let parts: Vec<_> = path
-        .iter()
-        .rev()
-        .take(3)
-        .map(|part| part.to_str())
-        .collect();
-    match parts.as_slice() {
-        [Some(rest), Some(second), Some(first)] => {
-            Hash::from_hex(format!("{first}{second}{rest}")).ok()
-        }
-        _ => None,
-    }
 }

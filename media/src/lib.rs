@@ -7,7 +7,7 @@
 //! rows: a blob is whole, synced and in its place before the batch that names it is committed, so
 //! that a crash leaves at most a file that nobody names, which the next start removes.
 //!
-//! Start reading at [`Blobs`], then `files.rs` (the folder of blobs) and `routes.rs`. [`Previews`] is
+//! Start reading at [`Blobs`], then `storage.rs` (where blobs lie) and `routes.rs`. [`Previews`] is
 //! the one part that asks other machines; [`prune`] is the one part that deletes.
 
 mod blobs;
@@ -22,6 +22,9 @@ pub mod prune;
 mod quota;
 mod remote;
 mod routes;
+mod s3;
+mod spool;
+mod storage;
 mod thumbnail;
 mod thumbs;
 mod uses;
@@ -33,6 +36,8 @@ pub use mxc::{MediaId, find_mxc, parse_hash, parse_mxc};
 pub use preview::{Hosts, PREVIEW_ROUTES, PreviewError, Previews};
 pub use remote::{FetchError, RemoteMedia, serve::FEDERATION_ROUTES};
 pub use routes::{MediaDoor, ROUTES};
+pub use s3::{S3, S3Settings};
+pub use storage::Content;
 pub use thumbnail::{Bounds, Method, Thumbnail, Wanted};
 pub use thumbs::Served;
 pub use worker::{WorkerSettings, child::serve as serve_worker};

@@ -120,6 +120,7 @@ impl Blobs {
         uploader: UserNid,
         id: MediaId,
     ) -> Result<(), MediaError> {
+        let upload = self.prepared(upload).await?;
         let lane = self.uploaders.lock(uploader).await;
         let this = Arc::clone(self);
         let filled = blocking(move || {

@@ -14,7 +14,10 @@ use http::{
 };
 use skerry_remote::federation::{Limits, PeerError, Peers};
 use skerry_remote::http::{Client, HttpError, Request, Streamed};
-use skerry_store::{Lanes, StoreError, blocking, schema::media::MediaTable};
+use skerry_store::{
+    Lanes, StoreError, blocking,
+    schema::media::{CorruptBlob, MediaTable},
+};
 
 use crate::{
     Blobs, MediaError, MediaId, Upload, UploadInfo,
@@ -158,7 +161,13 @@ impl RemoteMedia {
             let hash = media.as_ref().map_or([0; 32], |media| media.hash);
             let blocked = blobs.is_blocked(&snap, &key, &hash)?;
             // A file that was lost or set aside is fetched again.
-            let here = media.is_some_and(|media| blobs.files.has(&media.hash));
+            let here = match media {
+                Some(media) => {
+                    let hash = blake3::Hash::from_bytes(media.hash);
+                    blobs.storage.seems_there(&hash) && !snap.has::<CorruptBlob>(&media.hash)?
+                }
+                None => false,
+            };
             Ok::<_, StoreError>((here, blocked))
         });
         match here.await.and_then(|here| here) {
@@ -293,6 +302,7 @@ impl RemoteMedia {
         upload: Upload,
         info: UploadInfo,
     ) -> Result<(), FetchError> {
+        let upload = self.blobs.prepared(upload).await?;
         let lane = self.blobs.uploaders.lock(NOBODY).await;
         let (blobs, server, id) = (Arc::clone(&self.blobs), server.to_owned(), id.clone());
         let applied = on_disk(move || {

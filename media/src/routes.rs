@@ -1,11 +1,6 @@
 //! The media endpoints (client-server API, content repository).
 
-use std::{
-    io::{Seek as _, SeekFrom},
-    ops::Range,
-    sync::Arc,
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -19,14 +14,15 @@ use http::{
 use serde_json::json;
 use skerry_core::UserNid;
 use skerry_http::{Answer, ApiError, Call, Route, route};
-use skerry_store::{StoreError, blocking};
+use skerry_store::{StoreError, blocking, schema::media::Media};
 
 use crate::{
-    blobs::{Blobs, Found, MediaError, Unauthenticated, Upload, UploadInfo},
+    blobs::{Blobs, MediaError, Unauthenticated, Upload, UploadInfo},
     mime,
     mxc::MediaId,
     pending::WAIT_MAX,
     remote::{FetchError, RemoteMedia},
+    storage::Content,
     thumbnail::{Method, Thumbnail, Wanted},
     thumbs::Served,
 };
@@ -92,6 +88,9 @@ pub(crate) fn refuse(error: MediaError) -> ApiError {
         MediaError::Quota { quota, info_uri } => {
             let text = format!("Nobody may upload more than {quota} bytes in all");
             ApiError::user_limit(text).with("info_uri", info_uri)
+        }
+        MediaError::Away(cause) => {
+            ApiError::unavailable("Files cannot be reached at the moment").caused_by(cause)
         }
         MediaError::File(error) => ApiError::internal(error),
         MediaError::Store(error) => ApiError::internal(error),
@@ -194,41 +193,45 @@ async fn download(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError> 
         .await
         .map_err(refuse_fetch)?;
     let blobs = Arc::clone(&door.blobs);
-    let found = on_disk(move || blobs.find(&server, &id)).await?;
+    let this = Arc::clone(&blobs);
+    let media = on_disk(move || {
+        let media = this.media(&server, &id)?;
+        this.looked_at(&server, &id);
+        Ok(media)
+    })
+    .await?;
     let name = Some(call.param("fileName")).filter(|name| !name.is_empty());
-    let name = name.map(str::to_owned).or(found.media.name.clone());
-    let kind = mime::served_type(&found.media.content_type).to_owned();
-    whole(&call, found, &kind, name.as_deref()).await
+    let name = name.map(str::to_owned).or(media.name.clone());
+    let kind = mime::served_type(&media.content_type).to_owned();
+    whole(&call, blobs, (media, None), &kind, name.as_deref()).await
 }
 
-/// A file, or the range of it that is asked for, under this type and name.
+/// A file, or the range of it that is asked for, under this type and name. It may be open already.
 async fn whole(
     call: &Call,
-    found: Found,
+    blobs: Arc<Blobs>,
+    (media, content): (Media, Option<Content>),
     kind: &str,
     name: Option<&str>,
 ) -> Result<Answer, ApiError> {
-    let Found { media, mut file } = found;
     let etag = format!("\"{}\"", blake3::Hash::from_bytes(media.hash).to_hex());
     let range = match asked(call, &etag, media.size) {
         Ok(range) => range,
         Err(answer) => return Ok(*answer),
     };
-    let part = range.clone().unwrap_or(0..media.size);
-    if part.start > 0 {
-        file = on_disk(move || {
-            file.seek(SeekFrom::Start(part.start))
-                .map_err(MediaError::File)
-                .map(|_| file)
-        })
-        .await?;
-    }
-    let length = part.end - part.start;
-    let answer = guarded(Answer::file(kind, file, length))
+    let size = media.size;
+    let content = match (content, &range) {
+        (Some(content), None) => content,
+        (_, range) => {
+            let part = range.clone().unwrap_or(0..size);
+            on_disk(move || blobs.content(&media, part)).await?
+        }
+    };
+    let answer = guarded(Answer::long(kind, content.into_source()))
         .header(ETAG, &etag)
         .header(ACCEPT_RANGES, "bytes")
         .header(CONTENT_DISPOSITION, &mime::disposition(kind, name));
-    Ok(partial(answer, range, media.size))
+    Ok(partial(answer, range, size))
 }
 
 /// The part of a file that is asked for, none for all of it; or the answer there is without it:
@@ -292,7 +295,11 @@ async fn thumbnail(door: Arc<MediaDoor>, call: Call) -> Result<Answer, ApiError>
         Served::Original {
             content_type,
             found,
-        } => whole(&call, found, &content_type, Some("thumbnail")).await?,
+        } => {
+            let found = (found.media, Some(found.content));
+            let blobs = Arc::clone(&door.blobs);
+            whole(&call, blobs, found, &content_type, Some("thumbnail")).await?
+        }
     };
     Ok(answer.header(VARY, "accept"))
 }

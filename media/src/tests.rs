@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::{io::Read as _, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 
 use skerry_core::{
     Clock, UserNid,
@@ -9,7 +9,7 @@ use skerry_core::{
 use skerry_store::{Store, StoreOptions, schema::media::Usage};
 
 use crate::{
-    Blobs, Bounds, MediaError, MediaId, Settings, Unauthenticated, UploadInfo,
+    Blobs, Bounds, MediaError, MediaId, S3, Settings, Unauthenticated, UploadInfo,
     mime::{accepts, disposition},
     routes::{Asked, range},
 };
@@ -42,6 +42,14 @@ pub(crate) fn house_with(change: impl FnOnce(&mut Settings)) -> House {
 }
 
 pub(crate) fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings)) -> House {
+    open_there(dir, None, change)
+}
+
+pub(crate) fn open_there(
+    dir: tempfile::TempDir,
+    far: Option<S3>,
+    change: impl FnOnce(&mut Settings),
+) -> House {
     let store = Store::open(&dir.path().join("db"), StoreOptions::for_tests()).unwrap();
     let mut settings = Settings {
         server_name: "localhost".to_owned(),
@@ -65,6 +73,10 @@ pub(crate) fn open_but(dir: tempfile::TempDir, change: impl FnOnce(&mut Settings
     let dice = Arc::new(SeededSource::new(7));
     let time: Arc<dyn Clock> = clock.clone();
     let blobs = Blobs::open(&dir.path().join("media"), store, settings, time, dice).unwrap();
+    let blobs = match far {
+        Some(s3) => blobs.far(s3),
+        None => blobs,
+    };
     House {
         dir,
         clock,
@@ -89,14 +101,17 @@ async fn put(blobs: &Arc<Blobs>, bytes: &[u8], kind: &str) -> MediaId {
 }
 
 fn read(blobs: &Blobs, id: &MediaId) -> Vec<u8> {
-    let mut bytes = Vec::new();
-    blobs
-        .find("localhost", id)
-        .unwrap()
-        .file
-        .read_to_end(&mut bytes)
-        .unwrap();
-    bytes
+    let found = blobs.find("localhost", id).unwrap();
+    found.content.all().unwrap()
+}
+
+impl House {
+    /// Where these bytes lie.
+    pub(crate) fn place(&self, bytes: &[u8]) -> PathBuf {
+        let parts = crate::files::parts(&blake3::hash(bytes));
+        let media = self.dir.path().join("media");
+        parts.iter().fold(media, |path, part| path.join(part))
+    }
 }
 
 pub(crate) fn blob_files(house: &House) -> usize {

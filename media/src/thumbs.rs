@@ -2,8 +2,6 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
-    fs::File,
-    io::Read as _,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -334,13 +332,10 @@ impl Blobs {
 
     /// The first bytes of a file.
     fn bytes_of(&self, media: &Media, most: u64) -> Result<Vec<u8>, MediaError> {
-        let path = self.files.path(&Hash::from_bytes(media.hash));
-        let mut bytes = Vec::new();
-        let file = File::open(path).map_err(MediaError::file)?;
-        file.take(most)
-            .read_to_end(&mut bytes)
-            .map_err(MediaError::file)?;
-        Ok(bytes)
+        let hash = Hash::from_bytes(media.hash);
+        let content = self.storage.open(&hash, 0..most.min(media.size))?;
+        let content = content.ok_or(MediaError::NotFound)?;
+        content.all().map_err(MediaError::file)
     }
 
     fn keep_thumbs(&self, media: &Media, made: &[(Wanted, Kept)]) {

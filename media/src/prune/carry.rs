@@ -300,12 +300,11 @@ impl Blobs {
         }
         watch.catch_up(&newest).map_err(failed)?;
         let back: Vec<&Gone> = gone.filter(|gone| watch.is_named(&gone.key)).collect();
-        let path = self.files.path(&Hash::from_bytes(*hash));
-        let len = std::fs::metadata(path).map_or(0, |there| there.len());
+        let blob = Hash::from_bytes(*hash);
+        let len = self.storage.length(&blob)?.unwrap_or(0);
         if back.is_empty() {
-            let removed = self.files.remove(&Hash::from_bytes(*hash));
-            let removed = removed.map_err(MediaError::file)?;
-            return Ok(Unlinked::Freed(if removed { len } else { 0 }));
+            self.storage.remove(&blob)?;
+            return Ok(Unlinked::Freed(len));
         }
         let mut w = self.store.write();
         w.put::<Blob>(hash, &len);

@@ -1,11 +1,6 @@
 //! The disk and the rows compared: files that nothing names, rows without a file, and files whose
 //! bytes are not those that they were.
 
-use std::{
-    fs::File,
-    io::{self, Read as _},
-};
-
 use blake3::Hash;
 use serde::{Deserialize, Serialize};
 use skerry_store::{
@@ -18,8 +13,6 @@ use crate::{Blobs, MediaError};
 
 /// How many lost `mxc://` are named in a report.
 const NAMED_MAX: usize = 100;
-/// How much of a file is read at once, in bytes.
-const PIECE: usize = 256 * 1024;
 
 /// What does not fit together.
 #[derive(Debug, Default)]
@@ -48,19 +41,10 @@ impl Orphans {
     pub(crate) fn find(blobs: &Blobs, snap: &Snapshot) -> Result<Self, MediaError> {
         let mut found = Self::default();
         let mut rows = snap.scan::<Blob>(Scan::all()).peekable();
-        let mut failed = None;
-        let walked = blobs.files.walk(&mut |hash, len| {
-            let outcome = found.meet(blobs, snap, &mut rows, Some((hash, len)));
-            outcome.map_err(|error| {
-                failed = Some(error);
-                io::Error::other("the store failed")
-            })
-        });
-        match (walked, failed) {
-            (Ok(()), _) => {}
-            (Err(_), Some(error)) => return Err(MediaError::Store(error)),
-            (Err(error), None) => return Err(MediaError::file(error)),
-        }
+        blobs.storage.walk(&mut |hash, len| {
+            let met = found.meet(blobs, snap, &mut rows, Some((hash, len)));
+            met.map_err(MediaError::Store)
+        })?;
         let rest = found.meet(blobs, snap, &mut rows, None);
         rest.map_err(MediaError::Store)?;
         Ok(found)
@@ -114,7 +98,7 @@ impl Orphans {
             let _lock = blobs.stripes.lock(hash.as_bytes());
             let named = blobs.store.newest().has::<Blob>(hash.as_bytes());
             if !named.map_err(MediaError::Store)? {
-                blobs.files.remove(hash).map_err(MediaError::file)?;
+                blobs.storage.remove(hash)?;
                 cleared += 1;
             }
         }
@@ -146,6 +130,18 @@ impl Orphans {
 }
 
 impl Blobs {
+    /// Deletes a blob that was put into its place and then not named. Under its lock.
+    pub(crate) fn forget(&self, hash: &[u8; 32]) {
+        let named = self.store.newest().has::<Blob>(hash);
+        let blob = Hash::from_bytes(*hash);
+        if matches!(named, Ok(false))
+            && let Err(error) = self.storage.remove(&blob)
+        {
+            // The next look for orphans finds it.
+            tracing::debug!(%error, "a file that nothing names stays");
+        }
+    }
+
     /// Reads every file and compares it with its hash. One that is corrupt is set aside and said;
     /// other servers' media can then be fetched again. `told` hears how many were read.
     pub(crate) fn verify(&self, told: &mut dyn FnMut(u64)) -> Result<Verified, MediaError> {
@@ -153,7 +149,7 @@ impl Blobs {
         let mut verified = Verified::default();
         for row in snap.scan::<Blob>(Scan::all()) {
             let (hash, _) = row.map_err(MediaError::Store)?;
-            let Some((found, len)) = self.hash_of(&hash).map_err(MediaError::file)? else {
+            let Some((found, len)) = self.hash_of(&hash)? else {
                 continue;
             };
             verified.read += 1;
@@ -168,28 +164,25 @@ impl Blobs {
     }
 
     /// The hash of a blob's file as it is; none if there is no file.
-    fn hash_of(&self, hash: &[u8; 32]) -> io::Result<Option<(Hash, u64)>> {
-        let mut file = match File::open(self.files.path(&Hash::from_bytes(*hash))) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
+    fn hash_of(&self, hash: &[u8; 32]) -> Result<Option<(Hash, u64)>, MediaError> {
+        let hash = Hash::from_bytes(*hash);
+        let Some(len) = self.storage.length(&hash)? else {
+            return Ok(None);
         };
-        let (mut hasher, mut piece, mut len) = (blake3::Hasher::new(), vec![0; PIECE], 0);
-        loop {
-            let read = file.read(&mut piece)?;
-            if read == 0 {
-                return Ok(Some((hasher.finalize(), len)));
-            }
-            hasher.update(piece.get(..read).unwrap_or_default());
-            len += read as u64;
-        }
+        let Some(content) = self.storage.open(&hash, 0..len)? else {
+            return Ok(None);
+        };
+        let mut hasher = blake3::Hasher::new();
+        let read = content.each(&mut |piece| {
+            hasher.update(piece);
+        });
+        read.map_err(MediaError::file)?;
+        Ok(Some((hasher.finalize(), len)))
     }
 
     fn set_aside(&self, snap: &Snapshot, hash: &[u8; 32]) -> Result<Vec<String>, MediaError> {
         let _lock = self.stripes.lock(hash);
-        self.files
-            .set_aside(&Hash::from_bytes(*hash))
-            .map_err(MediaError::file)?;
+        self.storage.set_aside(&Hash::from_bytes(*hash))?;
         let mut w = self.store.write();
         w.put::<CorruptBlob>(hash, &self.clock.now_ms());
         let _ = self.store.commit(w).map_err(MediaError::Store)?;

@@ -123,7 +123,7 @@ impl World {
         &self.home.blobs
     }
 
-    pub(super) async fn put(&self, bytes: &[u8], uploader: u64) -> String {
+    pub(crate) async fn put(&self, bytes: &[u8], uploader: u64) -> String {
         put(self.blobs(), bytes, uploader).await
     }
 
@@ -175,7 +175,7 @@ impl World {
     }
 }
 
-pub(super) async fn put(blobs: &Arc<Blobs>, bytes: &[u8], uploader: u64) -> String {
+pub(crate) async fn put(blobs: &Arc<Blobs>, bytes: &[u8], uploader: u64) -> String {
     let mut upload = blobs.begin(UserNid(uploader), None).unwrap();
     upload.write(bytes).unwrap();
     let info = UploadInfo::default();
@@ -183,19 +183,30 @@ pub(super) async fn put(blobs: &Arc<Blobs>, bytes: &[u8], uploader: u64) -> Stri
     id.as_str().to_owned()
 }
 
+/// On this thread, which may block then.
+pub(crate) fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    use tokio::runtime::{Handle, RuntimeFlavor};
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        _ => work(),
+    }
+}
+
 /// Whether it can be downloaded whole.
 pub(crate) fn is_here(blobs: &Blobs, server: &str, id: &str) -> bool {
-    let Ok(mut found) = blobs.find(server, &MediaId::parse(id).unwrap()) else {
+    let read = || {
+        let found = blobs.find(server, &MediaId::parse(id).unwrap()).ok()?;
+        Some((found.media, found.content.all().unwrap()))
+    };
+    let Some((media, bytes)) = in_place(read) else {
         return false;
     };
-    let mut bytes = Vec::new();
-    std::io::Read::read_to_end(&mut found.file, &mut bytes).unwrap();
-    assert_eq!(blake3::hash(&bytes).as_bytes(), &found.media.hash);
+    assert_eq!(blake3::hash(&bytes).as_bytes(), &media.hash);
     true
 }
 
 /// Files, rows and sums fit together.
-pub(super) fn consistent(blobs: &Blobs) {
+pub(crate) fn consistent(blobs: &Blobs) {
     let snap = blobs.store.newest();
     let mut refs = BTreeSet::new();
     let mut sums = std::collections::BTreeMap::<UserNid, u64>::new();
@@ -215,7 +226,7 @@ pub(super) fn consistent(blobs: &Blobs) {
         files.insert(*hash.as_bytes());
         Ok(())
     };
-    blobs.files.walk(&mut see).unwrap();
+    in_place(|| blobs.storage.walk(&mut see)).unwrap();
     assert_eq!(files, named);
     for row in snap.scan::<Usage>(Scan::all()) {
         let (user, sum) = row.unwrap();
@@ -445,7 +456,7 @@ async fn files_and_rows_that_do_not_fit_are_found() {
     let local = w.put(b"local", 1).await;
     let remote = w.put_remote(b"remote", "a.example").await;
     let media = w.home.dir.path().join("media");
-    let place = |bytes: &[u8]| w.blobs().files.path(&blake3::hash(bytes));
+    let place = |bytes: &[u8]| w.home.place(bytes);
     let orphan = place(b"orphan");
     std::fs::create_dir_all(orphan.parent().unwrap()).unwrap();
     std::fs::write(&orphan, b"orphan").unwrap();
@@ -477,7 +488,7 @@ async fn a_corrupt_file_is_set_aside_and_said() {
     let (bad, good) = (w.put(b"bad", 1).await, w.put(b"good", 1).await);
     let remote = w.put_remote(b"remote", "a.example").await;
     for bytes in [&b"bad"[..], b"remote"] {
-        std::fs::write(w.blobs().files.path(&blake3::hash(bytes)), b"flip").unwrap();
+        std::fs::write(w.home.place(bytes), b"flip").unwrap();
     }
     let job = w.pruner.verify().unwrap();
     assert_eq!(job.ended().await.1, Outcome::Done);

@@ -54,12 +54,11 @@ async fn thumbnail(blobs: Arc<Blobs>, call: Call) -> Result<Answer, ApiError> {
 
 /// A file of this type and name, with what stands around it.
 fn framed(blobs: &Blobs, found: Found, kind: &str, name: Option<&str>) -> Answer {
-    let Found { media, file } = found;
     let frame = Frame::new(blobs, kind, &mime::disposition(kind, name));
     Answer::framed(
         &frame.content_type,
         frame.before,
-        (file, media.size),
+        found.content.into_source(),
         frame.after,
     )
 }

@@ -225,7 +225,7 @@ async fn blocked_media_is_not_fetched_and_blocked_bytes_are_not_kept() {
 async fn what_was_lost_here_is_fetched_again() {
     let home = home(|_| (200, MIXED, in_parts("text/plain", b"bytes")));
     home.fetch("x").await.unwrap();
-    let path = home.remote.blobs.files.path(&blake3::hash(b"bytes"));
+    let path = home.world.home.place(b"bytes");
     std::fs::remove_file(path).unwrap();
     home.fetch("x").await.unwrap();
     assert_eq!(home.asked().len(), 2);

@@ -138,6 +138,7 @@ fn refuse(error: PruneError) -> ApiError {
         PruneError::Media(MediaError::Store(StoreError::Full)) => {
             ApiError::no_space("The disk is full; nothing was changed")
         }
+        PruneError::Media(MediaError::Away(cause)) => ApiError::unavailable(text).caused_by(cause),
         PruneError::Media(error) => ApiError::internal(error),
     }
 }

@@ -165,7 +165,9 @@ fn check(config: &Config) -> Result<(), String> {
         show::line("  note: a web client is safer under a host name of its own: web.host");
     }
     for key in &config.ignored {
-        show::line(&format!("  note: {key} is set, but does nothing yet"));
+        show::line(&format!(
+            "  note: {key} is set, but does nothing as the others stand"
+        ));
     }
     Ok(())
 }

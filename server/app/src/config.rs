@@ -30,7 +30,7 @@ use skerry_account::{PasswordCost, Terms, appservice};
 use skerry_core::RoomVersion;
 use skerry_http::RateLimits;
 use skerry_media::prune::Schedule;
-use skerry_media::{Bounds, Unauthenticated, WorkerSettings};
+use skerry_media::{Bounds, S3Settings, Unauthenticated, WorkerSettings};
 use skerry_proxy::ListenerSpec;
 use skerry_remote::federation::DeskOptions;
 use skerry_remote::mail::MailOptions;
@@ -111,6 +111,8 @@ pub struct Config {
     pub pictures: Bounds,
     /// Whether thumbnails are made when a picture is uploaded.
     pub thumbnails_in_advance: bool,
+    /// The object store that media lies in; none: the data directory.
+    pub media_store: Option<S3Settings>,
     /// What decodes pictures; none: the server itself. Not an option: `skerry serve` sets it.
     pub picture_worker: Option<WorkerSettings>,
     /// What calls need from elsewhere.
@@ -135,7 +137,7 @@ pub struct Config {
     pub appservices: Vec<appservice::Registration>,
     /// What to log.
     pub log: Log,
-    /// Options that were set and do nothing yet.
+    /// Options that were set and do nothing as the others stand.
     pub ignored: Vec<&'static str>,
 }
 
@@ -299,7 +301,6 @@ fn overlay(
 fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
     let server_name = ServerName::parse(raw.server_name.as_str())
         .map_err(|e| wrong("server_name", &format!("\"{}\": {e}", raw.server_name)))?;
-    later_features(raw)?;
     let bytes = |key: &str, text: &str| units::bytes(text).map_err(|e| wrong(key, &e));
     let memory_budget = match raw.memory_budget.as_str() {
         "auto" => units::quarter_of_memory(),
@@ -362,6 +363,7 @@ fn check(raw: &RawConfig) -> Result<Config, ConfigError> {
         media_schedule: media::schedule(raw)?,
         pictures: media::pictures(raw)?,
         thumbnails_in_advance: raw.media.thumbnails_in_advance,
+        media_store: media::store(raw)?,
         picture_worker: None,
         calls: calls::check(raw)?,
         federation: federation::check(raw)?,
@@ -395,20 +397,6 @@ fn appservices(raw: &RawConfig) -> Result<Vec<appservice::Registration>, ConfigE
             .map_err(|why| ConfigError(format!("appservice_registrations: {file}: {why}")))
     };
     raw.appservice_registrations.iter().map(read).collect()
-}
-
-/// What would change what the operator relies on may not be passed over in silence.
-fn later_features(raw: &RawConfig) -> Result<(), ConfigError> {
-    match raw.media.backend.as_str() {
-        "local" => {}
-        "s3" => {
-            return Err(ConfigError(
-                "media.backend: \"s3\" comes in a later version".into(),
-            ));
-        }
-        other => return Err(one_of("media.backend", other, &["local", "s3"])),
-    }
-    Ok(())
 }
 
 /// What is wrong with an option.
@@ -454,12 +442,13 @@ fn log(raw: &RawConfig) -> Result<Log, ConfigError> {
     })
 }
 
-/// The options that differ from their default although they do nothing yet.
+/// The options that differ from their default although they do nothing as the others stand.
 fn ignored(raw: &RawConfig) -> Vec<&'static str> {
+    let idle = |key: &str| key.starts_with("media.s3.") && raw.media.backend != "s3";
     let defaults = docs::defaults();
     let given = Table::try_from(raw).unwrap_or_default();
     DOCS.iter()
-        .filter(|doc| !doc.used)
+        .filter(|doc| idle(doc.key))
         .filter(|doc| docs::lookup(&given, doc.key) != docs::lookup(&defaults, doc.key))
         .map(|doc| doc.key)
         .collect()

@@ -236,9 +236,9 @@ fn configuration(config: &Config) -> Vec<Finding> {
             config.server_name, config.base_url
         ),
     )];
-    let advice = "take it out, or keep it for a later version";
+    let advice = "take it out, or set media.backend to \"s3\"";
     found.extend(config.ignored.iter().map(|key| {
-        let what = format!("{key} is set, but does nothing yet");
+        let what = format!("{key} is set, but does nothing as the other options stand");
         Finding::warn("config", what, advice)
     }));
     found

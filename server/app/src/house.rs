@@ -1,6 +1,5 @@
 //! Wiring: each facade is built in order and moved into one context; nothing is global.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +25,11 @@ use crate::authenticator::{NoTokens, TokenAuthenticator};
 use crate::calls;
 use crate::config::{Config, show_bytes};
 use crate::health::{self, Health};
+use crate::media;
 use crate::metrics::{self, Gauges, Sight};
 use crate::outgoing::{self, Around, Outgoing};
 use crate::pages;
 use crate::policing;
-use crate::references::HouseReferences;
 use crate::secrets::{self, SecretError, Secrets};
 
 /// Why the server could not be put together, in words for the operator.
@@ -75,6 +74,9 @@ pub enum StartError {
     /// Mail cannot be sent.
     #[error("email: {0}")]
     Mail(String),
+    /// The object store of media cannot be used.
+    #[error("media.s3: {0}")]
+    ObjectStore(String),
     /// The media cannot be used.
     #[error("media: {0}")]
     Media(#[from] MediaError),
@@ -250,8 +252,8 @@ impl House {
         )
         .map_err(failed)?;
         let sync = Sync::new(accounts.clone(), rooms.clone());
-        let blobs = open_media(&config, &store, &clock, &dice)?;
-        let pruner = open_pruner(&config, &blobs, &accounts, &rooms);
+        let blobs = media::open(&config, parts.client(), &store, &clock, &dice)?;
+        let pruner = media::pruner(&config, &blobs, &accounts, &rooms);
         let calls = calls::open(&config.calls, parts.client(), &clock)?;
         let outgoing = parts.outgoing(Around {
             config: &config,
@@ -497,61 +499,7 @@ fn account_settings(config: &Config, pepper: [u8; 32], memory: MemoryDivision) -
     }
 }
 
-fn open_media(
-    config: &Config,
-    store: &Arc<Store>,
-    clock: &Arc<dyn Clock>,
-    dice: &Arc<dyn DiceSource>,
-) -> Result<Arc<Blobs>, MediaError> {
-    let settings = skerry_media::Settings {
-        server_name: config.server_name.to_string(),
-        max_upload: config.max_upload,
-        user_quota: config.user_quota,
-        free_disk_floor: config.free_disk_floor,
-        info_uri: config.well_known.info_uri(&config.base_url),
-        admin_contact: config.well_known.admin_contact(),
-        worker: config.picture_worker.clone(),
-        pictures: config.pictures,
-        thumbnails_in_advance: config.thumbnails_in_advance,
-        decoders: std::thread::available_parallelism().map_or(2, usize::from),
-        unauthenticated: config.unauthenticated_media,
-        trash_ms: millis(config.media_trash),
-    };
-    let dir: &Path = &config.data_dir.join("media");
-    let blobs = Blobs::open(
-        dir,
-        Arc::clone(store),
-        settings,
-        Arc::clone(clock),
-        Arc::clone(dice),
-    )?;
-    let swept = blobs.sweep()?;
-    if swept.unfinished + swept.orphans > 0 {
-        tracing::info!(
-            unfinished = swept.unfinished,
-            orphans = swept.orphans,
-            "media files that nothing names were removed"
-        );
-    }
-    if swept.lost > 0 {
-        tracing::warn!(
-            lost = swept.lost,
-            "media files are not there; `media-prune --check` says which"
-        );
-    }
-    Ok(Arc::new(blobs))
-}
-
-/// Who deletes media, and what tells it what is needed.
-fn open_pruner(config: &Config, blobs: &Arc<Blobs>, accounts: &Accounts, rooms: &Rooms) -> Pruner {
-    let notices = config.notices.iter();
-    let pictures = notices.flat_map(|notices| [&notices.avatar_url, &notices.room_avatar_url]);
-    let settings = pictures.flatten().map(ToString::to_string).collect();
-    let references = HouseReferences::new(accounts.clone(), rooms.clone(), settings);
-    Pruner::new(Arc::clone(blobs), Arc::new(references))
-}
-
-fn millis(time: Duration) -> u64 {
+pub(crate) fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 

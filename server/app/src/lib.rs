@@ -15,6 +15,7 @@ mod doctor;
 mod health;
 mod house;
 mod logging;
+mod media;
 mod metrics;
 mod outgoing;
 mod pages;

@@ -1,6 +1,5 @@
 //! This server as a policy server: its key, and the files that events name.
 
-use std::io::Read;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,15 +49,10 @@ impl Files {
         }
         let blobs = Arc::clone(&self.blobs);
         let looked = blocking(move || {
-            let mut found = blobs.find(&server, &id).ok()?;
+            let found = blobs.find(&server, &id).ok()?;
             let mut hasher = Sha256::new();
-            let mut piece = vec![0; 64 << 10];
-            loop {
-                match found.file.read(&mut piece).ok()? {
-                    0 => break,
-                    n => hasher.update(piece.get(..n)?),
-                }
-            }
+            let read = found.content.each(&mut |piece| hasher.update(piece));
+            read.ok()?;
             Some(vec![found.media.hash, hasher.finalize().into()])
         });
         looked.await.ok()?

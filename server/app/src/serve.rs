@@ -29,7 +29,7 @@ const PICTURE_DEADLINE: Duration = Duration::from_secs(20);
 pub async fn serve(config: Config) -> Result<(), String> {
     logging::start(&config.log);
     for key in &config.ignored {
-        tracing::warn!("the option {key} is set, but does nothing yet");
+        tracing::warn!("the option {key} is set, but does nothing as the others stand");
     }
     // Before anything else, so that a signal during the start ends it in good order as well.
     let mut signals = Signals::new()?;

@@ -11,12 +11,12 @@ use skerry_federation::{Inbox, Judge, Patience};
 use skerry_media::Blobs;
 use skerry_remote::livekit::Leaves;
 use skerry_room::{Purge, RoomError, Rooms};
-use skerry_store::{Store, StoreError};
+use skerry_store::{Store, StoreError, blocking};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::alarm::Alarm;
-use crate::{House, allocator};
+use crate::{House, allocator, media};
 
 /// How often last-seen times are written.
 const LAST_SEEN_EVERY: Duration = Duration::from_secs(5 * 60);
@@ -163,6 +163,10 @@ fn start(house: &House, stop: &Stop) -> JoinSet<()> {
 /// What looks after media.
 fn start_media(house: &House, stop: &Stop, workers: &mut JoinSet<()>) {
     workers.spawn(write_uses(Arc::clone(&house.blobs), stop.clone()));
+    if house.blobs.is_far() {
+        let sweep = sweep_media(Arc::clone(&house.blobs));
+        workers.spawn(until_stop(stop.clone(), sweep));
+    }
     let (pruner, trash_stop) = (house.pruner.clone(), stop.clone());
     workers.spawn(async move { pruner.follow(trash_stop).await });
     if let Some(budget) = house.config.remote_cache {
@@ -399,6 +403,19 @@ async fn write_uses(blobs: Arc<Blobs>, mut stop: Stop) {
         if stopping {
             return;
         }
+    }
+}
+
+/// Looks once through an object store for what a crash left there.
+async fn sweep_media(blobs: Arc<Blobs>) {
+    loop {
+        let these = Arc::clone(&blobs);
+        match blocking(move || these.sweep_storage()).await {
+            Ok(Ok(swept)) => return media::say(swept),
+            Ok(Err(error)) => tracing::warn!(%error, "the media store was not looked through"),
+            Err(error) => tracing::warn!(%error, "the media store was not looked through"),
+        }
+        tokio::time::sleep(ASIDE_AFTER).await;
     }
 }
 

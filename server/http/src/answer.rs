@@ -3,7 +3,7 @@
 use std::io::Read as _;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, StreamExt as _};
+use futures_util::stream::{self, BoxStream, StreamExt as _};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
@@ -18,6 +18,14 @@ const PIECE: usize = 64 * 1024;
 
 /// A body that is sent piece by piece.
 type Pieces = UnsyncBoxBody<Bytes, std::io::Error>;
+
+/// What a long body is read from.
+pub enum Source {
+    /// A file, from where it stands.
+    File(std::fs::File),
+    /// Pieces that come from elsewhere.
+    Pieces(BoxStream<'static, std::io::Result<Bytes>>),
+}
 
 /// The body of an [`Answer`].
 pub enum AnswerBody {
@@ -92,7 +100,14 @@ impl Answer {
     /// threads; its length is said.
     #[must_use]
     pub fn file(content_type: &str, file: std::fs::File, length: u64) -> Answer {
-        Answer::framed(content_type, Bytes::new(), (file, length), Bytes::new())
+        Answer::long(content_type, (Source::File(file), length))
+    }
+
+    /// 200 with `length` bytes of a source, a piece at a time; its length is said. A source that
+    /// has less ends the connection. Files are read off the I/O threads.
+    #[must_use]
+    pub fn long(content_type: &str, (source, length): (Source, u64)) -> Answer {
+        Answer::framed(content_type, Bytes::new(), (source, length), Bytes::new())
     }
 
     /// The same with bytes before it and after it.
@@ -100,7 +115,7 @@ impl Answer {
     pub fn framed(
         content_type: &str,
         before: Bytes,
-        (file, length): (std::fs::File, u64),
+        (source, length): (Source, u64),
         after: Bytes,
     ) -> Answer {
         let around = (before.len() + after.len()) as u64;
@@ -109,9 +124,11 @@ impl Answer {
             let some = Some(bytes).filter(|bytes| !bytes.is_empty());
             stream::iter(some.map(|bytes| Ok(http_body::Frame::data(bytes))))
         };
-        let pieces = held(before)
-            .chain(pieces_of(file, length))
-            .chain(held(after));
+        let pieces = match source {
+            Source::File(file) => pieces_of(file, length).boxed(),
+            Source::Pieces(pieces) => counted(pieces, length).boxed(),
+        };
+        let pieces = held(before).chain(pieces).chain(held(after));
         let body = StreamBody::new(pieces).boxed_unsync();
         Answer::stream(content_type, body).header(CONTENT_LENGTH, &length_text)
     }
@@ -190,6 +207,24 @@ fn pieces_of(
         let left = left - piece.len() as u64;
         let frame = http_body::Frame::data(Bytes::from(piece));
         Ok(Some((frame, (file, left))))
+    })
+}
+
+/// Pieces that are `length` bytes together; an error where they are not.
+fn counted(
+    pieces: BoxStream<'static, std::io::Result<Bytes>>,
+    length: u64,
+) -> impl stream::Stream<Item = std::io::Result<http_body::Frame<Bytes>>> {
+    stream::try_unfold((pieces, length), |(mut pieces, left)| async move {
+        let wrong = || std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        match pieces.next().await.transpose()? {
+            Some(piece) => {
+                let left = left.checked_sub(piece.len() as u64).ok_or_else(wrong)?;
+                Ok(Some((http_body::Frame::data(piece), (pieces, left))))
+            }
+            None if left == 0 => Ok(None),
+            None => Err(wrong()),
+        }
     })
 }
 

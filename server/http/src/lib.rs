@@ -20,7 +20,7 @@ mod rate;
 mod route;
 mod shell;
 
-pub use answer::{Answer, AnswerBody};
+pub use answer::{Answer, AnswerBody, Source};
 pub use auth::{Authenticator, Credentials, Requester, SignedRequest};
 pub use call::{BodyStream, Call};
 pub use error::ApiError;

@@ -12,24 +12,10 @@ pub struct Doc {
     pub key: &'static str,
     /// What it means, one or more lines.
     pub doc: &'static str,
-    /// False for an option that is accepted, and does nothing yet.
-    pub used: bool,
 }
 
 const fn used(key: &'static str, doc: &'static str) -> Doc {
-    Doc {
-        key,
-        doc,
-        used: true,
-    }
-}
-
-const fn later(key: &'static str, doc: &'static str) -> Doc {
-    Doc {
-        key,
-        doc,
-        used: false,
-    }
+    Doc { key, doc }
 }
 
 /// All options, in the order of the example file.
@@ -395,9 +381,10 @@ pub const DOCS: &[Doc] = &[
          ten times as many at once; 0 is no limit. A connection counts as one. Trusted proxies\n\
          and this machine are not counted.",
     ),
-    later(
+    used(
         "media.backend",
-        "\"local\" (files in data_dir); \"s3\" will come.",
+        "Where files lie: \"local\" (in data_dir) or \"s3\" (in an object store, see media.s3). What\n\
+         is there already is not moved.",
     ),
     used("media.max_upload", "The largest file that may be uploaded."),
     used(
@@ -456,14 +443,19 @@ pub const DOCS: &[Doc] = &[
         "media.prune.thumbnails_older_than",
         "The same of thumbnails, which are made again when they are needed.",
     ),
-    later(
+    used(
         "media.s3.endpoint",
-        "For backend = \"s3\": the service's URL.",
+        "For backend = \"s3\": the service's URL, without the bucket, which is named in the path.",
     ),
-    later("media.s3.bucket", "The bucket."),
-    later("media.s3.region", "The region."),
-    later("media.s3.access_key_file", "A file with the access key."),
-    later("media.s3.secret_key_file", "A file with the secret key."),
+    used("media.s3.bucket", "The bucket."),
+    used(
+        "media.s3.prefix",
+        "What the names of all objects begin with. What lies below it belongs to this server alone:\n\
+         whatever it does not know there it deletes.",
+    ),
+    used("media.s3.region", "The region, as the service calls it."),
+    used("media.s3.access_key_file", "A file with the access key."),
+    used("media.s3.secret_key_file", "A file with the secret key."),
     used(
         "delayed_events.max_delay",
         "The longest that clients may delay an event (calls use it to notice who is gone).",
@@ -605,9 +597,6 @@ pub fn example() -> String {
         let mut entry = String::new();
         for line in doc.doc.lines() {
             let _ = writeln!(entry, "# {}", line.trim_start());
-        }
-        if !doc.used {
-            entry.push_str("# (not used yet)\n");
         }
         if doc.key == "listen" {
             // An array of tables has to come after the plain keys of its level.

@@ -1,12 +1,12 @@
-//! `[media]`: what is deleted, and when.
+//! `[media]`: where files lie, what is deleted, and when.
 
 use std::time::Duration;
 
-use skerry_media::Bounds;
 use skerry_media::prune::Schedule;
+use skerry_media::{Bounds, S3Settings};
 
 use super::raw::RawConfig;
-use super::{ConfigError, units, wrong};
+use super::{ConfigError, one_of, units, wrong};
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -24,6 +24,43 @@ pub(super) fn pictures(raw: &RawConfig) -> Result<Bounds, ConfigError> {
         pixels: raw.media.picture_pixels,
         memory,
     })
+}
+
+/// The object store that files lie in; none: the data directory.
+pub(super) fn store(raw: &RawConfig) -> Result<Option<S3Settings>, ConfigError> {
+    match raw.media.backend.as_str() {
+        "local" => return Ok(None),
+        "s3" => {}
+        other => return Err(one_of("media.backend", other, &["local", "s3"])),
+    }
+    let s3 = &raw.media.s3;
+    let url = s3.endpoint.parse::<http::Uri>();
+    let good = url.is_ok_and(|url| {
+        matches!(url.scheme_str(), Some("http" | "https")) && url.query().is_none()
+    });
+    if !good {
+        let what = "an http or https URL is needed";
+        return Err(wrong("media.s3.endpoint", &what));
+    }
+    for (name, value) in [("bucket", &s3.bucket), ("region", &s3.region)] {
+        if value.is_empty() {
+            return Err(wrong(&format!("media.s3.{name}"), &"it is needed"));
+        }
+    }
+    let key = |name: &str, file: &str| {
+        let name = format!("media.s3.{name}");
+        let read = std::fs::read_to_string(file);
+        let text = read.map_err(|error| wrong(&name, &format!("{file:?}: {error}")))?;
+        Ok(text.trim().to_owned())
+    };
+    Ok(Some(S3Settings {
+        endpoint: s3.endpoint.clone(),
+        bucket: s3.bucket.clone(),
+        prefix: s3.prefix.clone(),
+        region: s3.region.clone(),
+        access_key: key("access_key_file", &s3.access_key_file)?,
+        secret_key: key("secret_key_file", &s3.secret_key_file)?,
+    }))
 }
 
 /// How long deleted media can be brought back.

@@ -320,7 +320,8 @@ section! {
     RawS3 {
         endpoint: String = String::new(),
         bucket: String = String::new(),
-        region: String = String::new(),
+        prefix: String = String::new(),
+        region: String = "us-east-1".into(),
         access_key_file: String = String::new(),
         secret_key_file: String = String::new(),
     }
