@@ -140,3 +140,40 @@ pub(crate) fn account(error: AccountError) -> ApiError {
         AccountError::Hashing(cause) => ApiError::internal(cause),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_other_servers_refuse_as_invalid_is_passed_on() {
+        let refused = |status: u16, code: &str| {
+            let error = federation(FederationError::Refused {
+                server: "far.example".to_owned(),
+                status,
+                errcode: code.to_owned(),
+                error: "no".to_owned(),
+                room_version: Some("99".to_owned()),
+            });
+            let version = error.body(None).get("room_version").cloned();
+            (error.status().as_u16(), error.errcode().to_owned(), version)
+        };
+        for (status, code, expected) in [
+            (400, "M_SOMETHING_NEW", (400, "M_SOMETHING_NEW")),
+            (403, "M_SOMETHING_NEW", (403, "M_FORBIDDEN")),
+            // What concerns this server's request, or would end the client's session, is not.
+            (400, "M_INVALID_PARAM", (502, "M_UNKNOWN")),
+            (400, "M_UNKNOWN_TOKEN", (502, "M_UNKNOWN")),
+            (401, "M_UNKNOWN_TOKEN", (502, "M_UNKNOWN")),
+            (400, "something", (502, "M_UNKNOWN")),
+            (500, "M_SOMETHING_NEW", (502, "M_UNKNOWN")),
+        ] {
+            let (status_told, code_told, version) = refused(status, code);
+            assert_eq!((status_told, &*code_told), expected, "{status} {code}");
+            assert_eq!(version, None);
+        }
+        let (status, code, version) = refused(400, "M_INCOMPATIBLE_ROOM_VERSION");
+        assert_eq!((status, &*code), (400, "M_INCOMPATIBLE_ROOM_VERSION"));
+        assert_eq!(version, Some("99".into()));
+    }
+}

@@ -58,6 +58,21 @@ async fn all_that_was_before_the_join_is_read_to_the_beginning() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_page_that_a_hole_cuts_short_is_filled_at_once() {
+    let far = Far::open(RoomVersion::V11);
+    far.chat(0, 5);
+    let us = joined(&far).await;
+    // One that holds as much as it may asks nobody.
+    page(&us, &far, None, 1).await;
+    assert_eq!(far.count("backfill"), 0);
+    let first = page(&us, &far, None, 4).await;
+    let events = first["chunk"].as_array().unwrap().iter();
+    let bodies = events.filter_map(|event| event["content"]["body"].as_str());
+    assert_eq!(bodies.collect::<Vec<_>>(), ["m4", "m3", "m2"], "{first}");
+    assert_eq!(far.count("backfill"), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn where_nobody_gives_history_there_is_more_all_the_same() {
     let far = Far::open(RoomVersion::V11);
     far.chat(0, 5);

@@ -117,6 +117,28 @@ async fn somebody_of_another_server_comes_and_speaks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_redaction_is_shown_once_it_has_taken_effect() {
+    let house = House::new();
+    let ada = house.person("ada");
+    let room = house.public_room(&ada).await;
+    let other = house.public_room(&ada).await;
+    let abroad = Abroad::new(&house, &room);
+    abroad.join(BOB).await;
+    let of_ada = house.say(&ada, &room, "mine", None).await.unwrap();
+    let elsewhere = house.say(&ada, &other, "elsewhere", None).await.unwrap();
+    let (of_bob, _) = abroad.say(BOB, text("his")).await;
+    for target in [&*of_ada, &*elsewhere, "$unknown"] {
+        let redaction = ("m.room.redaction", None, json!({ "redacts": target }));
+        let (redaction, verdict) = abroad.say(BOB, redaction).await;
+        assert_eq!(verdict, Verdict::Accepted, "{target}");
+        assert!(!shown(&house, &ada, &room, &redaction), "{target}");
+    }
+    let redaction = ("m.room.redaction", None, json!({ "redacts": of_bob }));
+    let (redaction, _) = abroad.say(BOB, redaction).await;
+    assert!(shown(&house, &ada, &room, &redaction));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_said() {
     let house = House::new();
     let ada = house.person("ada");
