@@ -141,6 +141,7 @@ impl Resolve for Names {
 pub(crate) struct World {
     pub(crate) dir: tempfile::TempDir,
     pub(crate) clock: Arc<FakeClock>,
+    pub(crate) dice: Arc<SeededSource>,
     tls: Arc<Tls>,
     acceptor: TlsAcceptor,
     names: Arc<Names>,
@@ -168,6 +169,7 @@ impl World {
             tls: Arc::new(Tls::new(Some(&file)).unwrap()),
             dir,
             clock: Arc::new(FakeClock::new()),
+            dice: Arc::new(SeededSource::new(1)),
             acceptor: TlsAcceptor::from(Arc::new(config)),
             names: Arc::default(),
         }
@@ -235,7 +237,7 @@ impl World {
             policy: Policy::new(true, &[], &["denied.test".to_owned()]),
             store: Arc::clone(store),
             clock: self.clock.clone(),
-            dice: Arc::new(SeededSource::new(1)),
+            dice: self.dice.clone(),
         };
         Peers::new(options).unwrap()
     }

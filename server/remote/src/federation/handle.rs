@@ -71,7 +71,7 @@ impl Federation {
             policy: options.policy.clone(),
             store: Arc::clone(store),
             clock: Arc::clone(&options.clock),
-            dice: options.dice,
+            dice: Arc::clone(&options.dice),
         })?;
         let keys = KeyRing::new(KeyRingOptions {
             store: Arc::clone(store),
@@ -92,6 +92,7 @@ impl Federation {
             store: Arc::clone(store),
             peers: peers.clone(),
             clock: Arc::clone(&options.clock),
+            dice: options.dice,
         });
         let approver = Approver::new(peers.clone(), options.desk.clone());
         options.rooms.ask_policy_by(Arc::new(approver));

@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use parking_lot::Mutex;
-use skerry_core::Clock;
+use skerry_core::{Clock, DiceSource};
 use skerry_store::{Store, StoreError};
 use tokio::sync::Notify;
 
@@ -50,6 +50,8 @@ pub(crate) struct SenderOptions {
     pub(crate) peers: Peers,
     /// The time.
     pub(crate) clock: Arc<dyn Clock>,
+    /// Chance.
+    pub(crate) dice: Arc<dyn DiceSource>,
 }
 
 /// Tells other servers what happened. A cheap handle: clone it freely.
@@ -66,8 +68,9 @@ struct Inner {
     queues: Mutex<Queues>,
     /// Something may be sent that could not be before.
     bell: Notify,
-    /// Part of the ids of transactions: none is given twice, also not after a restart.
-    born_ms: u64,
+    /// Part of the ids of transactions: none is given twice, also not after a restart under a
+    /// clock that was set back. What has an id that was there before is taken for a repetition.
+    born: u64,
     count: AtomicU64,
 }
 
@@ -75,9 +78,11 @@ impl Sender {
     /// Sends nothing before it runs.
     #[must_use]
     pub(crate) fn new(options: SenderOptions) -> Sender {
+        let mut born = [0; 8];
+        options.dice.dice().fill(&mut born);
         Sender {
             inner: Arc::new(Inner {
-                born_ms: options.clock.now_ms(),
+                born: u64::from_le_bytes(born),
                 source: options.source,
                 store: options.store,
                 peers: options.peers,

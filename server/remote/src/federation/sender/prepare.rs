@@ -85,7 +85,7 @@ impl Inner {
             let cargo = loaded?;
             if flight.id.is_empty() {
                 let n = self.count.fetch_add(1, Ordering::Relaxed);
-                flight.id = format!("{}-{n}", self.born_ms);
+                flight.id = format!("{:x}-{n}", self.born);
             }
             if !cargo.pdus.is_empty() || !cargo.edus.is_empty() {
                 let body = cargo.text(self.peers.own_name(), flight.at_ms);

@@ -115,6 +115,7 @@ impl House {
             store: Arc::clone(store),
             peers: world.peers(store),
             clock: world.clock.clone(),
+            dice: world.dice.clone(),
         })
     }
 
@@ -133,7 +134,6 @@ impl House {
     async fn restart(&mut self) {
         self.stop().await;
         self.store.durable(&self.store.barrier()).await.unwrap();
-        self.world.clock.advance(1);
         self.sender = House::sender(&self.world, &self.store, &self.rooms);
         self.start();
     }
