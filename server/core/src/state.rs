@@ -31,6 +31,12 @@ pub struct StateDelta {
 }
 
 impl StateDelta {
+    /// The keys that change, and what each has then; nothing where state resolution took it away.
+    pub fn changed(&self) -> impl Iterator<Item = (StateKeyNid, Option<EventNid>)> + '_ {
+        let set = self.set.iter().map(|(key, event)| (*key, Some(*event)));
+        set.chain(self.removed.iter().map(|key| (*key, None)))
+    }
+
     /// Whether nothing changes.
     #[must_use]
     pub fn is_empty(&self) -> bool {

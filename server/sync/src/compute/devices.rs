@@ -91,7 +91,7 @@ impl Query<'_> {
             rooms.state_map(self.snap, before)?,
             rooms.state_map(self.snap, now)?,
         );
-        for (key, event) in before.diff(&now).set {
+        for (key, event) in before.diff(&now).changed() {
             let (kind, state_key) = rooms.store().state_key(key)?;
             if *kind == *ENCRYPTION && state_key.is_empty() && before.get(key).is_none() {
                 moves.encrypted.push(room);
@@ -100,7 +100,10 @@ impl Query<'_> {
                 continue;
             }
             let was = self.membership(room, before.get(key))?;
-            let is = self.membership(room, Some(event))?;
+            let is = match event {
+                Some(event) => self.membership(room, Some(event))?,
+                None => Some(Membership::Leave),
+            };
             // Who was invited and declined was never shared with. Who is invited may be given
             // what is said meanwhile.
             let joined = [was, is].contains(&Some(Membership::Join));

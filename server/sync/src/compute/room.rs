@@ -388,13 +388,13 @@ impl Query<'_> {
         if let Some(known) = known {
             let mut concerns = false;
             let known = rooms.state_map(self.snap, known)?;
-            for (key, event) in known.diff(&now).set {
+            for (key, event) in known.diff(&now).changed() {
                 concerns |= match &*rooms.store().state_key(key)?.0 {
                     "m.room.name" | "m.room.canonical_alias" => true,
                     // A new name of a member concerns neither counts nor heroes.
                     "m.room.member" => {
                         self.membership(ask.room, known.get(key))?
-                            != self.membership(ask.room, Some(event))?
+                            != self.membership(ask.room, event)?
                     }
                     _ => false,
                 };

@@ -50,7 +50,9 @@ pub(super) struct News {
 struct Change {
     kind: Arc<str>,
     key: Arc<str>,
-    event: EventNid,
+    /// Nothing where state resolution took it away, for which no form of sync has a word; but
+    /// what is told beside the state follows it.
+    event: Option<EventNid>,
 }
 
 impl Slide<'_> {
@@ -70,7 +72,7 @@ impl Slide<'_> {
             news.avatar |= kind == "m.room.avatar";
             news.members |= kind == MEMBER;
             if span.wanted.wants(kind, key) {
-                told.insert(change.event);
+                told.extend(change.event);
             }
             // Wanted once, and changed while it was not: it is told again when wanted again.
             let unwanted = !span.wanted.wants(kind, key);
@@ -106,12 +108,12 @@ impl Slide<'_> {
         };
         let rooms = &self.q.sync.rooms;
         let known = rooms.state_map(self.q.snap, known)?;
-        let changed = known.diff(end).set.into_iter();
+        let delta = known.diff(end);
         let change = |(nid, event)| {
             let (kind, key) = rooms.store().state_key(nid)?;
             Ok(Change { kind, key, event })
         };
-        changed.map(change).collect()
+        delta.changed().map(change).collect()
     }
 
     /// All that is wanted of a state, without what was wanted `before`.
@@ -163,11 +165,11 @@ impl Slide<'_> {
         let mut new = Vec::new();
         let gap = span.known.is_none() || span.timeline.is_some_and(|recent| recent.limited);
         for change in changes.iter().filter(|change| *change.kind == *MEMBER) {
-            let Some(user) = store.user_nid(&change.key)? else {
+            let Some((user, event)) = store.user_nid(&change.key)?.zip(change.event) else {
                 continue;
             };
             if !gap || sent.members.may_know(user) {
-                new.push((user, change.event));
+                new.push((user, event));
             }
         }
         if span.before.is_some_and(|before| !before.lazy) {

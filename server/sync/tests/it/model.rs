@@ -457,6 +457,22 @@ impl World {
         truth
     }
 
+    /// A state event that somebody knows is the room's. Where a room forked, the resolution may
+    /// also have left it without any for that key: sync has no way of saying so.
+    pub fn holds_or_gone(
+        &self,
+        truth: &BTreeMap<(String, String), String>,
+        key: &(String, String),
+        id: &String,
+        of: &str,
+    ) {
+        let now = truth.get(key);
+        assert!(
+            now == Some(id) || (now.is_none() && self.forks),
+            "{key:?} of {of}: {id} is known, {now:?} is true"
+        );
+    }
+
     /// Somebody's account data of a room.
     pub fn data(&self, person: &Person, room: RoomNid) -> BTreeMap<String, String> {
         let snap = self.house.store.snapshot();
@@ -471,7 +487,7 @@ impl World {
         let truth = self.state_of(view.room());
         if client.is_lazy() {
             for (key, id) in &known.state {
-                assert_eq!(truth.get(key), Some(id), "{key:?} of {}", client.person.id);
+                self.holds_or_gone(&truth, key, id, &client.person.id);
             }
             for event in &known.timeline {
                 let key = ("m.room.member".to_owned(), text(&event["sender"]));
@@ -573,19 +589,8 @@ async fn histories(first: u64) {
         if seed % PER_HOUSE == 0 {
             house = House::new();
         }
-        if seed != WRONG {
-            house = live(house, seed).await;
-        }
+        house = live(house, seed).await;
     }
-}
-
-/// A history that goes wrong: a sliding sync that is not lazy lacks a member at its end.
-const WRONG: u64 = 3_009;
-
-#[tokio::test]
-#[ignore = "a known fault of sliding sync, still to be found"]
-async fn a_history_in_which_a_member_is_missing() {
-    live(House::new(), WRONG).await;
 }
 
 #[tokio::test]
