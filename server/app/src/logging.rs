@@ -5,9 +5,9 @@ use tracing_subscriber::fmt;
 
 use crate::config::{Log, LogFormat};
 
-/// The rules of rooms explain themselves event by event, at the level of `info`: only who names
-/// them in `log.level` gets that.
-const QUIET: &str = "ruma_state_res=warn";
+/// The rules of rooms explain themselves event by event, as a warning where one loses in a fork,
+/// which anybody can bring about: only who names them in `log.level` gets that.
+const QUIET: &str = "ruma_state_res=error";
 
 /// Sends log lines where the configuration says. Does nothing if somebody has done so before.
 pub fn start(log: &Log) {

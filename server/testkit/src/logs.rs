@@ -60,7 +60,9 @@ impl LogCheck {
 
 impl Drop for LogCheck {
     fn drop(&mut self) {
-        let lines = std::mem::take(&mut *self.0.0.lock().unwrap());
+        let mut lines = std::mem::take(&mut *self.0.0.lock().unwrap());
+        // What loses in a fork is said by the library that finds it, and is nothing to be warned of.
+        lines.retain(|line| !line.contains(" ruma_state_res::"));
         if !lines.is_empty() && !std::thread::panicking() {
             panic!("unexpected log lines:\n{}", lines.concat());
         }

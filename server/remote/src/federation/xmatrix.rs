@@ -7,6 +7,8 @@ use skerry_core::names;
 
 /// The longest header that is looked at, in bytes.
 const HEADER_MAX: usize = 4_096;
+/// The longest name of a server, in bytes: ids that end with one are not longer.
+const NAME_MAX: usize = 255;
 
 /// A request as it is signed.
 #[derive(Clone, Copy, Debug)]
@@ -121,11 +123,8 @@ impl Proof {
             key: key?,
             signature: signature?,
         };
-        let names_good = names::is_server_name(&proof.origin)
-            && proof
-                .destination
-                .as_deref()
-                .is_none_or(names::is_server_name);
+        let is_name = |name: &str| name.len() <= NAME_MAX && names::is_server_name(name);
+        let names_good = is_name(&proof.origin) && proof.destination.as_deref().is_none_or(is_name);
         let key_good = proof
             .key
             .strip_prefix("ed25519:")

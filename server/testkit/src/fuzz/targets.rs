@@ -67,15 +67,13 @@ pub fn transaction(data: &[u8]) {
     }
 }
 
-/// Any text as an answer of `send_join`: it is read the same however it is cut up on the way.
+/// Any text as an answer of `send_join`: it is read the same however it is cut up on the way. Of
+/// several things wrong with it, which one is named depends on what has come.
 pub fn send_join(data: &[u8]) {
     let whole = untrusted::join_answer(data, data.len().max(1));
     for size in [1, 7, 1_000] {
-        assert_eq!(
-            untrusted::join_answer(data, size),
-            whole,
-            "in pieces of {size}"
-        );
+        let cut = untrusted::join_answer(data, size);
+        assert_eq!(cut.ok(), whole.clone().ok(), "in pieces of {size}");
     }
     for json in whole.unwrap_or_default() {
         assert!(json.len() <= data.len());

@@ -108,7 +108,7 @@ const RESERVED: &[(&str, &[&str])] = &[
     ("axum", &["http", "proxy", "app"]),
     ("ruma-client-api", &["client"]),
     ("ruma-federation-api", &["federation", "remote"]),
-    ("image", &["media"]),
+    ("image", &["media", "benches"]),
     ("rustls", &["proxy", "remote", "testkit", "benches"]),
     ("clap", &["app", "media", "benches"]),
 ];
