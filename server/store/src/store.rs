@@ -199,7 +199,10 @@ impl Store {
     /// # Errors
     /// As [`Store::durable`].
     pub fn wait_durable(&self, applied: &Applied) -> Result<(), StoreError> {
-        let mut waiting = std::pin::pin!(self.durable(applied));
+        // On a thread that runs a task of the runtime, the task's budget would run out after some
+        // of these and never be filled again, since nothing is given back to the runtime.
+        let waiting = tokio::task::unconstrained(self.durable(applied));
+        let mut waiting = std::pin::pin!(waiting);
         let waker = std::task::Waker::from(Arc::new(Unpark(std::thread::current())));
         let mut context = std::task::Context::from_waker(&waker);
         loop {

@@ -372,3 +372,15 @@ fn a_second_opening_is_refused_and_a_third_after_closing_is_not() {
     drop(store);
     drop(open(dir.path()));
 }
+
+/// A task of the runtime has a budget, which is filled again only when the task gives way.
+#[tokio::test]
+async fn a_task_may_block_on_as_many_commits_as_it_likes() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    for n in 0..400 {
+        let (_, applied) = send(&store, RoomNid(1), &format!("${n}"));
+        store.wait_durable(&applied).unwrap();
+    }
+    assert_eq!(timeline(&store.snapshot(), RoomNid(1)).len(), 400);
+}
