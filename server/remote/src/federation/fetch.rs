@@ -224,8 +224,8 @@ impl Federation {
             let new: HashSet<String> = self.lacking(ids).await?.into_iter().collect();
             for given in given {
                 let id = given.event_id();
-                let is_between = given.depth() >= ends.depth && id != event.event_id();
-                if found.len() < BETWEEN && is_between && new.contains(id) {
+                let is_between = id != event.event_id() && new.contains(id);
+                if found.len() < BETWEEN && is_between {
                     found.insert(id.to_owned(), given);
                 }
             }
@@ -238,7 +238,7 @@ impl Federation {
             }
         }
         Ok(Between {
-            line: in_order(found),
+            line: in_order(leading_to(event, found)),
             shown,
         })
     }
@@ -265,6 +265,23 @@ impl Federation {
             .take(20)
             .collect())
     }
+}
+
+/// Those of some events from which prev events among them lead to another: on whatever branch, but
+/// not what lies behind events that are here, which is history.
+fn leading_to(
+    event: &StoredEvent,
+    mut found: HashMap<String, Arc<StoredEvent>>,
+) -> HashMap<String, Arc<StoredEvent>> {
+    let mut leading = HashMap::new();
+    let mut next = event.prev_events();
+    while let Some(id) = next.pop() {
+        if let Some(before) = found.remove(&id) {
+            next.extend(before.prev_events());
+            leading.insert(id, before);
+        }
+    }
+    leading
 }
 
 /// What a server gave of the events before one that it sent.
